@@ -51,7 +51,7 @@ class CenterLoss(nn.Module):
         tensor(2.3333)
         >>> center_loss.centers[1:]
         tensor([[0.6667, 0.0000],
-                [0.0000, 1.0000]])
+                [0.0000, 0.5000]])
     """
 
     centers: Tensor

@@ -1,0 +1,1 @@
+"""What the command line does: the only place where models, data, evaluation and training meet."""

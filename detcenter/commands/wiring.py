@@ -1,0 +1,106 @@
+"""From a recipe to the objects that it names."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from torchvision.models.detection.ssd import SSD
+
+from detcenter.config import AugmentConfig, Config, ConfigError, DataConfig, ModelConfig
+from detcenter.data import (
+    BoxTransform,
+    COCODataset,
+    DetectionDataset,
+    VOCDataset,
+    build_transform,
+    make_digits,
+)
+from detcenter.models import attach, build_model, set_min_negatives
+
+_ONLY_SSD = (
+    "backbone",
+    "image_size",
+    "strides",
+    "anchor_scales",
+    "aspect_ratios",
+    "top_stride",
+    "out_channels",
+    "frozen_batch_norm",
+)
+
+
+def training_set(data: DataConfig) -> DetectionDataset:
+    """The training images, not augmented; see :func:`augmentation`."""
+    return _dataset(data, data.train, data.train_images, data.classes)
+
+
+def validation_set(data: DataConfig, classes: list[str]) -> DetectionDataset:
+    """The images of ``data.val``, whose classes must be those of the training set."""
+    dataset = _dataset(data, data.val, data.val_images, classes)
+    if dataset.classes != classes:
+        raise ConfigError(
+            f"data.val {data.val!r} has the classes {_names(dataset.classes)}, "
+            f"the training set or checkpoint {_names(classes)}; they must be the same"
+        )
+    return dataset
+
+
+def augmentation(augment: AugmentConfig, model: SSD) -> BoxTransform:
+    """The transform of the training images, down to the size that ``model`` takes."""
+    switches = dataclasses.asdict(augment)
+    preset = switches.pop("preset")
+    chosen = {name: value for name, value in switches.items() if value is not None}
+    return build_transform(model.transform.fixed_size, preset, **chosen)
+
+
+def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
+    """The arguments of ``build_model`` that ``model`` asks for; plain values, for a checkpoint."""
+    if model.num_classes not in (None, len(classes) + 1):
+        raise ConfigError(
+            f"model.num_classes is {model.num_classes}, but the data has {len(classes)} classes "
+            f"({_names(classes)}) and background makes {len(classes) + 1}; set it so, or to null"
+        )
+    chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
+    del chosen["min_negatives"]
+    misplaced = [key for key in _ONLY_SSD if key in chosen and model.name != "ssd"]
+    if misplaced:
+        raise ConfigError(
+            f"model.{misplaced[0]} is for model.name: ssd; {model.name} has its own, remove the key"
+        )
+    if model.name == "ssd" and model.backbone is None:
+        raise ConfigError(
+            "model.backbone is missing: model.name ssd needs a torchvision classifier"
+        )
+    return chosen | {"num_classes": len(classes) + 1}
+
+
+def detector(config: Config, builder: dict[str, Any], load: bool = True) -> SSD:
+    """The model of a recipe, with its term attached."""
+    try:
+        model = build_model(**builder, load=load)
+        if config.model.min_negatives:
+            set_min_negatives(model, config.model.min_negatives)
+        if config.center is not None:
+            attach(model, **dataclasses.asdict(config.center))
+    except ValueError as error:
+        raise ConfigError(f"model or center: {error}") from error
+    return model
+
+
+def _dataset(
+    data: DataConfig, part: str, images: str, classes: list[str] | None
+) -> DetectionDataset:
+    root = Path(data.root)
+    if data.format == "digits":
+        make_digits(root)
+    elif not root.is_dir():
+        raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
+    if data.format == "coco":
+        return COCODataset(root / images, root / part)
+    return VOCDataset(root, part, classes=classes)
+
+
+def _names(classes: list[str]) -> str:
+    return ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
+
+

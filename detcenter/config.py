@@ -1,0 +1,266 @@
+"""A recipe: every key with its type, default and meaning. One YAML a recipe."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+class ConfigError(ValueError):
+    """A recipe or a command line that is wrong; the message is one clear line."""
+
+
+@dataclass
+class ModelConfig:
+    """The detector. Keys that are null keep the builder's own default."""
+
+    name: str = "ssd"
+    """ssd300_vgg16, ssdlite320_mobilenet_v3_large, or ssd: one over any torchvision backbone"""
+    num_classes: int | None = None
+    """with background; null takes it from the data"""
+    weights: str | None = None
+    """of the whole detector: a torchvision weight set (DEFAULT, COCO_V1) or a file"""
+    weights_backbone: str | None = None
+    """of the backbone alone: a torchvision weight set or a file"""
+    trainable_backbone_layers: int | None = None
+    """stages of the backbone that are trained, counted from the end"""
+    min_negatives: int = 0
+    """background boxes mined in every image at least; 0 is torchvision's way"""
+    backbone: str | None = None
+    """of ssd: a torchvision classification model, mobilenet_v2 say"""
+    image_size: int | None = None
+    """of ssd: images are resized to this many pixels, square"""
+    strides: list[int] | None = None
+    """of ssd: strides of the feature maps that boxes are predicted on"""
+    anchor_scales: list[list[float]] | None = None
+    """of ssd: for each stride the sides of its anchors, as parts of the image"""
+    aspect_ratios: list[float] | None = None
+    """of ssd: width by height of the anchors"""
+    top_stride: int | None = None
+    """of ssd: stride of the coarsest map that is merged top-down into the others"""
+    out_channels: int | None = None
+    """of ssd: width of the feature maps"""
+    frozen_batch_norm: bool | None = None
+    """of ssd: keep the backbone's batch norm as its weights have it"""
+    score_thresh: float | None = None
+    """detections below this score are dropped"""
+    nms_thresh: float | None = None
+    """of two detections of a class that overlap by more than this IoU one is dropped"""
+    detections_per_img: int | None = None
+    """detections kept in an image"""
+
+
+@dataclass
+class CenterConfig:
+    """The center-loss term; `center: null` is the baseline without it."""
+
+    weight: float = 0.1
+    """of loss_center in the sum of losses"""
+    features: Literal["cell", "embedding"] = "cell"
+    """cell: the feature map's vector; embedding: a projection of it, with an auxiliary softmax"""
+    alpha: float = 0.5
+    """step of the centers, 0 to 1"""
+    normalize: bool = True
+    """measure on the unit sphere"""
+    embedding_dim: int = 64
+    """of embedding: its dimensions"""
+    embedding_weight: float = 1.0
+    """of embedding: weight of its auxiliary softmax, loss_embedding"""
+
+
+@dataclass
+class AugmentConfig:
+    """Augmentation of the training images. Parts that are null are as in the preset."""
+
+    preset: Literal["ssd", "light", "none"] = "ssd"
+    """ssd: the recipe of the SSD paper; light: mild crops and colours; none: resize only"""
+    photometric: bool | None = None
+    """brightness, contrast, saturation and hue"""
+    zoom_out: bool | None = None
+    """the image shrunk onto a larger canvas"""
+    crop: bool | None = None
+    """random crops"""
+    flip: bool | None = None
+    """left and right exchanged; off for digits, cards and writing"""
+    rotate90: bool | None = None
+    """right-angle turns, for objects without an upright position"""
+
+
+@dataclass
+class DataConfig:
+    """Where the images are and how they are read."""
+
+    format: Literal["digits", "voc", "coco"] = "voc"
+    """voc: Annotations, ImageSets, JPEGImages; coco: JSON files; digits: made on first use"""
+    root: str = "data"
+    """folder of the data set"""
+    train: str = "train"
+    """voc: the list ImageSets/Main/<train>.txt; coco: the JSON file below root"""
+    val: str = "val"
+    """likewise, for evaluation"""
+    train_images: str = "images"
+    """coco: folder of the training images below root"""
+    val_images: str = "images"
+    """coco: folder of the validation images below root"""
+    classes: list[str] | None = None
+    """voc: names in the order of their labels; null takes those that occur, sorted"""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """augmentation of the training images"""
+    workers: int = 2
+    """processes that load images; 0 loads in the main process"""
+
+
+@dataclass
+class TrainConfig:
+    """How long and how fast."""
+
+    epochs: int = 120
+    """passes over the training images"""
+    batch_size: int = 32
+    """images a step"""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd with momentum, or adamw"""
+    lr: float = 0.002
+    """the learning rate after warm-up"""
+    momentum: float = 0.9
+    """of sgd"""
+    weight_decay: float = 0.0005
+    """of the weights; adamw leaves norms and biases out"""
+    schedule: Literal["multistep", "cosine"] = "multistep"
+    """multistep: times gamma at each milestone; cosine: to zero along half a cosine"""
+    milestones: list[int] = field(default_factory=lambda: [80, 110])
+    """of multistep: the epochs after which the rate falls"""
+    gamma: float = 0.1
+    """of multistep: what the rate is multiplied with"""
+    warmup_steps: int = 500
+    """steps in which the rate rises from a thousandth"""
+    clip_grad_norm: float | None = None
+    """bound on the norm of the gradient"""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """of training; evaluation runs in float32"""
+    channels_last: bool = False
+    """memory format of the convolutions; often faster, on CPUs too"""
+    seed: int = 0
+    """of weights, order and augmentation"""
+    eval_every: int = 1
+    """epochs between evaluations"""
+
+
+@dataclass
+class Config:
+    """A recipe."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """the detector"""
+    center: CenterConfig | None = field(default_factory=CenterConfig)
+    """the center-loss term; null is the baseline"""
+    data: DataConfig = field(default_factory=DataConfig)
+    """the data set"""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """the training"""
+    output: str | None = None
+    """the run's folder; null is runs/<name of the recipe>"""
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
+        raise ConfigError(_one_line(message))
+
+
+def recipe_parser(prog: str, description: str) -> ArgumentParser:
+    """A parser for ``--config FILE`` and every key of :class:`Config`."""
+    parser = _Parser(prog=prog, description=description)
+    parser.add_argument("--config", action="config", help="the recipe, a YAML file")
+    parser.add_class_arguments(Config, None)
+    return parser
+
+
+def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, Namespace]:
+    """The recipe that ``args`` ask for, and all arguments.
+
+    Raises:
+        ConfigError: naming the key and, if it is unknown, its nearest neighbour.
+    """
+    _check_keys(args, [action.dest for action in parser._actions])
+    try:
+        namespace = parser.parse_args(list(args))
+    except ArgumentError as error:
+        raise ConfigError(_one_line(str(error))) from None
+    instantiated = parser.instantiate_classes(namespace)
+    names = [f.name for f in dataclasses.fields(Config)]
+    return Config(**{name: instantiated[name] for name in names}), namespace
+
+
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """The :class:`Config` that ``dataclasses.asdict`` was called on."""
+    parser = _Parser()
+    parser.add_class_arguments(Config, None)
+    instantiated = parser.instantiate_classes(parser.parse_object(values))
+    return Config(**{f.name: instantiated[f.name] for f in dataclasses.fields(Config)})
+
+
+def differences(a: Config, b: Config) -> Iterator[tuple[str, Any, Any]]:
+    """The dotted keys in which two recipes differ, with both values."""
+    first, second = (dict(_flat(dataclasses.asdict(config))) for config in (a, b))
+    for key in sorted(first.keys() | second.keys()):
+        if first.get(key) != second.get(key):
+            yield key, first.get(key), second.get(key)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _check_keys(args: Sequence[str], others: list[str]) -> None:
+    """Unknown keys of recipe files and command line, before the parser sees them."""
+    known = [*_known_keys(Config), *others, "help"]
+    arguments = iter(args)
+    for argument in arguments:
+        key, _, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and key.partition("+")[0] not in known:
+            raise ConfigError(_unknown(f"--{key}", key, known))
+        if argument.startswith("--config"):
+            _check_file(Path(value or next(arguments, "")), known)
+
+
+def _check_file(path: Path, known: list[str]) -> None:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(_one_line(f"{path} is not YAML: {error}")) from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no recipe: sections such as model, data and train are due")
+    for key, _ in _flat(values):
+        if key not in known:
+            raise ConfigError(f"{path}: {_unknown(f'key {key!r}', key, known)}")
+
+
+def _known_keys(cls: type, prefix: str = "") -> Iterator[str]:
+    for f in dataclasses.fields(cls):
+        yield prefix + f.name
+        for kind in (f.type, *typing.get_args(f.type)):
+            if dataclasses.is_dataclass(kind):
+                yield from _known_keys(typing.cast(type, kind), f"{prefix}{f.name}.")
+
+
+def _unknown(what: str, key: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"unknown {what}; the nearest known is {nearest[0]!r}"
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

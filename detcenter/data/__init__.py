@@ -1,0 +1,24 @@
+"""Data sets: images with boxes, and the transforms that move both."""
+
+from detcenter.data.coco import COCODataset
+from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, Target
+from detcenter.data.digits import make_digits
+from detcenter.data.errors import DataError
+from detcenter.data.images import image_size, read_image
+from detcenter.data.transforms import build_transform
+from detcenter.data.voc import VOCDataset, find_classes
+
+__all__ = [
+    "Annotation",
+    "BoxTransform",
+    "COCODataset",
+    "DataError",
+    "DetectionDataset",
+    "Target",
+    "VOCDataset",
+    "build_transform",
+    "find_classes",
+    "image_size",
+    "make_digits",
+    "read_image",
+]

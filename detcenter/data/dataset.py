@@ -1,0 +1,182 @@
+"""What every detection data set is: annotations in memory, images on disk."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from detcenter.data.errors import DataError
+from detcenter.data.images import image_size, read_image
+
+logger = logging.getLogger("detcenter")
+
+# (image uint8 [H, W, 3], boxes float32 [M, 4], labels int64 [M]) -> the same three
+BoxTransform = Callable[
+    [np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]
+]
+
+
+class Annotation(TypedDict):
+    """One image's boxes, as annotated and cleaned. M is the number of boxes."""
+
+    image_id: int
+    path: Path
+    width: int  # pixels
+    height: int  # pixels
+    boxes: np.ndarray  # float32 [M, 4], xyxy pixels, inside the image
+    labels: np.ndarray  # int64 [M], from 1
+    iscrowd: np.ndarray  # bool [M]
+    difficult: np.ndarray  # bool [M]
+    area: np.ndarray  # float32 [M], square pixels: COCO's own where given, else the box's
+
+
+class Target(TypedDict):
+    """One image's boxes, as torchvision's detectors take them."""
+
+    boxes: Tensor  # FloatTensor[M, 4], xyxy pixels
+    labels: Tensor  # Int64Tensor[M], from 1
+    image_id: int
+
+
+class DetectionDataset(Dataset[tuple[Tensor, Target]]):
+    """Images with boxes.
+
+    Args:
+        annotations: one entry an image. Boxes are clipped to the image; those without area are
+            dropped and reported once, as a warning of the logger "detcenter".
+        classes: names without background; label k is `classes[k - 1]`.
+        transform: called as `transform(image, boxes, labels)`, see `BoxTransform`.
+        keep_difficult: whether targets hold boxes flagged difficult. Crowd boxes never are.
+
+    Attributes:
+        annotations: all boxes, crowd and difficult ones too, for evaluation.
+
+    Raises:
+        DataError: a label without a class; when an item is loaded, an image that cannot be read.
+    """
+
+    def __init__(
+        self,
+        annotations: list[Annotation],
+        classes: list[str],
+        transform: BoxTransform | None = None,
+        keep_difficult: bool = False,
+    ) -> None:
+        self.annotations = clean_annotations(annotations)
+        self.classes = list(classes)
+        self.transform = transform
+        self.keep_difficult = keep_difficult
+        self._size_reported = False
+        for annotation in self.annotations:
+            _check_labels(annotation, len(classes))
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """(image FloatTensor[3, H, W] in 0..1, target); without boxes, boxes have shape [0, 4]."""
+        annotation = self.annotations[index]
+        image = read_image(annotation["path"])
+        boxes, labels = self._boxes_on(image, annotation)
+        if self.transform is not None:
+            image, boxes, labels = self.transform(image, boxes, labels)
+        target = Target(
+            boxes=torch.from_numpy(boxes),
+            labels=torch.from_numpy(labels),
+            image_id=annotation["image_id"],
+        )
+        return _to_tensor(image), target
+
+    def _boxes_on(self, image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and labels to learn from, inside the image as it really is."""
+        height, width = image.shape[:2]
+        if (width, height) != (annotation["width"], annotation["height"]):
+            self._report_size(annotation, width, height)
+        boxes, keep = clean_boxes(annotation["boxes"], width, height)
+        keep &= ~annotation["iscrowd"]
+        if not self.keep_difficult:
+            keep &= ~annotation["difficult"]
+        return boxes[keep], annotation["labels"][keep]
+
+    def _report_size(self, annotation: Annotation, width: int, height: int) -> None:
+        if self._size_reported:
+            return
+        self._size_reported = True
+        size = f"{width}x{height}, annotated as {annotation['width']}x{annotation['height']}"
+        logger.warning("%s is %s; its boxes may be wrong", annotation["path"], size)
+
+
+def clean_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clip boxes to the image and tell which are boxes at all.
+
+    Args:
+        boxes: [M, 4], xyxy pixels.
+
+    Returns:
+        float32 [M, 4] and bool [M]: False where a box is not finite, inverted or without area.
+    """
+    finite = np.isfinite(boxes).all(axis=1)
+    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    return clipped, finite & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+
+
+def clean_annotations(annotations: list[Annotation]) -> list[Annotation]:
+    """Copies with `clean_boxes` applied; what was dropped is one warning for all of them."""
+    cleaned: list[Annotation] = []
+    names: list[str] = []
+    dropped = 0
+    for annotation in annotations:
+        boxes, keep = clean_boxes(annotation["boxes"], annotation["width"], annotation["height"])
+        if not keep.all():
+            names.append(annotation["path"].name)
+            dropped += int((~keep).sum())
+        cleaned.append(_with_boxes(annotation, boxes, keep))
+    if dropped:
+        first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        logger.warning(
+            "boxes without area dropped: %d, images: %d (%s)", dropped, len(names), first
+        )
+    return cleaned
+
+
+def true_size(
+    path: Path, width: int, height: int, boxes: np.ndarray | list[list[float]]
+) -> tuple[int, int]:
+    """(width, height) as annotated, or the image header's where that cannot be right.
+
+    A missing size (0) cannot, nor one that a box reaches out of by more than a pixel: annotation
+    files often keep the size from before a rotation.
+    """
+    if width > 0 and height > 0:
+        far = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)[:, 2:].max(axis=0, initial=0)
+        if far[0] <= width + 1 and far[1] <= height + 1:
+            return width, height
+    return image_size(path)
+
+
+def _with_boxes(annotation: Annotation, boxes: np.ndarray, keep: np.ndarray) -> Annotation:
+    copy = annotation.copy()
+    copy["boxes"] = boxes[keep]
+    copy["labels"] = annotation["labels"][keep]
+    copy["iscrowd"] = annotation["iscrowd"][keep]
+    copy["difficult"] = annotation["difficult"][keep]
+    copy["area"] = annotation["area"][keep]
+    return copy
+
+
+def _check_labels(annotation: Annotation, num_names: int) -> None:
+    labels = annotation["labels"]
+    wrong = labels[(labels < 1) | (labels > num_names)]
+    if len(wrong):
+        message = f"label {wrong[0]} is outside 1..{num_names}; 0 is background"
+        raise DataError(f"{annotation['path']}: {message}")
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return channels_first.to(torch.float32).div_(255)

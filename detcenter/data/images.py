@@ -1,0 +1,87 @@
+"""Reading image files of any kind as RGB."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from detcenter.data.errors import DataError
+
+BACKDROP = (255, 255, 255)  # what shows through transparent pixels, as most viewers have it
+_ORIENTATION = 0x0112  # the EXIF tag; its values 5 to 8 turn the image by a quarter
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """The image as uint8 RGB [H, W, 3], turned upright by its EXIF orientation.
+
+    Transparent pixels are laid on white. Integer images of more than 8 bits are scaled by the
+    65535 range of 16 bits (by their own maximum if that is larger). Float images are scaled by
+    the first of 1, 255, 65535 and their own maximum that holds all their values.
+
+    Raises:
+        DataError: the file is missing, broken, cut short, or of no known format.
+    """
+    with _opened(path) as image:
+        image.load()
+        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) in pixels after EXIF rotation, read from the header without decoding.
+
+    Raises:
+        DataError: the file is missing or of no known format.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"{path}: image file not found; check the data set's root") from None
+    except _DECODER_ERRORS as error:
+        reason = " ".join(str(error).split())
+        message = f"{path}: not a readable image ({reason}); replace it or remove it from the set"
+        raise DataError(message) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return _scaled(np.asarray(image).astype(np.float64), limits=(65535.0,))
+    if image.mode == "F":
+        return _scaled(np.asarray(image).astype(np.float64), limits=(1.0, 255.0, 65535.0))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, BACKDROP), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(values: np.ndarray, limits: tuple[float, ...]) -> Image.Image:
+    """Gray values to 8 bits, by the first of `limits` that is not exceeded."""
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    highest = float(values.max())
+    limit = next((limit for limit in limits if highest <= limit), highest)
+    gray = np.clip(values * (255.0 / limit), 0, 255).round().astype(np.uint8)
+    return Image.fromarray(gray).convert("RGB")

@@ -1,0 +1,28 @@
+"""The training loop on accelerate, its schedules, its checkpoints and what it leaves behind."""
+
+from detcenter.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from detcenter.training.engine import (
+    TrainingError,
+    collate,
+    describe_losses,
+    detect,
+    fit,
+    train_epoch,
+)
+from detcenter.training.optimization import make_optimizer, make_schedule
+from detcenter.training.records import RunRecords
+
+__all__ = [
+    "CheckpointError",
+    "RunRecords",
+    "TrainingError",
+    "collate",
+    "describe_losses",
+    "detect",
+    "fit",
+    "load_checkpoint",
+    "make_optimizer",
+    "make_schedule",
+    "save_checkpoint",
+    "train_epoch",
+]

@@ -1,0 +1,158 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from detcenter.data import COCODataset, DataError
+
+
+def box(number, image, category, bbox, **more):
+    return {"id": number, "image_id": image, "category_id": category, "bbox": bbox} | more
+
+
+@pytest.fixture
+def content():
+    return {
+        "images": [
+            {"id": 30, "file_name": "a.png", "width": 40, "height": 30},
+            {"id": 4, "file_name": "sub/b.png"},
+            {"id": 0, "file_name": "c.png", "width": 40, "height": 30},
+        ],
+        "annotations": [
+            box(1, 30, 90, [1, 2, 10, 20], area=120.5, iscrowd=0),
+            box(2, 30, 0, [5, 5, 20.5, 10], iscrowd=1, area=9.0),
+            box(3, 4, 7, [30, 20, 100, 100]),
+        ],
+        "categories": [
+            {"id": 90, "name": "last"},
+            {"id": 0, "name": "zero"},
+            {"id": 7, "name": "seven"},
+        ],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.png", "c.png"):
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    return tmp_path
+
+
+def load(folder, content):
+    file = folder / "boxes.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return COCODataset(folder, file)
+
+
+def error(folder, content):
+    with pytest.raises(DataError) as caught:
+        load(folder, content)
+    message = str(caught.value)
+    assert "\n" not in message and "boxes.json" in message
+    return message
+
+
+def test_category_ids_with_zero_and_gaps(folder, content):
+    data = load(folder, content)
+    assert data.category_ids == [0, 7, 90]
+    assert data.classes == ["zero", "seven", "last"]
+    labels = [data.category_ids[k - 1] for a in data.annotations for k in a["labels"]]
+    assert labels == [90, 0, 7]
+
+
+def test_boxes_and_flags(folder, content):
+    first = load(folder, content).annotations[0]
+    assert first["image_id"] == 30 and first["path"] == folder / "a.png"
+    assert first["boxes"].tolist() == [[1, 2, 11, 22], [5, 5, 25.5, 15]]
+    assert first["iscrowd"].tolist() == [False, True]
+    assert first["area"].tolist() == [120.5, 9.0]
+    assert not first["difficult"].any()
+
+
+def test_missing_size_area_and_crowd(folder, content):
+    second = load(folder, content).annotations[1]
+    assert (second["width"], second["height"]) == (40, 30)
+    assert second["boxes"].tolist() == [[30, 20, 40, 30]]
+    assert second["area"].tolist() == [10000]  # as annotated, before clipping
+    assert second["iscrowd"].tolist() == [False]
+
+
+def test_crowd_is_not_in_targets_and_negatives_stay(folder, content):
+    data = load(folder, content)
+    assert len(data) == 3
+    assert data[0][1]["boxes"].tolist() == [[1, 2, 11, 22]]
+    assert data[0][1]["labels"].tolist() == [3]
+    assert data[2][1]["boxes"].shape == (0, 4) and data[2][1]["image_id"] == 0
+
+
+def test_as_pycocotools_reads_it(folder, content):
+    data = load(folder, content)
+    reference = COCO(str(folder / "boxes.json"))
+    for annotation in data.annotations:
+        found = reference.loadAnns(reference.getAnnIds(imgIds=[annotation["image_id"]]))
+        assert [a["category_id"] for a in found] == [
+            data.category_ids[k - 1] for k in annotation["labels"]
+        ]
+        corners = np.array([a["bbox"][:2] for a in found]).reshape(-1, 2)
+        np.testing.assert_allclose(annotation["boxes"][:, :2], corners)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"images"', "\x00"])
+def test_not_coco(folder, text):
+    error(folder, text)
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_missing_list(folder, content, key):
+    del content[key]
+    assert f"'{key}'" in error(folder, content)
+
+
+@pytest.mark.parametrize(
+    "kind, index, key",
+    [
+        ("images", 0, "id"),
+        ("images", 0, "file_name"),
+        ("annotations", 0, "bbox"),
+        ("annotations", 0, "image_id"),
+        ("annotations", 0, "category_id"),
+        ("categories", 1, "name"),
+    ],
+)
+def test_missing_key(folder, content, kind, index, key):
+    del content[kind][index][key]
+    message = error(folder, content)
+    assert f"'{key}'" in message and kind in message
+
+
+@pytest.mark.parametrize("key, value", [("image_id", 31), ("category_id", 1), ("image_id", [30])])
+def test_unknown_reference(folder, content, key, value):
+    content["annotations"][1][key] = value
+    message = error(folder, content)
+    assert "annotation 2" in message and key in message and str(value) in message
+
+
+@pytest.mark.parametrize("bbox", [[1, 2, 3], None, "1 2 3 4", [1, 2, 3, "4"], [1, 2, 3, None]])
+def test_bad_box(folder, content, bbox):
+    content["annotations"][2]["bbox"] = bbox
+    assert "annotation 3" in error(folder, content)
+
+
+def test_ids_must_be_integers_and_unique(folder, content):
+    content["images"][1]["id"] = 30
+    assert "30 occurs twice" in error(folder, content)
+    content["images"][1]["id"] = "x"
+    assert "'x' is not an integer" in error(folder, content)
+
+
+def test_missing_image_names_the_path(folder, content):
+    (folder / "sub" / "b.png").unlink()
+    assert str(folder / "sub" / "b.png") in error(folder, content)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"none\.json: annotation file not found"):
+        COCODataset(tmp_path, tmp_path / "none.json")

@@ -1,0 +1,59 @@
+import json
+import math
+
+import pytest
+
+from detcenter.evaluation import (
+    coco_metrics,
+    evaluate_detections,
+    metrics_json,
+    results_table,
+    voc_metrics,
+)
+from detcenter.evaluation.coco import COCO_KEYS
+
+
+def test_evaluate_detections_holds_both(random_case):
+    annotations, detections, classes = random_case(0)
+    metrics = evaluate_detections(annotations, detections, classes)
+    coco = coco_metrics(annotations, detections, classes)
+    voc = voc_metrics(annotations, detections, classes)
+    assert len(metrics) == len(coco) + len(voc) == 17
+    for key in ("AP", "AP_by_class"):
+        assert metrics[key] == coco[key]
+    for key in ("mAP_07", "AP_12_by_class"):
+        assert metrics[key] == voc[key]
+
+
+def test_json_has_null_for_nan(annotation, detection):
+    truth = annotation(1, [[0, 0, 50, 50]])
+    metrics = evaluate_detections([truth], [detection([[0, 0, 50, 50]], [0.9])], ["a", "b"])
+    read = json.loads(metrics_json(metrics))
+    assert read["AP_small"] is None and read["AP_medium"] == pytest.approx(1)
+    assert read["AP_by_class"]["b"] is None and read["AP_12_by_class"] == {"a": 1, "b": None}
+    assert math.isnan(metrics["AP_small"])  # the metrics themselves are left as they were
+
+
+def test_table():
+    metrics = {key: i / 8 for i, key in enumerate(COCO_KEYS, start=-3)}
+    metrics |= {"AP_small": math.nan, "mAP_07": 0.25, "mAP_12": 1.0}
+    metrics |= {
+        "AP_by_class": {"cat": 0.5, "long name": math.nan},
+        "AP_12_by_class": {"cat": 0.0625, "long name": math.nan},
+    }
+    metrics |= {"AP": 0.125, "AP50": 0.25, "AP75": 0.375}
+    assert (
+        results_table(metrics, ["cat", "long name"])
+        == """\
+COCO     AP   AP50    AP75  AP_small  AP_medium  AP_large
+      0.125  0.250   0.375         –      0.125     0.250
+       AR_1  AR_10  AR_100  AR_small  AR_medium  AR_large
+      0.375  0.500   0.625     0.750      0.875     1.000
+
+VOC  mAP_07  mAP_12
+      0.250   1.000
+
+class         AP  AP50 (VOC 2012)
+cat        0.500            0.062
+long name      –                –"""
+    )
