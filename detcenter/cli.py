@@ -28,7 +28,9 @@ def main(args: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0 if args else 2
     if args[0] not in commands:
-        print(f"detcenter: no command {args[0]!r}; there are {', '.join(commands)}", file=sys.stderr)
+        print(
+            f"detcenter: no command {args[0]!r}; there are {', '.join(commands)}", file=sys.stderr
+        )
         return 2
     try:
         commands[args[0]](args[1:])
@@ -39,6 +41,11 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"\ndetcenter {args[0]}: stopped{_how_to_go_on(args)}", file=sys.stderr)
         return 130
     return 0
+
+
+def run() -> None:
+    """The installed command `detcenter`."""
+    sys.exit(main())
 
 
 def _train(args: Sequence[str]) -> None:

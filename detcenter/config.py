@@ -189,22 +189,42 @@ def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, N
     Raises:
         ConfigError: naming the key and, if it is unknown, its nearest neighbour.
     """
-    _check_keys(args, [action.dest for action in parser._actions])
+    arguments = parse(parser, args, [*_known_keys(Config)])
+    return _config(arguments), arguments
+
+
+def data_parser(prog: str, description: str, defaults: DataConfig) -> ArgumentParser:
+    """A parser for the keys of :class:`DataConfig`, as ``--data.KEY``."""
+    parser = _Parser(prog=prog, description=description)
+    parser.add_class_arguments(DataConfig, "data")
+    parser.set_defaults({f"data.{k}": v for k, v in _flat(dataclasses.asdict(defaults))})
+    return parser
+
+
+def plain_parser(prog: str, description: str) -> ArgumentParser:
+    """A parser whose errors are :class:`ConfigError`."""
+    return _Parser(prog=prog, description=description)
+
+
+def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ()) -> Namespace:
+    """Parsed and instantiated ``args``; ``keys`` are known beside the parser's own.
+
+    Raises:
+        ConfigError: see :func:`parse_recipe`.
+    """
+    own = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
+    _check_keys(args, [*keys, *own])
     try:
-        namespace = parser.parse_args(list(args))
+        return parser.instantiate_classes(parser.parse_args(list(args)))
     except ArgumentError as error:
         raise ConfigError(_one_line(str(error))) from None
-    instantiated = parser.instantiate_classes(namespace)
-    names = [f.name for f in dataclasses.fields(Config)]
-    return Config(**{name: instantiated[name] for name in names}), namespace
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
     """The :class:`Config` that ``dataclasses.asdict`` was called on."""
     parser = _Parser()
     parser.add_class_arguments(Config, None)
-    instantiated = parser.instantiate_classes(parser.parse_object(values))
-    return Config(**{f.name: instantiated[f.name] for f in dataclasses.fields(Config)})
+    return _config(parser.instantiate_classes(parser.parse_object(values)))
 
 
 def differences(a: Config, b: Config) -> Iterator[tuple[str, Any, Any]]:
@@ -215,6 +235,10 @@ def differences(a: Config, b: Config) -> Iterator[tuple[str, Any, Any]]:
             yield key, first.get(key), second.get(key)
 
 
+def _config(namespace: Namespace) -> Config:
+    return Config(**{f.name: namespace[f.name] for f in dataclasses.fields(Config)})
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
@@ -223,9 +247,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield prefix + key, value
 
 
-def _check_keys(args: Sequence[str], others: list[str]) -> None:
+def _check_keys(args: Sequence[str], known: list[str]) -> None:
     """Unknown keys of recipe files and command line, before the parser sees them."""
-    known = [*_known_keys(Config), *others, "help"]
     arguments = iter(args)
     for argument in arguments:
         key, _, value = argument.removeprefix("--").partition("=")

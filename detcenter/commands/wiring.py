@@ -102,5 +102,3 @@ def _dataset(
 
 def _names(classes: list[str]) -> str:
     return ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
-
-

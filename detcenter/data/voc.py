@@ -111,12 +111,13 @@ def _annotation(root: Path, name: str, image_id: int, classes: list[str]) -> Ann
 
 def _read_xml(path: Path) -> Element:
     try:
-        root: Element = parse(path).getroot()
+        root: Element | None = parse(path).getroot()
     except FileNotFoundError:
         raise DataError(f"{path}: annotation file not found") from None
     except (ParseError, DefusedXmlException, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not readable as XML ({reason})") from error
+    assert root is not None  # a document without one is a ParseError
     return root
 
 

@@ -104,9 +104,7 @@ class CenterLoss(nn.Module):
             # A class not seen yet stays at zero; the others go back to the sphere. Rows that did
             # not move are left alone, so that rounding cannot make an absent class drift.
             moved = (counts > 0).unsqueeze(1)
-            self.centers.copy_(
-                torch.where(moved, F.normalize(self.centers, dim=1), self.centers)
-            )
+            self.centers.copy_(torch.where(moved, F.normalize(self.centers, dim=1), self.centers))
 
     def _check_shapes(self, features: Tensor, labels: Tensor) -> None:
         if features.shape != (len(labels), self.feature_dim) or labels.dim() != 1:

@@ -1,4 +1,4 @@
-"""How a loss on box features reaches a torchvision detector, and how detectors are built by name."""
+"""How a loss on box features reaches a torchvision detector; detectors built by name."""
 
 from detcenter.models.attach import attach, detach
 from detcenter.models.build import MODEL_NAMES, build_model

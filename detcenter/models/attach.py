@@ -9,7 +9,7 @@ from torchvision.models.detection.ssd import SSD
 
 from detcenter.losses import CenterLoss
 from detcenter.models import ssd
-from detcenter.models.terms import CellTerm, EmbeddingTerm
+from detcenter.models.terms import CellTerm, EmbeddingTerm, LevelEmbedding
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -69,22 +69,25 @@ def attach(
     terms = getattr(model, "box_terms", {})
     _check_term(name, weight, embedding_weight, taken=terms)
     widths, num_classes = ssd.level_widths(model), ssd.num_classes(model)
+    term: nn.Module
     if features == "cell":
-        losses = loss or [CenterLoss(num_classes, d, alpha, normalize) for d in widths]
-        term: nn.Module = CellTerm(name, _one_a_level(losses, widths), weight)
+        if loss is None:
+            loss = [CenterLoss(num_classes, d, alpha, normalize) for d in widths]
+        term = CellTerm(name, _one_a_level(loss, widths), weight)
     elif features == "embedding":
-        if any(isinstance(term, EmbeddingTerm) for term in terms.values()):
+        if any(isinstance(other, EmbeddingTerm) for other in terms.values()):
             raise ValueError("the model has an embedding already; detach it first")
-        loss = loss or CenterLoss(num_classes, embedding_dim, alpha, normalize)
+        if loss is None:
+            loss = CenterLoss(num_classes, embedding_dim, alpha, normalize)
         # The caller's random numbers stay what they would have been without the term.
         with torch.random.fork_rng(devices=[]):
-            term = EmbeddingTerm(
-                name, loss, weight, widths, embedding_dim, num_classes, embedding_weight
-            )
+            projections = LevelEmbedding(widths, embedding_dim, num_classes)
+        term = EmbeddingTerm(name, _single(loss), weight, projections, embedding_weight)
     else:
         raise ValueError(f"features is 'cell' or 'embedding', not {features!r}")
-    like = next(model.head.parameters())
-    ssd.adopt(model).box_terms[name] = term.to(like.device, like.dtype).train(model.training)
+    adopted = ssd.adopt(model)
+    like = next(adopted.head.parameters())
+    adopted.box_terms[name] = term.to(like.device, like.dtype).train(model.training)
     return model
 
 
@@ -117,11 +120,14 @@ def _check_term(name: str, weight: float, embedding_weight: float, taken: object
         raise ValueError(f"weights are not negative: {weight=}, {embedding_weight=}")
 
 
-def _one_a_level(
-    losses: nn.Module | Sequence[nn.Module], widths: list[int]
-) -> Sequence[nn.Module]:
-    if isinstance(losses, nn.Module) and not isinstance(losses, nn.ModuleList):
-        losses = [losses]
+def _single(loss: nn.Module | Sequence[nn.Module]) -> nn.Module:
+    if not isinstance(loss, nn.Module):
+        raise ValueError(f"features='embedding' takes a single loss, not {type(loss).__name__}")
+    return loss
+
+
+def _one_a_level(losses: nn.Module | Sequence[nn.Module], widths: list[int]) -> Sequence[nn.Module]:
+    losses = [losses] if isinstance(losses, nn.Module) else losses
     if len(losses) != len(widths):
         raise ValueError(
             f"features='cell' needs one loss for each of the {len(widths)} levels, of widths "

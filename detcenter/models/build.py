@@ -224,7 +224,9 @@ def _with_backbone_weights(
                 return build(chosen)
         except RuntimeError as error:
             reason = str(error).splitlines()[0].rstrip(":")
-            raise WeightsError(f"{weights}: not weights of the backbone of {name} ({reason})") from None
+            raise WeightsError(
+                f"{weights}: not weights of the backbone of {name} ({reason})"
+            ) from None
     with downloads_explained(name):
         return build(chosen)
 

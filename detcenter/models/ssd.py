@@ -58,7 +58,9 @@ class AttachedSSD(SSD):
         per_cell = self.anchor_generator.num_anchors_per_location()
         anchors = [x[0, 0].numel() * n for x, n in zip(feature_maps, per_cell, strict=True)]
         vectors, vector_labels = [], []
-        for x, n, level_labels in zip(feature_maps, per_cell, labels.split(anchors, 1), strict=True):
+        for x, n, level_labels in zip(
+            feature_maps, per_cell, labels.split(anchors, 1), strict=True
+        ):
             image, anchor = level_labels.nonzero(as_tuple=True)
             vectors.append(x.flatten(2).transpose(1, 2)[image, anchor // n])
             vector_labels.append(level_labels[image, anchor])

@@ -32,12 +32,36 @@ class CellTerm(nn.Module):
         return {f"loss_{self.name}": self.weight * total}
 
 
-class EmbeddingTerm(nn.Module):
-    """A loss in one space that all levels are projected into, and a softmax that spans the space.
+class LevelEmbedding(nn.Module):
+    """A projection per level into one space, and a softmax over the classes in that space.
 
-    Without the auxiliary softmax on the embeddings of the positives nothing would keep the
-    projection from collapsing to a point. It has a key and a weight of its own, so that its effect
-    can be told from the term's. The branch exists in training only.
+    Shapes:
+        one entry a level, features [P_l, D_l] → embeddings [P, embedding_dim] of all levels
+    """
+
+    def __init__(self, widths: Sequence[int], embedding_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Linear(width, embedding_dim) for width in widths)
+        # Background has no embedding, so the softmax runs over the other classes only.
+        self.classifier = nn.Linear(embedding_dim, num_classes - 1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        # Every projection runs, on no rows if need be, so that DDP finds a gradient for each.
+        levels = zip(self.projections, features, strict=True)
+        return torch.cat([project(x) for project, x in levels])
+
+    def softmax_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross entropy of the P positives, 0 if there are none."""
+        total = F.cross_entropy(self.classifier(embedded), labels - 1, reduction="sum")
+        return total / max(1, len(labels))
+
+
+class EmbeddingTerm(nn.Module):
+    """A loss in one space that all levels are projected into, and the softmax that spans it.
+
+    Without the auxiliary softmax nothing would keep the projection from collapsing to a point. It
+    has a key and a weight of its own, ``loss_embedding``, so that its effect can be told from the
+    term's. The branch exists in training only.
     """
 
     def __init__(
@@ -45,27 +69,20 @@ class EmbeddingTerm(nn.Module):
         name: str,
         loss: nn.Module,
         weight: float,
-        widths: Sequence[int],
-        embedding_dim: int,
-        num_classes: int,
+        embedding: LevelEmbedding,
         embedding_weight: float,
     ) -> None:
         super().__init__()
         self.name = name
         self.loss = loss
         self.weight = weight
+        self.embedding = embedding
         self.embedding_weight = embedding_weight
-        self.projections = nn.ModuleList(nn.Linear(width, embedding_dim) for width in widths)
-        # Background has no embedding, so the softmax runs over the other classes only.
-        self.classifier = nn.Linear(embedding_dim, num_classes - 1)
 
     def forward(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
-        # Every projection runs, on no rows if need be, so that DDP finds a gradient for each.
-        levels = zip(self.projections, features, strict=True)
-        embedded = torch.cat([project(x) for project, x in levels])
-        target = torch.cat(labels)
-        softmax = F.cross_entropy(self.classifier(embedded), target - 1, reduction="sum")
+        embedded, target = self.embedding(features), torch.cat(labels)
+        softmax = self.embedding.softmax_loss(embedded, target)
         return {
             f"loss_{self.name}": self.weight * self.loss(embedded, target),
-            "loss_embedding": self.embedding_weight * softmax / max(1, len(target)),
+            "loss_embedding": self.embedding_weight * softmax,
         }

@@ -54,12 +54,18 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     new = sorted(k for k in own if k not in fitting and not k.endswith("num_batches_tracked"))
     if new:
         shown = ", ".join(new[:4]) + (", …" if len(new) > 4 else "")
-        logger.warning("%s: %d keys loaded, %d start new: %s", source, len(fitting), len(new), shown)
+        logger.warning(
+            "%s: %d keys loaded, %d start new: %s", source, len(fitting), len(new), shown
+        )
 
 
 def is_file(weights: str) -> bool:
     """Whether ``weights`` names a file rather than one of torchvision's weight sets."""
-    return "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")) or Path(weights).is_file()
+    return (
+        "/" in weights
+        or weights.endswith((".pth", ".pt", ".safetensors"))
+        or Path(weights).is_file()
+    )
 
 
 def weight_set(weights: str, sets: type[WeightsEnum], model_name: str) -> WeightsEnum:

@@ -22,7 +22,7 @@ class Progress(Protocol):
     """What the loop needs of a progress bar; tqdm's is one."""
 
     def update(self, n: int) -> Any: ...
-    def set_postfix_str(self, s: str) -> Any: ...
+    def set_postfix_str(self, s: str, refresh: bool) -> Any: ...
 
 
 def train_epoch(
@@ -57,7 +57,7 @@ def train_epoch(
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0.0) + loss.detach()
         if step % _REPORT_EVERY == 1:
-            progress.set_postfix_str(describe_losses(_means(sums, step)))
+            progress.set_postfix_str(describe_losses(_means(sums, step)), refresh=False)
         progress.update(len(images))
     return _means(sums, max(1, step))
 

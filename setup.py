@@ -1,0 +1,50 @@
+"""The package's definition; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "(.+)"', (here / "detcenter/__init__.py").read_text())[1]
+
+# Upper bounds are the newest versions the tests have passed with.
+setup(
+    name="detcenter",
+    version=version,
+    description="Center loss for torchvision's object detectors",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["detcenter", "detcenter.*"]),
+    package_data={"detcenter": ["py.typed"]},
+    entry_points={"console_scripts": ["detcenter = detcenter.cli:run"]},
+    install_requires=[
+        "torch>=2.11,<2.16",
+        "torchvision>=0.26,<0.30",
+        "accelerate>=1.10,<2",
+        "albumentations>=2.0.8,<2.1",
+        "defusedxml>=0.7.1,<0.8",
+        "jsonargparse[signatures]>=4.40,<5",
+        "numpy>=2.0,<3",
+        "opencv-python-headless>=4.9,<6",
+        "pillow>=10.1,<14",
+        "pycocotools>=2.0.8,<3",
+        "pyyaml>=6.0,<7",
+        "scikit-learn>=1.5,<2",
+        "tensorboard>=2.17,<3",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "test": [
+            "mean-average-precision>=2024.1.5,<2025",
+            "mypy>=1.15,<3",
+            "pytest>=8.3,<10",
+            "ruff>=0.11,<0.18",
+            "types-defusedxml",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
+    },
+)
