@@ -23,9 +23,10 @@ class MultiBoxLoss(nn.Module):
 
     Shapes:
         cls_logits [N, A, C]; bbox_regression [N, A, 4]; labels [N, A], the class of each default
-        box, 0 for background; regression_targets [P, 4], the encoded boxes that the positives
-        (``labels > 0``, in row-major order) should predict. Returns the scalars
-        ``bbox_regression`` and ``classification``.
+        box, 0 for background; regression_targets [N, A, 4], the encoded boxes that the positives
+        should predict, any finite numbers elsewhere. Returns the scalars ``bbox_regression`` and
+        ``classification``. No shape depends on how many positives there are, so that nothing
+        waits for the device and the loss compiles to one graph.
 
     Raises:
         ValueError: if these shapes do not fit each other.
@@ -48,21 +49,19 @@ class MultiBoxLoss(nn.Module):
         labels: Tensor,
         regression_targets: Tensor,
     ) -> dict[str, Tensor]:
-        if not cls_logits.shape[:2] == bbox_regression.shape[:2] == labels.shape:
+        shapes = cls_logits.shape[:2], bbox_regression.shape[:2], labels.shape
+        if len(set(shapes)) > 1 or bbox_regression.shape != regression_targets.shape:
             raise ValueError(
-                "cls_logits [N, A, C], bbox_regression [N, A, 4] and labels [N, A] do not fit: "
-                f"{list(cls_logits.shape)}, {list(bbox_regression.shape)}, {list(labels.shape)}"
+                "cls_logits [N, A, C], bbox_regression [N, A, 4], labels [N, A] and "
+                "regression_targets [N, A, 4] do not fit: "
+                f"{list(cls_logits.shape)}, {list(bbox_regression.shape)}, {list(labels.shape)}, "
+                f"{list(regression_targets.shape)}"
             )
         positive = labels > 0
-        predicted = bbox_regression[positive]
-        if predicted.shape != regression_targets.shape:
-            raise ValueError(
-                f"{len(predicted)} positives need regression_targets {list(predicted.shape)}, "
-                f"not {list(regression_targets.shape)}"
-            )
-        box_loss = F.smooth_l1_loss(predicted, regression_targets, reduction="sum")
+        box_loss = F.smooth_l1_loss(bbox_regression, regression_targets, reduction="none")
+        box_loss = box_loss.sum(2).where(positive, 0.0)
         return {
-            "bbox_regression": box_loss / max(1, len(predicted)),
+            "bbox_regression": box_loss.sum() / positive.sum().clamp(min=1),
             "classification": self._confidence_loss(cls_logits, labels, positive),
         }
 

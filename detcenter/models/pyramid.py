@@ -1,5 +1,6 @@
 """Feature maps of chosen strides from any image classifier of torchvision."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-_PROBE_SIZE = 256  # pixels; a multiple of every stride asked for
+_PROBE_SIZES = (256, 384)  # pixels; multiples of every stride
 
 
 class PyramidBackbone(nn.Module):
@@ -102,19 +103,24 @@ def _strided_nodes(classifier: nn.Module) -> dict[str, tuple[int, int]]:
         names = get_graph_node_names(classifier)[1][1:]  # without the input
         probe = create_feature_extractor(classifier, {name: name for name in names}).eval()
         with torch.no_grad():
-            outputs = probe(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
+            small, large = (probe(torch.zeros(1, 3, size, size)) for size in _PROBE_SIZES)
     except Exception as error:  # whatever the model's code raises when it is traced
         raise ValueError(
             f"{type(classifier).__name__} cannot be a backbone: it takes no images of "
-            f"{_PROBE_SIZE} pixels or cannot be traced ({error})"
+            f"{_PROBE_SIZES[0]} pixels or cannot be traced ({error})"
         ) from error
     classifier.train()
-    # Unpadded convolutions make maps a little smaller than size / stride, hence the rounding.
+    # What does not grow with the image, behind an adaptive pooling say, is no feature map.
     return {
-        name: (2 ** round(torch.log2(torch.tensor(_PROBE_SIZE / x.shape[-1])).item()), x.shape[1])
-        for name, x in outputs.items()
-        if torch.is_tensor(x) and x.dim() == 4 and x.shape[-1] == x.shape[-2] > 1
+        name: (_stride(x), x.shape[1])
+        for name, x in small.items()
+        if torch.is_tensor(x) and x.dim() == 4 and large[name].shape[-1] > x.shape[-1]
     }
+
+
+def _stride(feature_map: Tensor) -> int:
+    """A power of two: unpadded convolutions make maps a little smaller than size / stride."""
+    return 2 ** round(math.log2(_PROBE_SIZES[0] / feature_map.shape[-1]))
 
 
 def _body(classifier: nn.Module, return_nodes: dict[str, str]) -> fx.GraphModule:

@@ -32,21 +32,22 @@ class AttachedSSD(SSD):
         :func:`with_features`, ``features``, one map [N, D_l, H_l, W_l] a level; ``matched_idxs``
         the index of each anchor's box in its image, negative for background.
         """
-        matched = torch.stack(matched_idxs)
-        positive = matched >= 0
-        box_index = (matched + _first_box_of_each_image(targets, matched))[positive]
-        boxes = torch.cat([target["boxes"] for target in targets])[box_index]
-        labels = torch.zeros_like(matched)
-        labels[positive] = torch.cat([target["labels"] for target in targets])[box_index]
-        regression_targets = self.box_coder.encode_single(boxes, torch.stack(anchors)[positive])
+        labels, boxes = _matched_objects(targets, torch.stack(matched_idxs))
+        regression_targets = self.box_coder.encode_single(
+            boxes.flatten(0, 1), torch.cat(anchors)
+        ).view_as(boxes)
         losses: dict[str, Tensor] = self.multibox(
             head_outputs["cls_logits"], head_outputs["bbox_regression"], labels, regression_targets
         )
         if self.box_terms:
-            cells = self._positive_cells(head_outputs["features"], labels)
-            for term in self.box_terms.values():
-                losses |= term(*cells)
+            losses |= self._term_losses(head_outputs["features"], labels)
         return losses
+
+    # How many boxes are positive is known at run time only: one graph break instead of several.
+    @torch.compiler.disable
+    def _term_losses(self, feature_maps: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        cells = self._positive_cells(feature_maps, labels)
+        return {k: v for term in self.box_terms.values() for k, v in term(*cells).items()}
 
     def _positive_cells(
         self, feature_maps: list[Tensor], labels: Tensor
@@ -121,7 +122,17 @@ def _first_conv(branch: nn.Module) -> nn.Conv2d:
     return next(module for module in branch.modules() if isinstance(module, nn.Conv2d))
 
 
-def _first_box_of_each_image(targets: list[dict[str, Tensor]], like: Tensor) -> Tensor:
-    """[N, 1]: where each image's boxes begin in the concatenation of all."""
-    counts = torch.tensor([len(target["boxes"]) for target in targets])
-    return (counts.cumsum(0) - counts).to(like.device, non_blocking=True).unsqueeze(1)
+def _matched_objects(targets: list[dict[str, Tensor]], matched: Tensor) -> tuple[Tensor, Tensor]:
+    """Label [N, A] and box [N, A, 4] of what each anchor is matched with.
+
+    Background anchors (``matched`` [N, A] negative) get label 0 and a box that stands for none.
+    """
+    labels = [target["labels"] for target in targets]
+    boxes = [target["boxes"] for target in targets]
+    counts = torch.tensor([len(x) for x in labels])
+    first = (counts.cumsum(0) - counts).to(matched.device, non_blocking=True).unsqueeze(1)
+    # Background reads the last row, which is no object's.
+    index = torch.where(matched >= 0, matched + first, -1)
+    all_labels = torch.cat([*labels, labels[0].new_zeros(1)])
+    all_boxes = torch.cat([*boxes, boxes[0].new_tensor([[0.0, 0.0, 1.0, 1.0]])])
+    return all_labels[index], all_boxes[index]

@@ -1,0 +1,246 @@
+import copy
+import logging
+import pickle
+from urllib.error import URLError
+
+import pytest
+import torch
+from torchvision.models import WeightsEnum, get_model, mobilenet_v2, mobilenet_v3_large, vgg16
+from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from detcenter.models import WeightsError, build_model, load_matching, read_weights
+from detcenter.models.build import ScaledBoxGenerator, build_ssd
+from detcenter.models.pyramid import PyramidBackbone
+
+SMALL = {"name": "ssd", "backbone": "mobilenet_v2", "image_size": 96}
+
+
+def save(model, path):
+    torch.save(model.state_dict(), path)
+    return str(path)
+
+
+def same_state(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("name", "builder"),
+    [
+        ("ssd300_vgg16", ssd300_vgg16),
+        ("ssdlite320_mobilenet_v3_large", ssdlite320_mobilenet_v3_large),
+    ],
+)
+def test_torchvisions_models_are_torchvisions(name, builder):
+    torch.manual_seed(3)
+    ours = build_model(name, 7)
+    torch.manual_seed(3)
+    theirs = builder(weights=None, weights_backbone=None, num_classes=7)
+    assert same_state(ours.state_dict(), theirs.state_dict())
+    image = [torch.rand(3, 64, 80)]
+    with torch.inference_mode():
+        got, expected = ours.eval()(image)[0], theirs.eval()(image)[0]
+    assert same_state(got, expected)
+
+
+def test_local_backbone_weights_give_the_architecture_that_goes_with_them(tmp_path):
+    # torchvision halves the tail of SSDlite when it is built without backbone weights
+    file = save(mobilenet_v3_large(weights=None), tmp_path / "backbone.pth")
+    model = build_model("ssdlite320_mobilenet_v3_large", 3, weights_backbone=file)
+    halved = build_model("ssdlite320_mobilenet_v3_large", 3)
+    name = "backbone.features.1.3.0.weight"  # the last convolution of the classifier's features
+    assert model.state_dict()[name].shape[0] == 2 * halved.state_dict()[name].shape[0]
+    first = read_weights(file)["features.0.0.weight"]
+    assert torch.equal(model.state_dict()["backbone.features.0.0.0.weight"], first)
+
+
+def test_the_same_arguments_without_loading_give_the_same_keys_and_shapes(tmp_path):
+    vgg = save(vgg16(weights=None), tmp_path / "vgg.pth")
+    for name, extra in (
+        ("ssd300_vgg16", {"weights_backbone": vgg}),
+        ("ssd300_vgg16", {"weights_backbone": "DEFAULT"}),
+        ("ssd300_vgg16", {"weights": "COCO_V1"}),
+        ("ssdlite320_mobilenet_v3_large", {"weights_backbone": "DEFAULT"}),
+        ("ssdlite320_mobilenet_v3_large", {"weights": "DEFAULT"}),
+    ):
+        model = build_model(name, 5, load=False, **extra)
+        assert model.head.classification_head.num_columns == 5
+    loaded = build_model("ssd300_vgg16", 5, weights_backbone=vgg, trainable_backbone_layers=2)
+    rebuilt = build_model(
+        "ssd300_vgg16", 5, weights_backbone=vgg, trainable_backbone_layers=2, load=False
+    )
+    shapes, trained = (
+        [{n: getattr(p, what) for n, p in m.named_parameters()} for m in (loaded, rebuilt)]
+        for what in ("shape", "requires_grad")
+    )
+    assert shapes[0] == shapes[1] and trained[0] == trained[1]
+    assert not all(trained[0].values())
+
+
+def test_detector_weights_load_for_another_number_of_classes(tmp_path, caplog):
+    for name in ("ssdlite320_mobilenet_v3_large", "ssd"):
+        options = SMALL if name == "ssd" else {"name": name}
+        trained = build_model(num_classes=4, **options)
+        file = save(trained, tmp_path / "detector.pth")
+        with caplog.at_level(logging.WARNING):
+            model = build_model(num_classes=6, weights=file, **options)
+        new = {n for n, x in model.state_dict().items() if x.shape != trained.state_dict()[n].shape}
+        assert new and all("classification_head" in n for n in new)
+        for n, x in model.state_dict().items():
+            assert n in new or torch.equal(x, trained.state_dict()[n])
+        assert f"{len(new)} start new" in caplog.text
+
+
+def test_a_checkpoint_with_a_model_entry_is_taken_too(tmp_path):
+    model = build_model(num_classes=3, **SMALL)
+    torch.save({"model": model.state_dict(), "epoch": 7}, tmp_path / "checkpoint.pth")
+    assert same_state(read_weights(tmp_path / "checkpoint.pth"), model.state_dict())
+
+
+def test_weights_that_cannot_be_had_are_one_clear_line(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", refuse)
+    for arguments in (
+        {"name": "ssd300_vgg16", "weights": "DEFAULT"},
+        {"name": "ssd300_vgg16", "weights_backbone": "DEFAULT"},
+        {**SMALL, "weights_backbone": "DEFAULT"},
+    ):
+        with pytest.raises(WeightsError, match="null.*local file") as caught:
+            build_model(num_classes=3, **arguments)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
+    other = save(torch.nn.Linear(2, 2), tmp_path / "other.pth")
+    for arguments, message in (
+        ({"weights": str(tmp_path / "none.pth"), **SMALL}, "none.pth: no such"),
+        ({"weights": str(tmp_path / "broken.pth"), **SMALL}, "broken.pth: not a weights file"),
+        ({"weights": other, **SMALL}, "other.pth: weights of another model"),
+        ({"weights_backbone": other, **SMALL}, "other.pth: weights of another model"),
+        ({"weights_backbone": other, "name": "ssd300_vgg16"}, "other.pth: not weights of the"),
+        ({"weights_backbone": "IMAGENET", **SMALL}, "torchvision has IMAGENET1K_V1"),
+        ({"weights": "DEFAULT", **SMALL}, "a file or null"),
+    ):
+        with pytest.raises(WeightsError, match=message) as caught:
+            build_model(num_classes=3, **arguments)
+        assert "\n" not in str(caught.value)
+
+
+def test_nothing_in_a_weights_file_is_executed(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "exploded"), "w")
+
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"model": Bomb()}))
+    with pytest.raises(WeightsError):
+        read_weights(tmp_path / "bomb.pth")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_load_matching_leaves_other_shapes_alone():
+    model = torch.nn.Linear(2, 3)
+    before = model.weight.clone()
+    load_matching(model, {"weight": torch.ones(9, 9), "bias": torch.ones(3)}, "a file")
+    assert torch.equal(model.weight, before) and (model.bias == 1).all()
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "shufflenet_v2_x0_5", "efficientnet_b0", "vgg11"])
+def test_an_ssd_over_any_backbone(backbone):
+    model = build_model(
+        "ssd",
+        3,
+        backbone=backbone,
+        image_size=64,
+        strides=[8, 32],
+        anchor_scales=[[0.2], [0.5, 0.9]],
+    )
+    maps = model.backbone(torch.zeros(1, 3, 64, 64))
+    assert [tuple(x.shape) for x in maps.values()] == [(1, 128, 8, 8), (1, 128, 2, 2)]
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    image = [torch.rand(3, 40, 50)]
+    with torch.inference_mode():
+        assert same_state(model.eval()(image)[0], twin.eval()(image)[0])
+
+
+def test_the_last_map_before_the_resolution_halves_is_taken():
+    backbone = PyramidBackbone(mobilenet_v2(weights=None), [8, 16], 32, 32, 5)
+    # MobileNetV2's expansions before strides 16 and 32, and its last layer
+    inner = [block[0].in_channels for block in backbone.fpn.inner_blocks]
+    assert inner == [192, 576, 1280]
+
+
+def test_frozen_stages_are_not_trained_and_the_rest_is():
+    def frozen(n):
+        model = build_model(num_classes=3, trainable_backbone_layers=n, **SMALL)
+        return {name for name, p in model.named_parameters() if not p.requires_grad}
+
+    assert frozen(5) == frozen(None) == set()
+    body = {n for n, _ in build_model(num_classes=3, **SMALL).named_parameters() if ".body." in n}
+    assert frozen(0) == body
+    assert frozen(4) < frozen(3) < frozen(1) < body
+    assert "backbone.body.features.4.conv.1.0.weight" not in frozen(3)  # strides from 4 to 8
+    assert "backbone.body.features.3.conv.1.0.weight" in frozen(3)
+
+
+def test_frozen_batch_norm_keeps_statistics_scale_and_shift(tmp_path):
+    classifier = get_model("mobilenet_v2", weights=None)
+    for module in classifier.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean)
+            torch.nn.init.uniform_(module.weight)
+    file = save(classifier, tmp_path / "weights.pth")
+    model = build_model(num_classes=3, weights_backbone=file, frozen_batch_norm=True, **SMALL)
+    norm = (
+        model.backbone.body.features[0][1]
+        if False
+        else model.backbone.body.get_submodule("features.0.1")
+    )
+    assert isinstance(norm, FrozenBatchNorm2d)
+    assert torch.equal(norm.running_mean, classifier.features[0][1].running_mean)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+    assert all("features.0.1" not in name for name, _ in model.named_parameters())
+    # the same numbers as batch norm in eval mode
+    x = torch.rand(1, 32, 4, 4)
+    torch.testing.assert_close(norm(x), classifier.eval().features[0][1](x))
+
+
+def test_anchors_have_the_stated_scales_at_the_cells_centers():
+    generator = ScaledBoxGenerator([[0.25, 0.5], [0.75]], [1.0, 4.0])
+    assert generator.num_anchors_per_location() == [4, 2]
+    boxes = generator._grid_default_boxes([[2, 2], [1, 1]], [100, 100])
+    assert boxes.shape == (2 * 2 * 4 + 2, 4)
+    expected = [
+        [0.25, 0.25, 0.25, 0.25],
+        [0.25, 0.25, 0.5, 0.125],
+        [0.25, 0.25, 0.5, 0.5],
+        [0.25, 0.25, 1.0, 0.25],
+        [0.75, 0.25, 0.25, 0.25],  # the next cell of the row
+    ]
+    torch.testing.assert_close(boxes[:5], torch.tensor(expected))
+
+
+def test_anchors_are_exact_under_bfloat16():
+    model = build_model(num_classes=3, **SMALL)
+    images, _ = model.transform([torch.rand(3, 96, 96)])
+    maps = list(model.backbone(images.tensors).values())
+    exact = model.anchor_generator(images, maps)
+    rounded = model.anchor_generator(images, [x.bfloat16() for x in maps])
+    assert torch.equal(exact[0], rounded[0])
+
+
+def test_options_that_contradict_each_other():
+    for arguments, message in (
+        ({"strides": [8, 16]}, "3 entries for 2 strides"),
+        ({"strides": [16, 8], "anchor_scales": [[0.1]] * 2}, "ascend"),
+        ({"strides": [8, 24], "anchor_scales": [[0.1]] * 2}, "powers of two"),
+        ({"strides": [8, 64], "anchor_scales": [[0.1]] * 2}, "ascend"),
+        ({"backbone": "mobilenet"}, "no classification model"),
+        ({"trainable_backbone_layers": 6}, r"0\.\.5, not 6"),
+        ({"backbone": "vit_b_16"}, "cannot be a backbone"),
+        ({"backbone": "squeezenet1_1"}, r"none of \[32\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_ssd(3, **{"backbone": "mobilenet_v2", **arguments})
+    with pytest.raises(ValueError, match="'ssd512' is none of ssd, "):
+        build_model("ssd512", 3)

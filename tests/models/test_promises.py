@@ -1,0 +1,196 @@
+"""The promises of an attached model, each against the plain torchvision model."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torchvision.models.detection.ssd import SSD
+
+from detcenter import attach, detach
+
+SOURCES = ["cell", "embedding"]
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+    return request.param
+
+
+def gradients(model, losses):
+    model.zero_grad()
+    sum(losses.values()).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def centers(model):
+    return [buffer for name, buffer in model.named_buffers() if name.endswith("centers")]
+
+
+# 1. With weight 0 every other loss and every gradient is plain torchvision's.
+def test_with_weight_zero_losses_and_gradients_are_torchvisions(
+    plain_model, source, images, targets
+):
+    attached = copy.deepcopy(plain_model)
+    attach(attached, weight=0.0, features=source, embedding_weight=0.0)
+    expected = plain_model(images, targets)
+    losses = attached(images, targets)
+    for name in expected:
+        torch.testing.assert_close(losses[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert all(losses[name] == 0 for name in losses.keys() - expected.keys())
+    expected_gradients = gradients(plain_model, expected)
+    got = gradients(attached, losses)
+    assert expected_gradients.keys() <= got.keys()
+    # A bias before batch norm has a gradient of zero, of which rounding is all that is seen.
+    rounding = 1e-6 * max(gradient.abs().max().item() for gradient in expected_gradients.values())
+    for name, gradient in expected_gradients.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=rounding)
+
+
+def test_without_the_softmax_weight_only_the_center_term_is_added(
+    plain_model, source, images, targets
+):
+    attach(plain_model, weight=0.3, features=source)
+    losses = plain_model(images, targets)
+    keys = {"bbox_regression", "classification", "loss_center"}
+    assert losses.keys() == (keys | {"loss_embedding"} if source == "embedding" else keys)
+    # centers start at zero, so on the unit sphere the loss is 1/2, times the weight
+    torch.testing.assert_close(losses["loss_center"].item(), 0.15)
+
+
+# 2. In eval mode outputs are equal to the bit, and nothing is computed for the term.
+def test_in_eval_mode_outputs_are_equal_to_the_bit_at_the_same_cost(
+    plain_model, source, images, targets
+):
+    attached = attach(copy.deepcopy(plain_model), weight=0.3, features=source)
+    used = []
+    for module in attached.box_terms.modules():
+        module.register_forward_hook(lambda *args: used.append(args))
+    with torch.inference_mode():
+        expected, got = plain_model.eval()(images), attached.eval()(images)
+    assert not used
+    for one, other in zip(got, expected, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    attached.train()(images, targets)
+    assert used  # the hooks do see the term where it runs
+
+
+# 3. Checkpoint keys are only added.
+def test_checkpoint_keys_are_only_added_and_detach_drops_them(plain_model, source, images):
+    before = {name: x.clone() for name, x in plain_model.state_dict().items()}
+    attached = attach(plain_model, weight=0.3, features=source)
+    added = attached.state_dict().keys() - before.keys()
+    assert before.keys() <= attached.state_dict().keys()
+    assert added and all(name.startswith("box_terms.center.") for name in added)
+    plain = detach(attached)
+    assert plain is plain_model and type(plain) is SSD
+    assert plain.state_dict().keys() == before.keys()
+    assert all(torch.equal(x, before[name]) for name, x in plain.state_dict().items())
+    assert not plain.head._forward_hooks and not hasattr(plain, "multibox")
+
+
+def test_a_detached_model_trains_as_a_plain_one(small_model, source, images, targets):
+    detached = detach(attach(copy.deepcopy(small_model), weight=1.0, features=source))
+    expected, got = small_model(images, targets), detached(images, targets)
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+
+
+# 4. Copies, pickles, moves, DDP, compile.
+def test_copies_and_pickles_do_not_write_into_the_original(plain_model, source, images, targets):
+    attached = attach(plain_model, weight=0.3, features=source)
+    for twin in (copy.deepcopy(attached), pickle.loads(pickle.dumps(attached))):
+        state = {name: x.clone() for name, x in attached.state_dict().items()}
+        losses = twin(images, targets)
+        sum(losses.values()).backward()
+        assert any(table.any() for table in centers(twin))
+        assert all(torch.equal(x, state[name]) for name, x in attached.state_dict().items())
+        assert all(p.grad is None for p in attached.parameters())
+        assert {"loss_center"} <= losses.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_model_can_be_moved_to_another_dtype(small_model, source, images, targets, dtype):
+    attached = attach(small_model, weight=0.3, features=source).to(dtype)
+    kept = torch.float64 if dtype is torch.float64 else torch.float32
+    assert {table.dtype for table in centers(attached)} == {kept}
+    moved = [{"boxes": t["boxes"].to(kept), "labels": t["labels"]} for t in targets]
+    losses = attached([image.to(dtype) for image in images], moved)
+    sum(losses.values()).backward()
+    assert losses["loss_center"].dtype == kept and losses["loss_center"] > 0
+
+
+def test_attached_on_another_device_the_term_is_there_too(built, source):
+    attached = attach(copy.deepcopy(built["ssd_mobilenet_v2"]).to("meta"), weight=1.0)
+    assert {x.device.type for x in attached.state_dict().values()} == {"meta"}
+
+
+@pytest.fixture
+def one_process_group(tmp_path):
+    store = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_in_ddp_losses_and_gradients_are_the_same(
+    plain_model, source, images, targets, no_targets, one_process_group
+):
+    attached = attach(plain_model, weight=0.3, features=source)
+    twin = copy.deepcopy(attached)
+    wrapped = DistributedDataParallel(twin)
+    for batch in (targets, no_targets):  # a second pass fails if a parameter was left out
+        expected, got = attached(images, batch), wrapped(images, batch)
+        expected_gradients, got_gradients = gradients(attached, expected), gradients(twin, got)
+        for name in expected:
+            torch.testing.assert_close(got[name], expected[name])
+        for name, gradient in expected_gradients.items():
+            torch.testing.assert_close(got_gradients[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_it_breaks_the_graph_no_more_often_than_torchvision(
+    plain_model, source, images, targets
+):
+    def breaks(model):
+        torch._dynamo.reset()
+        return torch._dynamo.explain(model)(images, targets).graph_break_count
+
+    plain = breaks(copy.deepcopy(plain_model))
+    assert breaks(attach(plain_model, weight=0.3, features=source)) <= plain
+
+
+def test_compiled_losses_are_the_eager_ones(small_model, source, images, targets):
+    attached = attach(small_model, weight=0.3, features=source)
+    twin = copy.deepcopy(attached)
+    torch._dynamo.reset()
+    compiled = torch.compile(twin, backend="eager")
+    for _ in range(2):
+        expected, got = attached(images, targets), compiled(images, targets)
+        for name in expected:
+            torch.testing.assert_close(got[name], expected[name])
+    for one, other in zip(centers(twin), centers(attached), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+# 6. No positives: a zero that carries a graph.
+def test_without_objects_the_term_is_a_zero_with_a_graph(plain_model, source, images, no_targets):
+    attached = attach(plain_model, weight=0.3, features=source)
+    losses = attached(images, no_targets)
+    assert all(loss == 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    trained = {n: p for n, p in attached.named_parameters() if p.requires_grad}
+    assert all(p.grad is not None and not p.grad.any() for p in trained.values())
+    assert not any(table.any() for table in centers(attached))
+
+
+def test_one_image_without_objects_is_as_if_the_other_were_alone(
+    small_model, source, images, targets, no_targets
+):
+    attached = attach(small_model, weight=0.3, features=source)
+    twin = copy.deepcopy(attached)
+    both = attached(images, [targets[0], no_targets[0]])
+    alone = twin(images[:1], targets[:1])
+    for name in alone:
+        torch.testing.assert_close(both[name], alone[name])
