@@ -215,7 +215,7 @@ def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ())
     own = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
     _check_keys(args, [*keys, *own])
     try:
-        return parser.instantiate_classes(parser.parse_args(list(args)))
+        return parser.instantiate(parser.parse_args(list(args)))
     except ArgumentError as error:
         raise ConfigError(_one_line(str(error))) from None
 
@@ -224,7 +224,7 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     """The :class:`Config` that ``dataclasses.asdict`` was called on."""
     parser = _Parser()
     parser.add_class_arguments(Config, None)
-    return _config(parser.instantiate_classes(parser.parse_object(values)))
+    return _config(parser.instantiate(parser.parse_object(values)))
 
 
 def differences(a: Config, b: Config) -> Iterator[tuple[str, Any, Any]]:

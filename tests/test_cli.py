@@ -1,0 +1,239 @@
+"""The command line on a small data set, through all three commands."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from detcenter.cli import main
+from detcenter.data import make_digits
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "digits"
+    make_digits(root, train=8, val=4)
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    values = {
+        "model": {
+            "name": "ssd",
+            "backbone": "shufflenet_v2_x0_5",
+            "image_size": 64,
+            "strides": [8],
+            "anchor_scales": [[0.25]],
+            "top_stride": 16,
+        },
+        "center": {"weight": 0.1},
+        "data": {"format": "voc", "root": str(data), "workers": 0, "augment": {"flip": False}},
+        "train": {"epochs": 2, "batch_size": 4, "lr": 0.01, "warmup_steps": 2},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, recipe):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--config", str(recipe), "--output", str(folder)]) == 0
+    return folder
+
+
+def fails(capsys, *args):
+    """The one line that a wrong command line prints."""
+    assert main([str(arg) for arg in args]) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("detcenter")]
+    assert len(lines) == 1 and "Traceback" not in captured.err
+    return lines[0]
+
+
+def test_a_run_leaves_everything_in_its_folder(run):
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "best.pth",
+        "config.yaml",
+        "detections.png",
+        "last.pth",
+        "metrics.csv",
+        "results.json",
+        "tensorboard",
+    }
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[0]["train/loss_center"]) > 0 and float(rows[0]["train/classification"]) > 0
+    results = json.loads((run / "results.json").read_text())
+    assert results["AP"] == pytest.approx(float(rows[-1]["AP"]), abs=1e-5)
+    assert list(results["AP_by_class"]) == [str(digit) for digit in range(10)]
+    assert list((run / "tensorboard").glob("events*"))
+    assert np.asarray(Image.open(run / "detections.png")).std() > 10
+    assert yaml.safe_load((run / "config.yaml").read_text())["center"]["weight"] == 0.1
+
+
+def test_a_checkpoint_carries_builder_classes_and_config(run):
+    checkpoint = torch.load(run / "last.pth", weights_only=True)
+    assert checkpoint["builder"]["backbone"] == "shufflenet_v2_x0_5"
+    assert checkpoint["builder"]["num_classes"] == 11
+    assert checkpoint["classes"] == [str(digit) for digit in range(10)]
+    assert checkpoint["config"]["train"]["epochs"] == 2
+    assert any(name.startswith("box_terms.center") for name in checkpoint["model"])
+
+
+def test_a_resumed_run_ends_as_one_that_was_not_stopped(run, recipe, tmp_path, monkeypatch):
+    from detcenter.commands import train as module
+
+    def stop_after_one(self, epoch, *args):
+        report(self, epoch, *args)
+        raise KeyboardInterrupt
+
+    report = module.Run.report
+    folder = str(tmp_path / "stopped")
+    with monkeypatch.context() as patched:
+        patched.setattr(module.Run, "report", stop_after_one)
+        assert main(["train", "--config", str(recipe), "--output", folder]) == 130
+    assert torch.load(f"{folder}/last.pth", weights_only=True)["epoch"] == 1
+    assert main(["train", "--config", str(recipe), "--output", folder, "--resume"]) == 0
+    ends = [torch.load(Path(f) / "last.pth", weights_only=True) for f in (run, folder)]
+    assert all(torch.equal(x, ends[1]["model"][name]) for name, x in ends[0]["model"].items())
+    assert ends[0]["best"] == ends[1]["best"]
+    assert (run / "results.json").read_text() == Path(folder, "results.json").read_text()
+    with Path(folder, "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_stopping_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("detcenter.commands.train.train_epoch", stop)
+    folder = str(tmp_path / "stopped")
+    assert main(["train", "--config", str(recipe), "--output", folder]) == 130
+    assert (
+        f"detcenter train --config {recipe} --output {folder} --resume" in capsys.readouterr().err
+    )
+
+
+@pytest.fixture
+def another_precision():
+    """accelerate keeps the precision of a process's first run."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_the_baseline_trains_without_the_term(recipe, tmp_path, another_precision):
+    folder = tmp_path / "baseline"
+    args = ["--config", str(recipe), "--output", str(folder), "--center", "null"]
+    assert main(["train", *args, "--train.epochs", "1", "--train.mixed_precision", "bf16"]) == 0
+    header = (folder / "metrics.csv").read_text().splitlines()[0]
+    assert "classification" in header and "loss_center" not in header
+    checkpoint = torch.load(folder / "last.pth", weights_only=True)
+    assert not any("box_terms" in name for name in checkpoint["model"])
+
+
+def test_evaluate_gives_the_numbers_of_the_run(run, tmp_path, capsys):
+    file = tmp_path / "numbers" / "results.json"
+    assert main(["evaluate", "--checkpoint", str(run / "last.pth"), "--json", str(file)]) == 0
+    assert json.loads(file.read_text()) == json.loads((run / "results.json").read_text())
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_evaluate_takes_other_data(run, data, capsys):
+    args = ["--checkpoint", str(run / "last.pth"), "--data.val", "train"]
+    assert main(["evaluate", *args]) == 0
+    assert "mAP_12" in capsys.readouterr().out
+
+
+def test_predict_draws_and_writes_json(run, data, tmp_path):
+    images = sorted((data / "JPEGImages").iterdir())[:2]
+    output = tmp_path / "predictions"
+    args = ["--checkpoint", str(run / "last.pth"), "--output", str(output), "--score", "0.0"]
+    assert main(["predict", *args, *map(str, images), str(images[0])]) == 0
+    rows = json.loads((output / "detections.json").read_text())
+    assert [row["file"] for row in rows] == [str(path) for path in (*images, images[0])]
+    assert rows[0] == rows[2] and rows[0]["detections"]
+    for found in rows[0]["detections"]:
+        assert found["class"] == str(found["label"] - 1) and 0 <= found["score"] <= 1
+        assert 0 <= found["box"][0] <= found["box"][2] <= 160
+    stems = {images[0].stem, images[1].stem, f"{images[0].stem}-2"}
+    assert {path.stem for path in output.glob("*.png")} == stems
+
+
+def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, capsys):
+    train = ("train", "--config", recipe, "--output", tmp_path / "new")
+    plain = tmp_path / "plain.pth"
+    torch.save({"weight": torch.ones(1)}, plain)
+    for args, message in (
+        (("trian",), "no command 'trian'"),
+        ((*train, "--train.epoch", 3), "'train.epochs'"),
+        ((*train, "--train.epochs", "many"), "many"),
+        ((*train, "--data.root", tmp_path / "nowhere"), "nowhere' is no folder"),
+        ((*train, "--data.train", "nothing"), "nothing"),
+        ((*train, "--data.classes", "[cat,dog]"), "unknown class '"),
+        ((*train, "--model.num_classes", 3), "model.num_classes is 3, but the data has 10"),
+        ((*train, "--model.name", "ssd300_vgg16"), "model.backbone is for model.name: ssd"),
+        ((*train, "--model.name", "yolo"), "'yolo' is none of"),
+        ((*train, "--model.weights_backbone", plain), "plain.pth: weights of another model"),
+        ((*train, "--center.weight", -1), "not negative"),
+        ((*train, "--resume"), "holds no last.pth"),
+        (("train", "--config", recipe, "--output", run), "holds a run already"),
+        (
+            ("train", "--config", recipe, "--output", run, "--resume", "--train.lr", 9),
+            "train.lr is 9.0, but the run was started with 0.01",
+        ),
+        (("evaluate",), "--checkpoint FILE is missing"),
+        (("evaluate", "--checkpoint", plain), "not a detcenter checkpoint"),
+        (("evaluate", "--checkpoint", run / "none.pth"), "no such checkpoint"),
+        (("evaluate", "--checkpoint", run / "last.pth", "--data.rot", 1), "'data.root'"),
+        (("predict", "--checkpoint", run / "last.pth", tmp_path / "no.jpg"), "no such image"),
+        (("predict", "--checkpoint", plain, data / "JPEGImages"), "not a detcenter checkpoint"),
+        (("predict", "--checkpoint", run / "last.pth", "--scroe", 1, "x.jpg"), "'score'"),
+    ):
+        assert message in fails(capsys, *args)
+    assert torch.load(run / "last.pth", weights_only=True)["epoch"] == 2  # nothing was lost
+
+
+def test_weights_of_another_architecture_are_refused(run, tmp_path, capsys):
+    checkpoint = torch.load(run / "last.pth", weights_only=True)
+    checkpoint["builder"]["out_channels"] = 64
+    torch.save(checkpoint, tmp_path / "other.pth")
+    line = fails(capsys, "evaluate", "--checkpoint", tmp_path / "other.pth")
+    assert "its weights are of another model" in line
+
+
+def test_a_broken_image_stops_the_run_with_its_name(recipe, tmp_path, capsys):
+    root = tmp_path / "digits"
+    make_digits(root, train=4, val=2)
+    image = sorted((root / "JPEGImages").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:100])
+    args = ("--config", recipe, "--data.root", root, "--output", tmp_path / "run")
+    for workers in (0, 1):
+        line = fails(capsys, "train", *args, "--data.workers", workers)
+        assert image.name in line
+
+
+def test_the_tools_are_the_same_commands():
+    for tool in ("train", "evaluate", "predict"):
+        command = [sys.executable, ROOT / "tools" / f"{tool}.py", "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        if tool == "evaluate":  # its defaults come from the checkpoint
+            command = [sys.executable, ROOT / "tools" / "evaluate.py"]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+            assert done.returncode == 2 and "--checkpoint FILE" in done.stderr
+        else:
+            assert done.returncode == 0 and f"detcenter {tool}" in done.stdout

@@ -1,0 +1,109 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detcenter.config import (
+    CenterConfig,
+    Config,
+    ConfigError,
+    config_from_dict,
+    differences,
+    parse_recipe,
+    recipe_parser,
+)
+
+RECIPES = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+
+
+def parse(*args):
+    return parse_recipe(recipe_parser("train", ""), list(args))[0]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("center: {weight: 0.5, features: embedding}\ntrain: {epochs: 7}\n")
+    return path
+
+
+def test_a_recipe_keeps_the_defaults_of_what_it_does_not_name(recipe):
+    config = parse("--config", str(recipe))
+    assert config.center == CenterConfig(weight=0.5, features="embedding")
+    assert config.train.epochs == 7 and config.train.lr == Config().train.lr
+
+
+def test_the_command_line_overrides_any_key(recipe):
+    config = parse(
+        "--config", str(recipe), "--train.epochs", "3", "--model.strides=[4,8]", "--center.alpha=0"
+    )
+    assert config.train.epochs == 3 and config.model.strides == [4, 8]
+    assert config.center == CenterConfig(weight=0.5, features="embedding", alpha=0)
+
+
+def test_one_word_switches_the_term_off_and_a_key_switches_it_on(recipe):
+    assert parse("--config", str(recipe), "--center", "null").center is None
+    recipe.write_text("center: null\n")
+    assert parse("--config", str(recipe)).center is None
+    assert parse("--config", str(recipe), "--center.weight=2").center == CenterConfig(weight=2)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--train.epoch", "3"], r"--train.epoch; the nearest known is 'train.epochs'"),
+        (["--center.wieght=3"], r"'center.weight'"),
+        (["--train.epochs", "many"], r"train.epochs.*int.*many"),
+        (["--data.format", "vco"], r"data.format.*'voc'.*vco"),
+        (["--config", "missing.yaml"], r"missing.yaml: No such file"),
+        (["stray"], "stray"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_that_names_the_key(args, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(*args)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trian: {epochs: 3}", r"recipe.yaml: unknown key 'trian.epochs'.*'train.epochs'"),
+        ("train: {epochs: 3, warmup: 2}", r"'train.warmup'.*'train.warmup_steps'"),
+        ("train: {epochs: x}", r"train.epochs"),
+        ("train: [", "is not YAML"),
+        ("just words", "holds no recipe"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_names_file_or_key(recipe, text, message):
+    recipe.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse("--config", str(recipe))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_survives_a_checkpoint_and_a_yaml_file(recipe):
+    for config in (parse("--config", str(recipe)), parse("--center", "null")):
+        values = dataclasses.asdict(config)
+        assert config_from_dict(values) == config
+        assert config_from_dict(yaml.safe_load(yaml.safe_dump(values))) == config
+
+
+def test_differences_are_named_by_their_dotted_keys(recipe):
+    one, other = parse("--config", str(recipe)), parse("--config", str(recipe), "--train.lr=9")
+    assert list(differences(one, one)) == []
+    assert list(differences(one, other)) == [("train.lr", one.train.lr, 9.0)]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_valid_and_opens_with_its_command(path):
+    assert path.read_text().startswith(f"# python tools/train.py --config configs/{path.name}\n")
+    parse("--config", str(path))
+
+
+def test_every_key_has_a_line_of_help(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = capsys.readouterr().out
+    assert "(type: int | null" in text and "half a cosine" in text and "PRINT" not in text
