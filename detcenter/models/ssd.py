@@ -44,7 +44,7 @@ class AttachedSSD(SSD):
         return losses
 
     # How many boxes are positive is known at run time only: one graph break instead of several.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _term_losses(self, feature_maps: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
         cells = self._positive_cells(feature_maps, labels)
         return {k: v for term in self.box_terms.values() for k, v in term(*cells).items()}

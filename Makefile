@@ -1,0 +1,27 @@
+# `make demo` trains on the digits and prints the table; `make test` runs all checks.
+# Both set up .venv first: Python 3.11 or later is all that a machine needs.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test bench clean
+
+demo: $(INSTALLED)
+	$(BIN)/python tools/train.py --config configs/digits.yaml --output runs/demo --overwrite
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/step_time.py
+
+$(INSTALLED): setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv
