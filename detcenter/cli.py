@@ -17,7 +17,7 @@ USAGE = """usage: detcenter COMMAND ...
 
 `detcenter COMMAND --help` lists the options of a command."""
 
-_PERSONS_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError, TrainingError)
+_PERSONS_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError, TrainingError, OSError)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         commands[args[0]](args[1:])
     except _PERSONS_ERRORS as error:
-        print(f"detcenter {args[0]}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"detcenter {args[0]}: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ndetcenter {args[0]}: stopped{_how_to_go_on(args)}", file=sys.stderr)
@@ -72,6 +72,12 @@ def _predict(args: Sequence[str]) -> None:
     from detcenter.commands.predict import main as predict
 
     predict(args)
+
+
+def _one_line(error: Exception) -> str:
+    """The message; of an error in a worker process the last line, behind its traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
 
 
 def _how_to_go_on(args: Sequence[str]) -> str:

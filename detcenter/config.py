@@ -170,6 +170,23 @@ class Config:
     """the run's folder; null is runs/<name of the recipe>"""
 
 
+# Smallest sensible values; what a builder checks itself is not repeated here.
+_LEAST = {
+    "data.workers": 0,
+    "model.min_negatives": 0,
+    "train.batch_size": 1,
+    "train.clip_grad_norm": 0,
+    "train.epochs": 1,
+    "train.eval_every": 1,
+    "train.gamma": 0,
+    "train.lr": 0,
+    "train.momentum": 0,
+    "train.seed": 0,
+    "train.warmup_steps": 0,
+    "train.weight_decay": 0,
+}
+
+
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
         raise ConfigError(_one_line(message))
@@ -190,7 +207,12 @@ def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, N
         ConfigError: naming the key and, if it is unknown, its nearest neighbour.
     """
     arguments = parse(parser, args, [*_known_keys(Config)])
-    return _config(arguments), arguments
+    config = _config(arguments)
+    values = dict(_flat(dataclasses.asdict(config)))
+    for key, least in _LEAST.items():
+        if values[key] is not None and values[key] < least:
+            raise ConfigError(f"{key} is {values[key]}, the least is {least}")
+    return config, arguments
 
 
 def data_parser(prog: str, description: str, defaults: DataConfig) -> ArgumentParser:

@@ -77,13 +77,7 @@ class Run:
             self.model.to(memory_format=torch.channels_last)
         self.train_set.transform = wiring.augmentation(config.data.augment, self.model)
 
-        self.accelerator = Accelerator(
-            mixed_precision=training.mixed_precision,
-            log_with="tensorboard",
-            project_dir=str(self.folder),
-        )
-        if self.accelerator.num_processes > 1:
-            raise ConfigError("several processes are not supported yet; start a single one")
+        self.accelerator = _accelerator(training.mixed_precision, self.folder)
         loader = _loader(self.train_set, training.batch_size, config.data.workers, train=True)
         self.val_loader = _loader(self.val_set, training.batch_size, config.data.workers)
         optimizer = make_optimizer(
@@ -189,6 +183,18 @@ def _run_folder(config: Config, resume: bool, overwrite: bool) -> Path:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _accelerator(mixed_precision: str, folder: Path) -> Accelerator:
+    try:
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision, log_with="tensorboard", project_dir=str(folder)
+        )
+    except ValueError as error:  # a precision that this device does not have
+        raise ConfigError(f"train.mixed_precision {mixed_precision}: {error}") from error
+    if accelerator.num_processes > 1:
+        raise ConfigError("several processes are not supported yet; start a single one")
+    return accelerator
 
 
 def _loader(

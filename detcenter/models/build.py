@@ -62,20 +62,9 @@ def build_model(
     """
     if name not in MODEL_NAMES:
         raise ValueError(f"model name {name!r} is none of {', '.join(MODEL_NAMES)}")
-    if name == "ssd":
-        if weights is not None and not is_file(weights):
-            raise WeightsError(f"weights {weights!r}: for the model 'ssd' this is a file or null")
-        model = build_ssd(
-            num_classes,
-            weights_backbone=None if weights else weights_backbone,
-            trainable_backbone_layers=trainable_backbone_layers,
-            load=load,
-            **options,
-        )
-        if weights is not None and load:
-            load_matching(model, read_weights(weights), weights)
-        return model
     options |= {"trainable_backbone_layers": trainable_backbone_layers}
+    if name == "ssd":
+        return _ssd_with_weights(num_classes, weights, weights_backbone, load, options)
     if weights is not None:
         model = _with_weights(name, num_classes, weights, load, options)
     else:
@@ -179,6 +168,23 @@ def _classifier(name: str, weights: str | None) -> nn.Module:
         return model
     with downloads_explained(name):
         return cast(nn.Module, get_model(name, weights=_set_of(name, weights)))
+
+
+def _ssd_with_weights(
+    num_classes: int,
+    weights: str | None,
+    weights_backbone: str | None,
+    load: bool,
+    options: dict[str, Any],
+) -> SSD:
+    if weights is None:
+        return build_ssd(num_classes, weights_backbone=weights_backbone, load=load, **options)
+    if not is_file(weights):
+        raise WeightsError(f"weights {weights!r}: for the model 'ssd' this is a file or null")
+    model = build_ssd(num_classes, load=False, **options)
+    if load:
+        load_matching(model, read_weights(weights), weights)
+    return model
 
 
 def _with_weights(
