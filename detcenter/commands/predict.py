@@ -29,7 +29,7 @@ def main(args: Sequence[str]) -> None:
     arguments = parse(parser, args)
 
     paths = [path for name in arguments.images for path in _images_at(Path(name))]
-    model, classes, _ = load_detector(Path(arguments.checkpoint))
+    model, classes = load_detector(Path(arguments.checkpoint))
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     rows = []

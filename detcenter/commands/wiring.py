@@ -15,7 +15,7 @@ from detcenter.data import (
     build_transform,
     make_digits,
 )
-from detcenter.models import attach, build_model, set_min_negatives
+from detcenter.models import MODEL_NAMES, attach, build_model, set_min_negatives
 
 _ONLY_SSD = (
     "backbone",
@@ -60,6 +60,8 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
             f"model.num_classes is {model.num_classes}, but the data has {len(classes)} classes "
             f"({_names(classes)}) and background makes {len(classes) + 1}; set it so, or to null"
         )
+    if model.name not in MODEL_NAMES:
+        raise ConfigError(f"model.name {model.name!r} is none of {', '.join(MODEL_NAMES)}")
     chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
     del chosen["min_negatives"]
     misplaced = [key for key in _ONLY_SSD if key in chosen and model.name != "ssd"]

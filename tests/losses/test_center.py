@@ -1,5 +1,5 @@
 import copy
-import io
+import doctest
 import pickle
 
 import pytest
@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from detcenter import CenterLoss
+from detcenter.losses import center
 
 
 def naive(features, labels, centers, alpha):
@@ -185,7 +186,11 @@ def test_centers_stay_float32_in_a_half_precision_module():
 
 def test_a_copy_does_not_write_into_the_original():
     center_loss = CenterLoss(2, 2)
-    buffer = io.BytesIO(pickle.dumps(center_loss))
-    for copied in (copy.deepcopy(center_loss), pickle.load(buffer)):
+    for copied in (copy.deepcopy(center_loss), pickle.loads(pickle.dumps(center_loss))):
         copied(torch.ones(1, 2), torch.tensor([1]))
         assert copied.centers.any() and not center_loss.centers.any()
+
+
+def test_the_example_of_the_docstring_runs():
+    done = doctest.testmod(center, extraglobs={"torch": torch})
+    assert done.attempted >= 4 and done.failed == 0
