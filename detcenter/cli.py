@@ -1,19 +1,25 @@
 """The command line: `detcenter train | evaluate | predict`."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from detcenter.config import ConfigError, parse_recipe, recipe_parser
+import torch
+
+from detcenter.commands import evaluate, predict
+from detcenter.commands.train import train
 from detcenter.data import DataError
+from detcenter.errors import ConfigError
 from detcenter.models import WeightsError
+from detcenter.parsing import parse_recipe, recipe_parser
 from detcenter.training import CheckpointError, TrainingError
 
 USAGE = """usage: detcenter COMMAND ...
 
-  train     train a detector:    detcenter train --config configs/digits.yaml
+  train     train a detector:     detcenter train --config configs/digits.yaml
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
-  predict   detect in images:    detcenter predict --checkpoint runs/digits/best.pth IMAGES
+  predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
 
 `detcenter COMMAND --help` lists the options of a command."""
 
@@ -23,23 +29,25 @@ _PERSONS_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError, Traini
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for what a person has to put right."""
     args = sys.argv[1:] if args is None else list(args)
-    commands = {"train": _train, "evaluate": _evaluate, "predict": _predict}
+    commands = {"train": _train, "evaluate": evaluate.main, "predict": predict.main}
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if args else 2
     if args[0] not in commands:
-        print(
-            f"detcenter: no command {args[0]!r}; there are {', '.join(commands)}", file=sys.stderr
-        )
+        known = ", ".join(commands)
+        print(f"detcenter: no command {args[0]!r}; there are {known}", file=sys.stderr)
         return 2
     try:
         commands[args[0]](args[1:])
-    except _PERSONS_ERRORS as error:
-        print(f"detcenter {args[0]}: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ndetcenter {args[0]}: stopped{_how_to_go_on(args)}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\ndetcenter {args[0]}: stopped{stop}", file=sys.stderr)
         return 130
+    except (*_PERSONS_ERRORS, RuntimeError) as error:
+        line = _one_line(error)
+        if line is None:
+            raise
+        print(f"detcenter {args[0]}: {line}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -49,39 +57,36 @@ def run() -> None:
 
 
 def _train(args: Sequence[str]) -> None:
-    from detcenter.commands.train import train  # accelerate and tensorboard take seconds to import
-
     parser = recipe_parser("detcenter train", "Train a detector as a recipe says.")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--overwrite", action="store_true", help="delete a run that is in --output")
-    config, namespace = parse_recipe(parser, args)
+    config, arguments = parse_recipe(parser, args)
     if config.output is None:
-        recipes = namespace.config or []
-        name = Path(str(recipes[-1])).stem if recipes else "detcenter"
-        config.output = str(Path("runs") / name)
-    train(config, namespace.resume, namespace.overwrite)
+        recipes = arguments.config or []
+        config.output = f"runs/{Path(str(recipes[-1])).stem if recipes else 'detcenter'}"
+    folder = Path(config.output)
+    try:
+        train(config, folder, arguments.resume, arguments.overwrite)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_go_on(args, folder)) from None
 
 
-def _evaluate(args: Sequence[str]) -> None:
-    from detcenter.commands.evaluate import main as evaluate
-
-    evaluate(args)
-
-
-def _predict(args: Sequence[str]) -> None:
-    from detcenter.commands.predict import main as predict
-
-    predict(args)
-
-
-def _one_line(error: Exception) -> str:
-    """The message; of an error in a worker process the last line, behind its traceback."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
+def _one_line(error: Exception) -> str | None:
+    """What to tell the person; None for an error that is not theirs."""
+    message = str(error).strip()
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device's memory is full; lower train.batch_size or model.image_size"
+    if isinstance(error, RuntimeError) and message.startswith("DataLoader worker"):
+        return f"{' '.join(message.split())}; set data.workers to 0 to load in the main process"
+    if not isinstance(error, _PERSONS_ERRORS):
+        return None
+    # An error in a worker process carries its traceback before its message.
+    line = (message.splitlines() or [type(error).__name__])[-1]
+    return line.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
 
 
-def _how_to_go_on(args: Sequence[str]) -> str:
-    if args[0] != "train":
-        return ""
-    command = " ".join(arg for arg in args if arg not in ("--resume", "--overwrite"))
-    return f"; continue from the last whole epoch with: detcenter {command} --resume"
+def _how_to_go_on(args: Sequence[str], folder: Path) -> str:
+    if not (folder / "last.pth").exists():
+        return " before the first epoch was whole; nothing to continue from"
+    command = shlex.join(arg for arg in args if arg not in ("--resume", "--overwrite"))
+    return f"; continue from the last whole epoch with: detcenter train {command} --resume"

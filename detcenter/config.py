@@ -1,21 +1,9 @@
 """A recipe: every key with its type, default and meaning. One YAML a recipe."""
 
 import dataclasses
-import difflib
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
-
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
-
-
-class ConfigError(ValueError):
-    """A recipe or a command line that is wrong; the message is one clear line."""
 
 
 @dataclass
@@ -112,6 +100,8 @@ class DataConfig:
     """coco: folder of the validation images below root"""
     classes: list[str] | None = None
     """voc: names in the order of their labels; null takes those that occur, sorted"""
+    keep_difficult: bool = False
+    """voc: train on objects flagged difficult too"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """augmentation of the training images"""
     workers: int = 2
@@ -170,142 +160,35 @@ class Config:
     """the run's folder; null is runs/<name of the recipe>"""
 
 
-# Smallest sensible values; what a builder checks itself is not repeated here.
-_LEAST = {
-    "data.workers": 0,
-    "model.min_negatives": 0,
-    "train.batch_size": 1,
-    "train.clip_grad_norm": 0,
-    "train.epochs": 1,
-    "train.eval_every": 1,
-    "train.gamma": 0,
-    "train.lr": 0,
-    "train.momentum": 0,
-    "train.seed": 0,
-    "train.warmup_steps": 0,
-    "train.weight_decay": 0,
-}
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
-        raise ConfigError(_one_line(message))
-
-
-def recipe_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser for ``--config FILE`` and every key of :class:`Config`."""
-    parser = _Parser(prog=prog, description=description)
-    parser.add_argument("--config", action="config", help="the recipe, a YAML file")
-    parser.add_class_arguments(Config, None)
-    return parser
-
-
-def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, Namespace]:
-    """The recipe that ``args`` ask for, and all arguments.
-
-    Raises:
-        ConfigError: naming the key and, if it is unknown, its nearest neighbour.
-    """
-    arguments = parse(parser, args, [*_known_keys(Config)])
-    config = _config(arguments)
-    values = dict(_flat(dataclasses.asdict(config)))
-    for key, least in _LEAST.items():
-        if values[key] is not None and values[key] < least:
-            raise ConfigError(f"{key} is {values[key]}, the least is {least}")
-    return config, arguments
-
-
-def data_parser(prog: str, description: str, defaults: DataConfig) -> ArgumentParser:
-    """A parser for the keys of :class:`DataConfig`, as ``--data.KEY``."""
-    parser = _Parser(prog=prog, description=description)
-    parser.add_class_arguments(DataConfig, "data")
-    parser.set_defaults({f"data.{k}": v for k, v in _flat(dataclasses.asdict(defaults))})
-    return parser
-
-
-def plain_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser whose errors are :class:`ConfigError`."""
-    return _Parser(prog=prog, description=description)
-
-
-def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ()) -> Namespace:
-    """Parsed and instantiated ``args``; ``keys`` are known beside the parser's own.
-
-    Raises:
-        ConfigError: see :func:`parse_recipe`.
-    """
-    own = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
-    _check_keys(args, [*keys, *own])
-    try:
-        return parser.instantiate(parser.parse_args(list(args)))
-    except ArgumentError as error:
-        raise ConfigError(_one_line(str(error))) from None
-
-
 def config_from_dict(values: dict[str, Any]) -> Config:
     """The :class:`Config` that ``dataclasses.asdict`` was called on."""
-    parser = _Parser()
-    parser.add_class_arguments(Config, None)
-    return _config(parser.instantiate(parser.parse_object(values)))
+    center, data = values["center"], values["data"]
+    augment = AugmentConfig(**data["augment"])
+    return Config(
+        model=ModelConfig(**values["model"]),
+        center=None if center is None else CenterConfig(**center),
+        data=DataConfig(**(data | {"augment": augment})),
+        train=TrainConfig(**values["train"]),
+        output=values["output"],
+    )
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every value by its dotted key; a section that is null has no keys."""
+    return dict(_flat(dataclasses.asdict(config), ""))
 
 
 def differences(a: Config, b: Config) -> Iterator[tuple[str, Any, Any]]:
     """The dotted keys in which two recipes differ, with both values."""
-    first, second = (dict(_flat(dataclasses.asdict(config))) for config in (a, b))
+    first, second = flat(a), flat(b)
     for key in sorted(first.keys() | second.keys()):
         if first.get(key) != second.get(key):
             yield key, first.get(key), second.get(key)
 
 
-def _config(namespace: Namespace) -> Config:
-    return Config(**{f.name: namespace[f.name] for f in dataclasses.fields(Config)})
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _check_keys(args: Sequence[str], known: list[str]) -> None:
-    """Unknown keys of recipe files and command line, before the parser sees them."""
-    arguments = iter(args)
-    for argument in arguments:
-        key, _, value = argument.removeprefix("--").partition("=")
-        if argument.startswith("--") and key.partition("+")[0] not in known:
-            raise ConfigError(_unknown(f"--{key}", key, known))
-        if argument.startswith("--config"):
-            _check_file(Path(value or next(arguments, "")), known)
-
-
-def _check_file(path: Path, known: list[str]) -> None:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(_one_line(f"{path} is not YAML: {error}")) from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no recipe: sections such as model, data and train are due")
-    for key, _ in _flat(values):
-        if key not in known:
-            raise ConfigError(f"{path}: {_unknown(f'key {key!r}', key, known)}")
-
-
-def _known_keys(cls: type, prefix: str = "") -> Iterator[str]:
-    for f in dataclasses.fields(cls):
-        yield prefix + f.name
-        for kind in (f.type, *typing.get_args(f.type)):
-            if dataclasses.is_dataclass(kind):
-                yield from _known_keys(typing.cast(type, kind), f"{prefix}{f.name}.")
-
-
-def _unknown(what: str, key: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"unknown {what}; the nearest known is {nearest[0]!r}"
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())

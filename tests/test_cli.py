@@ -1,8 +1,13 @@
 """The command line on a small data set, through all three commands."""
 
+import contextlib
 import csv
+import io
 import json
+import re
 import runpy
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,8 +19,10 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from detcenter.cli import main
+from detcenter.commands import train as module
 from detcenter.data import make_digits
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 
@@ -94,38 +101,71 @@ def test_a_checkpoint_carries_builder_classes_and_config(run):
     assert any(name.startswith("box_terms.center") for name in checkpoint["model"])
 
 
-def test_a_resumed_run_ends_as_one_that_was_not_stopped(run, recipe, tmp_path, monkeypatch):
-    from detcenter.commands import train as module
+@pytest.fixture(scope="module")
+def stopped(recipe, tmp_path_factory):
+    """Stop a run with Ctrl-C after its first epoch; its folder, and what was said."""
 
     def stop_after_one(self, epoch, *args):
         report(self, epoch, *args)
         raise KeyboardInterrupt
 
-    report = module.Run.report
-    folder = str(tmp_path / "stopped")
-    with monkeypatch.context() as patched:
-        patched.setattr(module.Run, "report", stop_after_one)
-        assert main(["train", "--config", str(recipe), "--output", folder]) == 130
-    assert torch.load(f"{folder}/last.pth", weights_only=True)["epoch"] == 1
-    assert main(["train", "--config", str(recipe), "--output", folder, "--resume"]) == 0
-    ends = [torch.load(Path(f) / "last.pth", weights_only=True) for f in (run, folder)]
+    report = module.Run._report
+    folder = tmp_path_factory.mktemp("runs") / "stopped run"
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stderr(said):
+        patched.setattr(module.Run, "_report", stop_after_one)
+        assert main(["train", "--config", str(recipe), "--output", str(folder)]) == 130
+    assert torch.load(folder / "last.pth", weights_only=True)["epoch"] == 1
+    return folder, said.getvalue()
+
+
+def test_a_run_is_not_continued_with_other_classes(recipe, stopped, data, tmp_path, capsys):
+    root = tmp_path / "letters"
+    shutil.copytree(data, root)
+    for path in (root / "Annotations").iterdir():
+        path.write_text(re.sub(r"<name>(.)</name>", r"<name>letter \1</name>", path.read_text()))
+    args = ("train", "--config", recipe, "--output", stopped[0], "--resume", "--data.root", root)
+    assert "started with the classes ['0', '1'" in fails(capsys, *args)
+
+
+def test_a_resumed_run_ends_as_one_that_was_not_stopped(run, recipe, stopped, capsys):
+    folder, said = stopped
+    arguments = ["train", "--config", str(recipe), "--output", str(folder), "--resume"]
+    assert f"detcenter {shlex.join(arguments)}" in said
+    line = fails(capsys, *arguments, "--data.keep_difficult", "true")
+    assert "data.keep_difficult is True, but the run was started with False" in line
+    assert main(arguments) == 0
+    ends = [torch.load(f / "last.pth", weights_only=True) for f in (run, folder)]
     assert all(torch.equal(x, ends[1]["model"][name]) for name, x in ends[0]["model"].items())
     assert ends[0]["best"] == ends[1]["best"]
-    assert (run / "results.json").read_text() == Path(folder, "results.json").read_text()
-    with Path(folder, "metrics.csv").open() as file:
+    assert (run / "results.json").read_text() == (folder / "results.json").read_text()
+    with (folder / "metrics.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
-def test_stopping_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+def test_overwrite_deletes_the_run_and_nothing_before_all_is_well(run, recipe, tmp_path, capsys):
+    folder = tmp_path / "again"
+    shutil.copytree(run, folder)
+    (folder / "notes.txt").touch()
+    args = ["train", "--config", str(recipe), "--output", str(folder), "--overwrite"]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    fails(capsys, *args, "--data.root", tmp_path / "typo")
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert main([*args, "--train.epochs", "1"]) == 0
+    assert torch.load(folder / "last.pth", weights_only=True)["epoch"] == 1
+    assert (folder / "notes.txt").exists()
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 2
+
+
+def test_stopping_in_the_first_epoch_says_that_there_is_nothing_yet(
+    recipe, tmp_path, monkeypatch, capsys
+):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("detcenter.commands.train.train_epoch", stop)
-    folder = str(tmp_path / "stopped")
-    assert main(["train", "--config", str(recipe), "--output", folder]) == 130
-    assert (
-        f"detcenter train --config {recipe} --output {folder} --resume" in capsys.readouterr().err
-    )
+    monkeypatch.setattr(module, "train_epoch", stop)
+    assert main(["train", "--config", str(recipe), "--output", str(tmp_path / "a b")]) == 130
+    assert "nothing to continue from" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -139,11 +179,16 @@ def another_precision():
 def test_the_baseline_trains_without_the_term(recipe, tmp_path, another_precision):
     folder = tmp_path / "baseline"
     args = ["--config", str(recipe), "--output", str(folder), "--center", "null"]
-    assert main(["train", *args, "--train.epochs", "1", "--train.mixed_precision", "bf16"]) == 0
+    options = ["--train.mixed_precision", "bf16", "--train.channels_last", "true"]
+    assert main(["train", *args, *options, "--train.epochs", "1", "--data.workers", "1"]) == 0
     header = (folder / "metrics.csv").read_text().splitlines()[0]
     assert "classification" in header and "loss_center" not in header
     checkpoint = torch.load(folder / "last.pth", weights_only=True)
     assert not any("box_terms" in name for name in checkpoint["model"])
+    # evaluation runs in float32 whatever the training did
+    numbers = tmp_path / "numbers.json"
+    assert main(["evaluate", "--checkpoint", f"{folder}/last.pth", "--json", str(numbers)]) == 0
+    assert json.loads(numbers.read_text()) == json.loads((folder / "results.json").read_text())
 
 
 def test_evaluate_gives_the_numbers_of_the_run(run, tmp_path, capsys):
@@ -153,10 +198,16 @@ def test_evaluate_gives_the_numbers_of_the_run(run, tmp_path, capsys):
     assert "AP50" in capsys.readouterr().out
 
 
-def test_evaluate_takes_other_data(run, data, capsys):
+def test_evaluate_takes_other_data_and_writes_coco_results(run, data, tmp_path, capsys):
+    results = tmp_path / "detections.json"
     args = ["--checkpoint", str(run / "last.pth"), "--data.val", "train"]
-    assert main(["evaluate", *args]) == 0
+    assert main(["evaluate", *args, "--detections", str(results)]) == 0
     assert "mAP_12" in capsys.readouterr().out
+    rows = json.loads(results.read_text())
+    assert rows and {row["image_id"] for row in rows} <= set(range(1, 9))
+    assert {row["category_id"] for row in rows} <= set(range(1, 11))
+    assert all(row["bbox"][0] + row["bbox"][2] <= 160.01 for row in rows)
+    assert max(row["bbox"][0] + row["bbox"][2] for row in rows) > 64  # not in the model's pixels
 
 
 def test_predict_draws_and_writes_json(run, data, tmp_path):
@@ -172,6 +223,14 @@ def test_predict_draws_and_writes_json(run, data, tmp_path):
         assert 0 <= found["box"][0] <= found["box"][2] <= 160
     stems = {images[0].stem, images[1].stem, f"{images[0].stem}-2"}
     assert {path.stem for path in output.glob("*.png")} == stems
+
+
+def test_predict_does_not_overwrite_its_images(run, tmp_path, capsys):
+    Image.new("RGB", (50, 40)).save(tmp_path / "photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    args = ("predict", "--checkpoint", run / "last.pth", "--output", tmp_path, tmp_path)
+    assert "photo.png; name another" in fails(capsys, *args)
+    assert (tmp_path / "photo.png").read_bytes() == before
 
 
 def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, capsys):
@@ -202,7 +261,12 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
         (("evaluate", "--checkpoint", plain), "not a detcenter checkpoint"),
         (("evaluate", "--checkpoint", run / "none.pth"), "no such checkpoint"),
         (("evaluate", "--checkpoint", run), "not a readable checkpoint"),
-        (("train", "--config", recipe, "--output", recipe), "File exists"),
+        (("train", "--config", recipe, "--output", recipe), "is a file"),
+        ((*train, "--train.mixed_precision", "fp16"), "fp16"),
+        ((*train, "--train.batch_size", 1), "batch norm cannot learn from one image"),
+        ((*train, "--data.classes", "[]", "--data.format", "coco"), "data.classes is for"),
+        (("evaluate", "--checkpoint", run / "last.pth", "--data.workers", -1), "the least is 0"),
+        (("predict", "--checkpoint", run / "last.pth", recipe), "small.yaml"),
         (("evaluate", "--checkpoint", run / "last.pth", "--data.rot", 1), "'data.root'"),
         (("predict", "--checkpoint", run / "last.pth", tmp_path / "no.jpg"), "no such image"),
         (("predict", "--checkpoint", plain, data / "JPEGImages"), "not a detcenter checkpoint"),

@@ -4,15 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detcenter.config import (
-    CenterConfig,
-    Config,
-    ConfigError,
-    config_from_dict,
-    differences,
-    parse_recipe,
-    recipe_parser,
-)
+from detcenter.config import CenterConfig, Config, config_from_dict, differences
+from detcenter.errors import ConfigError
+from detcenter.parsing import parse_recipe, recipe_parser
 
 RECIPES = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
 
@@ -57,6 +51,8 @@ def test_one_word_switches_the_term_off_and_a_key_switches_it_on(recipe):
         (["--train.epochs", "many"], r"train.epochs.*int.*many"),
         (["--data.format", "vco"], r"data.format.*'voc'.*vco"),
         (["--config", "missing.yaml"], r"missing.yaml: No such file"),
+        (["--train.epochs", "0"], "train.epochs is 0, the least is 1"),
+        (["--train.epochs", "null"], "train.epochs"),
         (["stray"], "stray"),
     ],
 )
@@ -69,9 +65,14 @@ def test_a_wrong_command_line_is_one_line_that_names_the_key(args, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trian: {epochs: 3}", r"recipe.yaml: unknown key 'trian.epochs'.*'train.epochs'"),
+        ("trian: {epochs: 3}", r"recipe.yaml: unknown key 'trian'.*'train'"),
         ("train: {epochs: 3, warmup: 2}", r"'train.warmup'.*'train.warmup_steps'"),
         ("train: {epochs: x}", r"train.epochs"),
+        ("train: {lr: null}", r"train.lr is null"),
+        ("train: null", r"train is a section of keys, not None"),
+        ("data: [1]", r"data is a section of keys"),
+        ("data: {augment: 3}", r"data.augment is a section of keys"),
+        ("1: 2", r"unknown key '1'"),
         ("train: [", "is not YAML"),
         ("just words", "holds no recipe"),
     ],

@@ -1,5 +1,6 @@
 """A detector back from its checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,22 +8,16 @@ import torch
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.commands import wiring
-from detcenter.config import Config, config_from_dict
-from detcenter.training import CheckpointError, load_checkpoint
+from detcenter.config import config_from_dict
+from detcenter.training import CheckpointError
 
 
-def load_recipe(path: Path) -> Config:
-    """The recipe that a checkpoint was trained with."""
-    return config_from_dict(load_checkpoint(path)["config"])
-
-
-def load_detector(path: Path) -> tuple[SSD, list[str]]:
-    """The detector in eval mode on the fastest device, and its class names.
+def detector_of(checkpoint: Mapping[str, Any], path: Path) -> SSD:
+    """The detector of a loaded checkpoint, in eval mode on the fastest device.
 
     Raises:
-        CheckpointError: if the file is none of detcenter's, or its weights do not fit its recipe.
+        CheckpointError: if its weights do not fit its recipe; ``path`` is named.
     """
-    checkpoint: dict[str, Any] = load_checkpoint(path)
     config = config_from_dict(checkpoint["config"])
     model = wiring.detector(config, checkpoint["builder"], load=False)
     try:
@@ -31,4 +26,4 @@ def load_detector(path: Path) -> tuple[SSD, list[str]]:
         lines = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its weights are of another model ({lines})") from None
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return model.eval().to(device), checkpoint["classes"]
+    return model.eval().to(device)

@@ -1,41 +1,51 @@
 """`detcenter evaluate`: a checkpoint and a data set in, a table and JSON out."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from detcenter.commands import wiring
-from detcenter.commands.checkpoints import load_detector, load_recipe
-from detcenter.config import DataConfig, data_parser, parse
-from detcenter.evaluation import evaluate_detections, metrics_json, results_table
-from detcenter.training import collate, detect
+from detcenter.commands.checkpoints import detector_of
+from detcenter.config import DataConfig, config_from_dict
+from detcenter.data import COCODataset, DetectionDataset
+from detcenter.evaluation import (
+    coco_results,
+    evaluate_detections,
+    metrics_json,
+    results_table,
+)
+from detcenter.parsing import data_parser, parse
+from detcenter.training import load_checkpoint
 
 _BATCH = 8  # images
 
 
 def main(args: Sequence[str]) -> None:
     """Print the table of results; the data set is the checkpoint's own unless told otherwise."""
-    checkpoint = _checkpoint_in(args)
-    defaults = load_recipe(checkpoint).data if checkpoint else DataConfig()
+    path = _checkpoint_in(args)
+    checkpoint: dict[str, Any] = load_checkpoint(path) if path else {}
+    defaults = config_from_dict(checkpoint["config"]).data if path else DataConfig()
     parser = data_parser("detcenter evaluate", "Measure a checkpoint on data.val.", defaults)
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
     parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
+    parser.add_argument("--detections", type=str, help="write a COCO result file")
     arguments = parse(parser, args)
 
-    model, classes = load_detector(Path(arguments.checkpoint))
+    classes = checkpoint["classes"]
     dataset = wiring.validation_set(arguments.data, classes)
-    loader = DataLoader(dataset, _BATCH, collate_fn=collate, num_workers=arguments.data.workers)
-    device = next(model.parameters()).device
-    found = detect(model, tqdm(loader, unit="batch", leave=False), device)
+    model = detector_of(checkpoint, Path(arguments.checkpoint))
+    found = wiring.detect_in(dataset, model, _BATCH, arguments.data.workers, progress=tqdm)
     metrics = evaluate_detections(dataset.annotations, found, classes)
     print(results_table(metrics, classes))
     if arguments.json:
-        path = Path(arguments.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(metrics_json(metrics))
+        _write(Path(arguments.json), metrics_json(metrics))
+    if arguments.detections:
+        rows = coco_results(dataset.annotations, found, _category_ids(dataset))
+        _write(Path(arguments.detections), json.dumps(rows))
 
 
 def _checkpoint_in(args: Sequence[str]) -> Path | None:
@@ -44,3 +54,15 @@ def _checkpoint_in(args: Sequence[str]) -> Path | None:
     finder.add_argument("--checkpoint", type=Path, nargs="?")
     found: Path | None = finder.parse_known_args(args)[0].checkpoint
     return found
+
+
+def _category_ids(dataset: DetectionDataset) -> list[int]:
+    """COCO's own, or 1, 2, … for a data set that has none."""
+    if isinstance(dataset, COCODataset):
+        return dataset.category_ids
+    return list(range(1, len(dataset.classes) + 1))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

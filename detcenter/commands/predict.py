@@ -1,22 +1,24 @@
 """`detcenter predict`: a checkpoint and images in, drawn boxes and JSON out."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from detcenter.commands.checkpoints import load_detector
-from detcenter.config import ConfigError, parse, plain_parser
-from detcenter.data import read_image
+from detcenter.commands import wiring
+from detcenter.commands.checkpoints import detector_of
+from detcenter.data import Annotation, DetectionDataset, image_size, read_image
+from detcenter.errors import ConfigError
 from detcenter.evaluation import draw_boxes
-from detcenter.training import detect
+from detcenter.parsing import parse, plain_parser
+from detcenter.training import load_checkpoint
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_BATCH = 8  # images
 
 
 def main(args: Sequence[str]) -> None:
@@ -26,20 +28,28 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
     parser.add_argument("--output", type=str, default="predictions", help="folder for the results")
     parser.add_argument("--score", type=float, default=0.5, help="lowest score that is shown")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
     arguments = parse(parser, args)
 
-    paths = [path for name in arguments.images for path in _images_at(Path(name))]
-    model, classes = load_detector(Path(arguments.checkpoint))
     output = Path(arguments.output)
+    paths = [path for name in arguments.images for path in _images_at(Path(name))]
+    pictures = [output / f"{name}.png" for name in _names(paths)]
+    _check_apart(paths, pictures)
+    checkpoint = load_checkpoint(Path(arguments.checkpoint))
+    classes = checkpoint["classes"]
+    dataset = DetectionDataset([_without_boxes(path) for path in paths], classes)
+    model = detector_of(checkpoint, Path(arguments.checkpoint))
+    detections = wiring.detect_in(dataset, model, _BATCH, arguments.workers, progress=tqdm)
+    shown = [_above(found, arguments.score) for found in detections]
+
     output.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for path, name in zip(tqdm(paths, unit="image"), _names(paths), strict=True):
-        image = read_image(path)
-        found = _detect(model, image, arguments.score)
-        picture = draw_boxes(image, found["boxes"], found["labels"], classes, found["scores"])
-        Image.fromarray(picture).save(output / f"{name}.png")
-        rows.append({"file": str(path), "detections": _as_rows(found, classes)})
+    pairs = zip(paths, shown, strict=True)
+    rows = [{"file": str(path), "detections": _as_rows(found, classes)} for path, found in pairs]
     (output / "detections.json").write_text(json.dumps(rows, indent=2))
+    for path, picture, found in zip(paths, pictures, shown, strict=True):
+        image = read_image(path)
+        drawn = draw_boxes(image, found["boxes"], found["labels"], classes, found["scores"])
+        Image.fromarray(drawn).save(picture)
     print(f"{len(rows)} pictures and detections.json in {output}")
 
 
@@ -64,14 +74,34 @@ def _names(paths: Sequence[Path]) -> Iterator[str]:
         yield name
 
 
-def _detect(model: nn.Module, image: Any, lowest_score: float) -> dict[str, Tensor]:
-    tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-    device = next(model.parameters()).device
-    (found,) = detect(model, [([tensor], [])], device)
-    return {name: x[found["scores"] >= lowest_score] for name, x in found.items()}
+def _check_apart(paths: Sequence[Path], pictures: Sequence[Path]) -> None:
+    both = {path.resolve() for path in paths} & {picture.resolve() for picture in pictures}
+    if both:
+        raise ConfigError(f"--output would overwrite the image {sorted(both)[0]}; name another")
 
 
-def _as_rows(found: dict[str, Tensor], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _without_boxes(path: Path) -> Annotation:
+    width, height = image_size(path)
+    none = np.zeros(0, dtype=bool)
+    return Annotation(
+        image_id=0,
+        path=path,
+        width=width,
+        height=height,
+        boxes=np.zeros((0, 4), dtype=np.float32),
+        labels=np.zeros(0, dtype=np.int64),
+        iscrowd=none,
+        difficult=none,
+        area=np.zeros(0, dtype=np.float32),
+    )
+
+
+def _above(found: Mapping[str, Any], lowest_score: float) -> dict[str, Any]:
+    keep = found["scores"] >= lowest_score
+    return {name: values[keep] for name, values in found.items()}
+
+
+def _as_rows(found: Mapping[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
     columns = (found[name].tolist() for name in ("boxes", "labels", "scores"))
     return [
         {"class": classes[label - 1], "label": label, "score": score, "box": box}

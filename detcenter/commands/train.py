@@ -1,8 +1,10 @@
 """`detcenter train`: a recipe in, a run folder out."""
 
 import dataclasses
+import math
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +15,19 @@ import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from detcenter.commands import wiring
-from detcenter.config import Config, ConfigError, TrainConfig, config_from_dict, differences
+from detcenter.config import Config, TrainConfig, config_from_dict, differences
 from detcenter.data import DetectionDataset, read_image
+from detcenter.errors import ConfigError
 from detcenter.evaluation import evaluate_detections, metrics_json, results_table, side_by_side
 from detcenter.training import (
     RunRecords,
     collate,
     describe_losses,
-    detect,
-    fit,
     load_checkpoint,
     make_optimizer,
     make_schedule,
@@ -35,75 +37,62 @@ from detcenter.training import (
 
 _PICTURED = 6  # validation images in the run's picture
 _FREE_TO_CHANGE = ("output", "data.workers", "data.root")  # when a run is continued
+_WRITTEN = ("*.pth", "*.partial", "config.yaml", "metrics.csv", "results.json", "detections.png")
 
 
-def train(config: Config, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def train(
+    config: Config, folder: Path, resume: bool = False, overwrite: bool = False
+) -> Mapping[str, Any]:
     """Train as ``config`` says and return the metrics of the last epoch.
 
-    The folder ``config.output`` gets the resolved recipe (``config.yaml``), ``metrics.csv``,
-    TensorBoard events, ``last.pth`` and ``best.pth``, ``results.json`` and a picture of
-    detections.
+    ``folder`` gets the resolved recipe (``config.yaml``), ``metrics.csv``, TensorBoard events,
+    ``last.pth`` and ``best.pth``, ``results.json`` and a picture of detections.
     """
-    run = Run(config, resume, overwrite)
+    run = Run(config, folder, resume, overwrite)
     with run.progress:
-        fit(
-            run.train_epoch,
-            run.evaluate,
-            run.save,
-            run.report,
-            range(run.first_epoch, config.train.epochs + 1),
-            run.best,
-            config.train.eval_every,
-        )
+        for epoch in range(run.first_epoch, config.train.epochs + 1):
+            run.epoch(epoch)
     return run.finish()
 
 
 class Run:
-    """The objects of one run and what is done with them after an epoch."""
+    """The objects of one run, and what happens to them in an epoch."""
 
-    def __init__(self, config: Config, resume: bool, overwrite: bool) -> None:
-        self.config = config
-        self.folder = _run_folder(config, resume, overwrite)
+    def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
+        _check_folder(folder, resume, overwrite)
+        self.config, self.folder = config, folder
         training = config.train
         self.train_set = wiring.training_set(config.data)
         self.classes = self.train_set.classes
         self.val_set = wiring.validation_set(config.data, self.classes)
-        if not self.train_set.annotations or not self.val_set.annotations:
-            raise ConfigError("data.train and data.val must name at least one image each")
         self.builder = wiring.builder_arguments(config.model, self.classes)
+        self.accelerator = _accelerator(training.mixed_precision, folder)
         set_seed(training.seed)
-        self.model = wiring.detector(config, self.builder)
+        self.model = wiring.detector(config, self.builder).to(self.accelerator.device)
         if training.channels_last:
             self.model.to(memory_format=torch.channels_last)
+        _check_batch(self.model, min(training.batch_size, len(self.train_set)))
         self.train_set.transform = wiring.augmentation(config.data.augment, self.model)
 
-        self.accelerator = _accelerator(training.mixed_precision, self.folder)
-        loader = _loader(self.train_set, training.batch_size, config.data.workers, train=True)
-        self.val_loader = _loader(self.val_set, training.batch_size, config.data.workers)
+        loader = _loader(self.train_set, training.batch_size, config.data.workers)
         optimizer = make_optimizer(
             self.model, training.optimizer, training.lr, training.weight_decay, training.momentum
         )
-        schedule = _schedule(training, optimizer, len(loader))
-        self.prepared, self.optimizer, self.loader, self.schedule = self.accelerator.prepare(
-            self.model, optimizer, loader, schedule
+        # The model itself stays as it is: prepared, it would run under autocast in evaluation too.
+        self.optimizer, self.loader, self.schedule = self.accelerator.prepare(
+            optimizer, loader, _schedule(training, optimizer, len(loader))
         )
-        self.first_epoch, self.best = self._continue() if resume else (1, float("-inf"))
-        _write_config(self.folder, config)
-        self.accelerator.init_trackers("tensorboard")
-        self.records = RunRecords(self.folder, self.accelerator, self.first_epoch)
-        images = len(loader) * min(training.batch_size, len(self.train_set))
-        self.progress = tqdm(
-            total=training.epochs * images,
-            initial=(self.first_epoch - 1) * images,
-            unit="image",
-            dynamic_ncols=True,
-            # A log file gets a line now and then, a terminal a bar that moves.
-            mininterval=0.5 if sys.stderr.isatty() else 60,
-        )
+        self.metrics: Mapping[str, Any] = {}
+        self.detections: list[dict[str, Any]] = []
+        self.first_epoch, self.best = self._continue() if resume else (1, -math.inf)
+        self._open_folder(clear=overwrite and not resume)
+        self.progress = self._progress()
 
-    def train_epoch(self) -> dict[str, float]:
-        return train_epoch(
-            self.prepared,
+    def epoch(self, epoch: int) -> None:
+        """Train, evaluate if it is time to, save and report."""
+        start = time.monotonic()
+        losses = train_epoch(
+            self.model,
             self.loader,
             self.optimizer,
             self.schedule,
@@ -111,41 +100,27 @@ class Run:
             self.progress,
             self.config.train.clip_grad_norm,
         )
+        if epoch % self.config.train.eval_every == 0 or epoch == self.config.train.epochs:
+            self.evaluate()
+            # nan, of validation images without objects, counts as the worst
+            ap = -1.0 if math.isnan(self.metrics["AP"]) else self.metrics["AP"]
+            if ap > self.best:
+                self.best = ap
+                self._save("best", epoch)
+        else:
+            self.metrics = {}
+        self._save("last", epoch)
+        self._report(epoch, losses, time.monotonic() - start)
 
-    def evaluate(self) -> dict[str, Any]:
-        # In float32, on the model itself: boxes decoded in bfloat16 are off by pixels.
-        self.detections = detect(self.model, self.val_loader, self.accelerator.device)
-        self.metrics = evaluate_detections(self.val_set.annotations, self.detections, self.classes)
-        return self.metrics
-
-    def save(self, name: str, epoch: int, best: float) -> None:
-        save_checkpoint(
-            self.folder / f"{name}.pth",
-            model=self.model.state_dict(),
-            builder=self.builder,
-            classes=self.classes,
-            config=dataclasses.asdict(self.config),
-            optimizer=self.optimizer.state_dict(),
-            schedule=self.schedule.state_dict(),
-            scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            rng={"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
-            epoch=epoch,
-            best=best,
+    def evaluate(self) -> None:
+        self.detections = wiring.detect_in(
+            self.val_set, self.model, self.config.train.batch_size, self.config.data.workers
         )
+        self.metrics = evaluate_detections(self.val_set.annotations, self.detections, self.classes)
 
-    def report(
-        self, epoch: int, losses: dict[str, float], metrics: Mapping[str, Any], seconds: float
-    ) -> None:
-        found = {k: v for k, v in metrics.items() if isinstance(v, float)}
-        numbers = {"lr": self.schedule.get_last_lr()[0], "seconds": seconds}
-        self.records.add(epoch, numbers | {f"train/{k}": v for k, v in losses.items()} | found)
-        shown = "".join(f"  {k} {found[k]:.3f}" for k in ("AP", "AP50") if k in found)
-        line = f"epoch {epoch}/{self.config.train.epochs}  {describe_losses(losses)}{shown}"
-        self.progress.write(f"{line}  {seconds:.1f} s")
-
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Mapping[str, Any]:
         """Write the results and the picture, print the table, return the metrics."""
-        if self.first_epoch > self.config.train.epochs:
+        if not self.metrics:
             self.evaluate()  # a finished run that was asked to continue
         self.accelerator.end_training()
         (self.folder / "results.json").write_text(metrics_json(self.metrics))
@@ -155,23 +130,68 @@ class Run:
         print(f"run folder: {self.folder}")
         return self.metrics
 
+    def _save(self, name: str, epoch: int) -> None:
+        save_checkpoint(
+            self.folder / f"{name}.pth",
+            model=self.model.state_dict(),
+            builder=self.builder,
+            classes=self.classes,
+            config=dataclasses.asdict(self.config),
+            optimizer=self.optimizer.state_dict(),
+            schedule=self.schedule.state_dict(),
+            scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            rng=_rng_state(self.accelerator.device),
+            epoch=epoch,
+            best=self.best,
+        )
+
+    def _report(self, epoch: int, losses: dict[str, float], seconds: float) -> None:
+        found = {k: v for k, v in self.metrics.items() if isinstance(v, float)}
+        numbers = {"lr": self.schedule.get_last_lr()[0], "seconds": seconds}
+        self.records.add(epoch, numbers | {f"train/{k}": v for k, v in losses.items()} | found)
+        shown = "".join(f"  {k} {found[k]:.3f}" for k in ("AP", "AP50") if k in found)
+        line = f"epoch {epoch}/{self.config.train.epochs}  {describe_losses(losses)}{shown}"
+        self.progress.write(f"{line}  {seconds:.1f} s")
+
     def _continue(self) -> tuple[int, float]:
+        """Take up the state of the last epoch; returns the next epoch and the best AP so far."""
         checkpoint = load_checkpoint(self.folder / "last.pth")
-        _check_same_recipe(self.config, config_from_dict(checkpoint["config"]))
+        _check_same_run(self.config, self.classes, checkpoint)
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.schedule.load_state_dict(checkpoint["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(checkpoint["scaler"])
-        torch.set_rng_state(checkpoint["rng"]["cpu"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(checkpoint["rng"]["cuda"])
+        _set_rng_state(checkpoint["rng"], self.accelerator.device)
         return checkpoint["epoch"] + 1, checkpoint["best"]
 
+    def _open_folder(self, clear: bool) -> None:
+        """From here on the folder is this run's; nothing was written or deleted before."""
+        if clear:
+            _clear(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
+        (self.folder / "config.yaml").write_text(text)
+        self.accelerator.init_trackers("tensorboard")
+        self.records = RunRecords(self.folder, self.accelerator, self.first_epoch)
 
-def _run_folder(config: Config, resume: bool, overwrite: bool) -> Path:
-    folder = Path(config.output or "runs/detcenter")
+    def _progress(self) -> Any:
+        """A bar over all images of the run, so that the time left is the run's."""
+        images = len(self.loader) * min(self.config.train.batch_size, len(self.train_set))
+        return tqdm(
+            total=self.config.train.epochs * images,
+            initial=(self.first_epoch - 1) * images,
+            unit="image",
+            dynamic_ncols=True,
+            # A log file gets a line now and then, a terminal a bar that moves.
+            mininterval=0.5 if sys.stderr.isatty() else 60,
+        )
+
+
+def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     holds_run = (folder / "last.pth").exists()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder} is a file; name a folder")
     if resume and not holds_run:
         raise ConfigError(f"--resume: {folder} holds no last.pth; leave --resume out to start")
     if holds_run and not (resume or overwrite):
@@ -179,10 +199,14 @@ def _run_folder(config: Config, resume: bool, overwrite: bool) -> Path:
             f"{folder} holds a run already: --resume continues it, --output names another "
             "folder, --overwrite deletes it"
         )
-    if holds_run and overwrite and not resume:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a run writes, and nothing else that a person may keep there."""
+    for pattern in _WRITTEN:
+        for path in folder.glob(pattern):
+            path.unlink()
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _accelerator(mixed_precision: str, folder: Path) -> Accelerator:
@@ -192,20 +216,29 @@ def _accelerator(mixed_precision: str, folder: Path) -> Accelerator:
         )
     except ValueError as error:  # a precision that this device does not have
         raise ConfigError(f"train.mixed_precision {mixed_precision}: {error}") from error
+    if mixed_precision == "fp16" and accelerator.scaler is None:
+        raise ConfigError("train.mixed_precision fp16 needs a GPU; bf16 runs on CPUs too")
     if accelerator.num_processes > 1:
         raise ConfigError("several processes are not supported yet; start a single one")
     return accelerator
 
 
-def _loader(
-    dataset: DetectionDataset, batch_size: int, workers: int, train: bool = False
-) -> DataLoader[Any]:
+def _check_batch(model: nn.Module, images: int) -> None:
+    live = any(isinstance(m, nn.BatchNorm2d) and m.weight.requires_grad for m in model.modules())
+    if images == 1 and live:
+        raise ConfigError(
+            "batch norm cannot learn from one image a step: set train.batch_size to 2 or more "
+            "(and have as many training images), or model.frozen_batch_norm: true"
+        )
+
+
+def _loader(dataset: DetectionDataset, batch_size: int, workers: int) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_size,
-        shuffle=train,
+        shuffle=True,
         # A last batch of one image would spoil the statistics of batch norm.
-        drop_last=train and len(dataset) >= batch_size,
+        drop_last=len(dataset) >= batch_size,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
@@ -223,18 +256,29 @@ def _schedule(training: TrainConfig, optimizer: torch.optim.Optimizer, steps: in
     )
 
 
-def _check_same_recipe(config: Config, earlier: Config) -> None:
-    for key, new, old in differences(config, earlier):
+def _check_same_run(config: Config, classes: list[str], checkpoint: Mapping[str, Any]) -> None:
+    for key, new, old in differences(config, config_from_dict(checkpoint["config"])):
         if key not in _FREE_TO_CHANGE:
             raise ConfigError(
                 f"--resume: {key} is {new!r}, but the run was started with {old!r}; "
                 "give the same value, or start another run with --output"
             )
+    if checkpoint["classes"] != classes:
+        raise ConfigError(
+            f"--resume: the run was started with the classes {checkpoint['classes']}, "
+            f"the data has {classes} now"
+        )
 
 
-def _write_config(folder: Path, config: Config) -> None:
-    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-    (folder / "config.yaml").write_text(text)
+def _rng_state(device: torch.device) -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _set_rng_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _picture(dataset: DetectionDataset, detections: list[dict[str, Any]]) -> np.ndarray:

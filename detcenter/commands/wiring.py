@@ -1,12 +1,15 @@
 """From a recipe to the objects that it names."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.data import DataLoader
 from torchvision.models.detection.ssd import SSD
 
-from detcenter.config import AugmentConfig, Config, ConfigError, DataConfig, ModelConfig
+from detcenter.config import AugmentConfig, Config, DataConfig, ModelConfig
 from detcenter.data import (
     BoxTransform,
     COCODataset,
@@ -15,7 +18,9 @@ from detcenter.data import (
     build_transform,
     make_digits,
 )
+from detcenter.errors import ConfigError
 from detcenter.models import MODEL_NAMES, attach, build_model, set_min_negatives
+from detcenter.training import collate, detect
 
 _ONLY_SSD = (
     "backbone",
@@ -31,6 +36,8 @@ _ONLY_SSD = (
 
 def training_set(data: DataConfig) -> DetectionDataset:
     """The training images, not augmented; see :func:`augmentation`."""
+    if data.format == "coco" and data.classes is not None:
+        raise ConfigError("data.classes is for data.format: voc; COCO's JSON names its categories")
     return _dataset(data, data.train, data.train_images, data.classes)
 
 
@@ -89,6 +96,28 @@ def detector(config: Config, builder: dict[str, Any], load: bool = True) -> SSD:
     return model
 
 
+def detect_in(
+    dataset: DetectionDataset,
+    model: SSD,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> list[dict[str, Any]]:
+    """Detections in every image of ``dataset``, boxes in the pixels of its annotations.
+
+    Images are brought to the model's size as in training, by averaging where they shrink; the
+    model's own interpolation skips pixels. The transform of ``dataset`` is set to do so.
+    """
+    height, width = model.transform.fixed_size
+    dataset.transform = build_transform((height, width), "none")
+    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
+    detections = detect(model, progress(loader), next(model.parameters()).device)
+    for found, annotation in zip(detections, dataset.annotations, strict=True):
+        x, y = annotation["width"] / width, annotation["height"] / height
+        found["boxes"] = found["boxes"] * torch.tensor([x, y, x, y])
+    return detections
+
+
 def _dataset(
     data: DataConfig, part: str, images: str, classes: list[str] | None
 ) -> DetectionDataset:
@@ -98,8 +127,12 @@ def _dataset(
     elif not root.is_dir():
         raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
     if data.format == "coco":
-        return COCODataset(root / images, root / part)
-    return VOCDataset(root, part, classes=classes)
+        dataset: DetectionDataset = COCODataset(root / images, root / part)
+    else:
+        dataset = VOCDataset(root, part, classes, keep_difficult=data.keep_difficult)
+    if len(dataset) == 0:
+        raise ConfigError(f"{part} of data.root {data.root!r} names no images")
+    return dataset
 
 
 def _names(classes: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Data sets in PASCAL VOC's layout: Annotations/, ImageSets/Main/, JPEGImages/."""
 
 import math
+import re
 from pathlib import Path
 from typing import TypedDict
 from xml.etree.ElementTree import Element, ParseError
@@ -71,8 +72,13 @@ def read_image_set(root: Path, image_set: str) -> list[str]:
     path = root / "ImageSets" / "Main" / f"{image_set}.txt"
     if not path.is_file():
         raise DataError(f"{path}: image set not found; {_sets_beside(path)}")
-    rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    return [row[0] for row in rows if row and row[1:] != ["-1"]]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file in UTF-8 ({error.reason})") from None
+    # A second column, of sets for one class, tells whether the class occurs.
+    rows = [re.fullmatch(r"\s*(.*?)(?:\s+(-1|0|1))?\s*", line) for line in lines]
+    return [row[1] for row in rows if row and row[1] and row[2] != "-1"]
 
 
 def _sets_beside(path: Path) -> str:
@@ -122,14 +128,14 @@ def _read_xml(path: Path) -> Element:
 
 
 def _image_path(folder: Path, name: str, filename: str | None) -> Path:
-    """What <filename> names, if it exists, else the annotation's own name with an image's ending.
+    """The annotation's own name with an image's ending, as the devkit has it, else <filename>.
 
-    The second is common: many tools rename the files and leave <filename> as it was.
+    Many tools rename or copy files and leave <filename> as it was, so it is asked last.
     """
     endings = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
     candidates = [folder / f"{name}{ending}" for ending in endings]
     if filename and filename.strip():
-        candidates.insert(0, folder / filename.strip())
+        candidates.append(folder / filename.strip())
     for path in candidates:
         if path.is_file():
             return path

@@ -106,9 +106,10 @@ def build_ssd(
         load: False loads no weights.
         options: passed on to ``torchvision.models.detection.ssd.SSD``.
     """
-    if len(anchor_scales) != len(strides):
+    _check_anchors(anchor_scales, aspect_ratios, strides)
+    if image_size < 1 or out_channels < 1:
         raise ValueError(
-            f"anchor_scales has {len(anchor_scales)} entries for {len(strides)} strides"
+            f"image_size and out_channels are at least 1: {image_size=} {out_channels=}"
         )
     if backbone not in list_models(module=torchvision.models):
         raise ValueError(f"backbone {backbone!r} is no classification model of torchvision")
@@ -157,6 +158,20 @@ class ScaledBoxGenerator(ExactBoxGenerator):
 
     def num_anchors_per_location(self) -> list[int]:
         return [len(pairs) for pairs in self._wh_pairs]
+
+
+def _check_anchors(
+    scales: Sequence[Sequence[float]], ratios: Sequence[float], strides: Sequence[int]
+) -> None:
+    if len(scales) != len(strides):
+        raise ValueError(f"anchor_scales has {len(scales)} entries for {len(strides)} strides")
+    if not all(level and all(0 < scale <= 1 for scale in level) for level in scales):
+        raise ValueError(
+            f"anchor_scales are parts of the image, above 0 and at most 1, one or more for each "
+            f"stride, not {[list(level) for level in scales]}"
+        )
+    if not ratios or min(ratios) <= 0:
+        raise ValueError(f"aspect_ratios are one or more numbers above 0, not {list(ratios)}")
 
 
 def _classifier(name: str, weights: str | None) -> nn.Module:

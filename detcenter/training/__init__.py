@@ -6,7 +6,6 @@ from detcenter.training.engine import (
     collate,
     describe_losses,
     detect,
-    fit,
     train_epoch,
 )
 from detcenter.training.optimization import make_optimizer, make_schedule
@@ -19,7 +18,6 @@ __all__ = [
     "collate",
     "describe_losses",
     "detect",
-    "fit",
     "load_checkpoint",
     "make_optimizer",
     "make_schedule",

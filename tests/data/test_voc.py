@@ -133,10 +133,25 @@ def test_file_name_may_be_stale_or_missing(root):
     assert stems == ["one.jpg", "three.jpg"]
 
 
-def test_file_name_is_heeded(root):
+def test_file_name_is_heeded_where_no_image_has_the_annotations_name(root):
     Image.new("RGB", (40, 30)).save(root / "JPEGImages" / "other.png")
     write(root, "one", thing("dog", (1, 1, 9, 9)), filename="other.png")
+    # a stale <filename>, of a copied annotation say, does not win over the image of that name
+    assert VOCDataset(root, "train").annotations[0]["path"].name == "one.jpg"
+    (root / "JPEGImages" / "one.jpg").unlink()
     assert VOCDataset(root, "train").annotations[0]["path"].name == "other.png"
+
+
+def test_names_with_spaces_and_a_class_column(root):
+    (root / "Annotations" / "a b.xml").write_text((root / "Annotations" / "one.xml").read_text())
+    Image.new("RGB", (40, 30)).save(root / "JPEGImages" / "a b.jpg")
+    lists = root / "ImageSets" / "Main"
+    (lists / "dog_train.txt").write_text("a b  1\none -1\n\n one 0\n")
+    names = [a["path"].name for a in VOCDataset(root, "dog_train").annotations]
+    assert names == ["a b.jpg", "one.jpg"]
+    (lists / "latin.txt").write_bytes("ä".encode("latin-1"))
+    with pytest.raises(DataError, match="latin.txt: not a text file in UTF-8"):
+        VOCDataset(root, "latin")
 
 
 def test_coordinates_may_be_fractions(root):

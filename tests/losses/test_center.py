@@ -194,3 +194,43 @@ def test_a_copy_does_not_write_into_the_original():
 def test_the_example_of_the_docstring_runs():
     done = doctest.testmod(center, extraglobs={"torch": torch})
     assert done.attempted >= 4 and done.failed == 0
+
+
+class Event:
+    """Stands for the event behind a copy from an accelerator."""
+
+    def __init__(self, arrived):
+        self.arrived = arrived
+
+    def query(self):
+        return self.arrived
+
+
+def test_wrong_labels_on_an_accelerator_are_reported_when_the_verdict_has_arrived():
+    center_loss = CenterLoss(3, 2)
+    center_loss._labels_in_flight = torch.tensor(False), Event(arrived=False)
+    center_loss._report_earlier_labels()  # not waited for
+    center_loss._labels_in_flight = torch.tensor(True), Event(arrived=True)
+    center_loss._report_earlier_labels()
+    assert center_loss._labels_in_flight is None
+    center_loss._labels_in_flight = torch.tensor(False), Event(arrived=True)
+    with pytest.raises(ValueError, match=r"1\.\.2.*earlier batch"):
+        center_loss._report_earlier_labels()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_wrong_labels_are_reported_and_nothing_waits():
+    center_loss = CenterLoss(3, 2).cuda()
+    features = torch.ones(2, 2, device="cuda")
+    good, wrong = torch.tensor([1, 2]).cuda(), torch.tensor([1, 7]).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        center_loss(features, good)
+        center_loss(features, good)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    center_loss(features, wrong)
+    torch.cuda.synchronize()
+    with pytest.raises(ValueError, match="earlier batch"):
+        center_loss(features, good)

@@ -232,6 +232,10 @@ def test_anchors_are_exact_under_bfloat16():
 def test_options_that_contradict_each_other():
     for arguments, message in (
         ({"strides": [8, 16]}, "3 entries for 2 strides"),
+        ({"anchor_scales": [[20], [40], [80]]}, "parts of the image"),
+        ({"anchor_scales": [[0.1], [], [0.2]]}, "one or more for each stride"),
+        ({"aspect_ratios": [0]}, "aspect_ratios"),
+        ({"out_channels": 0}, "out_channels=0"),
         ({"strides": [16, 8], "anchor_scales": [[0.1]] * 2}, "ascend"),
         ({"strides": [8, 24], "anchor_scales": [[0.1]] * 2}, "powers of two"),
         ({"strides": [8, 64], "anchor_scales": [[0.1]] * 2}, "ascend"),

@@ -123,7 +123,9 @@ def test_the_model_can_be_moved_to_another_dtype(small_model, source, images, ta
 
 
 def test_attached_on_another_device_the_term_is_there_too(built, source):
-    attached = attach(copy.deepcopy(built["ssd_mobilenet_v2"]).to("meta"), weight=1.0)
+    attached = attach(
+        copy.deepcopy(built["ssd_mobilenet_v2"]).to("meta"), weight=1.0, features=source
+    )
     assert {x.device.type for x in attached.state_dict().values()} == {"meta"}
 
 

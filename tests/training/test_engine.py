@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from detcenter.training import TrainingError, detect, fit, make_schedule, train_epoch
+from detcenter.training import TrainingError, detect, make_schedule, train_epoch
 from detcenter.training.engine import collate
 
 
@@ -69,40 +69,6 @@ def test_detect_keeps_the_order_and_the_images_apart():
     model = Detector().train()
     scores = [found["scores"].item() for found in detect(model, loader, torch.device("cpu"))]
     assert scores == pytest.approx([0.1, 0.2, 0.3])
-
-
-def run(aps, **options):
-    saved, reported = [], []
-    numbers = iter(aps)
-    metrics = fit(
-        train_epoch=lambda: {"a": 1.0},
-        evaluate=lambda: {"AP": next(numbers)},
-        save=lambda *args: saved.append(args),
-        report=lambda e, losses, found, seconds: reported.append((e, dict(found))),
-        epochs=range(1, 5),
-        **options,
-    )
-    return metrics, saved, reported
-
-
-def test_fit_keeps_the_best_and_the_last():
-    metrics, saved, reported = run([0.1, 0.4, 0.3, 0.4])
-    assert metrics == {"AP": 0.4}
-    assert [args for args in saved if args[0] == "best"] == [("best", 1, 0.1), ("best", 2, 0.4)]
-    assert [args[1:] for args in saved if args[0] == "last"] == [
-        (1, 0.1),
-        (2, 0.4),
-        (3, 0.4),
-        (4, 0.4),
-    ]
-    assert [e for e, _ in reported] == [1, 2, 3, 4]
-
-
-def test_fit_evaluates_now_and_then_and_at_the_end():
-    metrics, saved, reported = run([0.2, 0.1], eval_every=3, best=0.15)
-    assert [found for _, found in reported] == [{}, {}, {"AP": 0.2}, {"AP": 0.1}]
-    assert [args for args in saved if args[0] == "best"] == [("best", 3, 0.2)]
-    assert metrics == {"AP": 0.1}
 
 
 def test_collate_keeps_images_of_different_sizes_apart():

@@ -1,0 +1,157 @@
+"""From a recipe file and a command line to a :class:`Config`, or to one line that says why not."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from detcenter.config import Config, DataConfig
+from detcenter.errors import ConfigError
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+# Smallest sensible values; what a builder checks itself is not repeated here.
+_LEAST: dict[str, float] = {
+    "data.workers": 0,
+    "model.min_negatives": 0,
+    "train.batch_size": 1,
+    "train.clip_grad_norm": 1e-6,
+    "train.epochs": 1,
+    "train.eval_every": 1,
+    "train.gamma": 0,
+    "train.lr": 0,
+    "train.momentum": 0,
+    "train.seed": 0,
+    "train.warmup_steps": 0,
+    "train.weight_decay": 0,
+    "workers": 0,
+}
+_OF_TRAINING = {"train", "train_images", "classes", "keep_difficult", "augment"}
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
+        raise ConfigError(_one_line(message))
+
+
+def recipe_parser(prog: str, description: str) -> ArgumentParser:
+    """A parser for ``--config FILE`` and every key of :class:`Config`."""
+    parser = _Parser(prog=prog, description=description)
+    parser.add_argument("--config", action="config", help="the recipe, a YAML file")
+    parser.add_class_arguments(Config, None)
+    return parser
+
+
+def data_parser(prog: str, description: str, defaults: DataConfig) -> ArgumentParser:
+    """A parser for ``--data.KEY``, as far as evaluation reads :class:`DataConfig`."""
+    parser = _Parser(prog=prog, description=description)
+    parser.add_class_arguments(DataConfig, "data", skip=_OF_TRAINING)
+    values = dataclasses.asdict(defaults)
+    parser.set_defaults({f"data.{k}": v for k, v in values.items() if k not in _OF_TRAINING})
+    return parser
+
+
+def plain_parser(prog: str, description: str) -> ArgumentParser:
+    """A parser whose errors are :class:`ConfigError`."""
+    return _Parser(prog=prog, description=description)
+
+
+def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, Namespace]:
+    """The recipe that ``args`` ask for, and all arguments.
+
+    Raises:
+        ConfigError: naming the key and, if it is unknown, its nearest neighbour.
+    """
+    arguments = parse(parser, args, [*_known_keys(Config)])
+    config = Config(**{f.name: arguments[f.name] for f in dataclasses.fields(Config)})
+    _check_nulls(config)
+    return config, arguments
+
+
+def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ()) -> Namespace:
+    """Parsed and instantiated ``args``; ``keys`` are known beside the parser's own.
+
+    Raises:
+        ConfigError: see :func:`parse_recipe`.
+    """
+    own = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
+    _check_keys(args, [*keys, *own])
+    try:
+        namespace = parser.parse_args(list(args))
+        for key, least in _LEAST.items():
+            if isinstance(namespace.get(key), int | float) and namespace[key] < least:
+                raise ConfigError(f"{key} is {namespace[key]}, the least is {least}")
+        return parser.instantiate(namespace)
+    except (ArgumentError, TypeError) as error:  # TypeError: a section that is a list, say
+        raise ConfigError(_one_line(str(error))) from None
+
+
+def _check_keys(args: Sequence[str], known: list[str]) -> None:
+    """Unknown keys of recipe files and command line, before the parser sees them."""
+    arguments = iter(args)
+    for argument in arguments:
+        key, _, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and key.partition("+")[0] not in known:
+            raise ConfigError(_unknown(f"--{key}", key, known))
+        if argument.startswith("--config"):
+            _check_file(Path(value or next(arguments, "")), known)
+
+
+def _check_file(path: Path, known: list[str]) -> None:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(_one_line(f"{path} is not YAML: {error}")) from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no recipe: sections such as model, data and train are due")
+    _check_section(Config, values, "", path, known)
+
+
+def _check_section(
+    cls: type, values: dict[Any, Any], prefix: str, path: Path, known: list[str]
+) -> None:
+    kinds = {f.name: (f.type, *typing.get_args(f.type)) for f in dataclasses.fields(cls)}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in kinds:
+            raise ConfigError(f"{path}: {_unknown(f'key {name!r}', name, known)}")
+        section = next((kind for kind in kinds[key] if dataclasses.is_dataclass(kind)), None)
+        if section is None or (value is None and type(None) in kinds[key]):
+            continue
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: {name} is a section of keys, not {value!r}")
+        _check_section(typing.cast(type, section), value, f"{name}.", path, known)
+
+
+def _check_nulls(section: Any, prefix: str = "") -> None:
+    """A section's keys take null only where their type says so; the parser lets all pass."""
+    for f in dataclasses.fields(section):
+        value = getattr(section, f.name)
+        if value is None and type(None) not in typing.get_args(f.type):
+            raise ConfigError(f"{prefix}{f.name} is null, but needs a value")
+        if dataclasses.is_dataclass(value):
+            _check_nulls(value, f"{prefix}{f.name}.")
+
+
+def _known_keys(cls: type, prefix: str = "") -> Iterator[str]:
+    for f in dataclasses.fields(cls):
+        yield prefix + f.name
+        for kind in (f.type, *typing.get_args(f.type)):
+            if dataclasses.is_dataclass(kind):
+                yield from _known_keys(typing.cast(type, kind), f"{prefix}{f.name}.")
+
+
+def _unknown(what: str, key: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"unknown {what}; the nearest known is {nearest[0]!r}"
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
