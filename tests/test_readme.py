@@ -1,0 +1,38 @@
+"""What the README says is there, is there."""
+
+import re
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_code_for_ones_own_loop_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    # no download; the features do not matter here
+    code = code.replace('weights_backbone="DEFAULT"', "weights_backbone=None")
+    boxes = torch.tensor([[10.0, 10.0, 90.0, 90.0]])
+    names = {
+        "images": [torch.rand(3, 100, 120)],
+        "targets": [{"boxes": boxes, "labels": torch.tensor([5])}],
+    }
+    exec(code, names)
+    expected = re.search(r"losses = .*# (.*)", code)[1].split(", ")
+    assert list(names["losses"]) == expected
+    assert not any("box_terms" in key for key in names["model"].state_dict())
+
+
+def test_every_file_that_it_names_exists():
+    named = set(re.findall(r"(?:configs|tools|benchmarks)/\w+\.\w+", README))
+    assert len(named) >= 6
+    assert all((ROOT / name).exists() for name in named)
+
+
+def test_every_option_that_it_names_is_known():
+    from detcenter.config import Config, flat
+
+    known = flat(Config()) | {"config": 0, "checkpoint": 0, "json": 0, "output": 0, "resume": 0}
+    options = set(re.findall(r"--([a-z_.]+)", README)) - {"help", "center"}
+    assert options and options <= known.keys()
