@@ -61,9 +61,10 @@ def _train(args: Sequence[str]) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--overwrite", action="store_true", help="delete a run that is in --output")
     config, arguments = parse_recipe(parser, args)
+    if not arguments.config:
+        raise ConfigError("--config FILE is missing: the recipe, such as configs/digits.yaml")
     if config.output is None:
-        recipes = arguments.config or []
-        config.output = f"runs/{Path(str(recipes[-1])).stem if recipes else 'detcenter'}"
+        config.output = f"runs/{Path(str(arguments.config[-1])).stem}"
     folder = Path(config.output)
     try:
         train(config, folder, arguments.resume, arguments.overwrite)
@@ -89,4 +90,5 @@ def _how_to_go_on(args: Sequence[str], folder: Path) -> str:
     if not (folder / "last.pth").exists():
         return " before the first epoch was whole; nothing to continue from"
     command = shlex.join(arg for arg in args if arg not in ("--resume", "--overwrite"))
-    return f"; continue from the last whole epoch with: detcenter train {command} --resume"
+    tool = f"python {sys.argv[0]}" if sys.argv[0].endswith("train.py") else "detcenter train"
+    return f"; continue from the last whole epoch with: {tool} {command} --resume"

@@ -2,8 +2,9 @@
 
 import dataclasses
 import difflib
+import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ _OF_TRAINING = {"train", "train_images", "classes", "keep_difficult", "augment"}
 
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
-        raise ConfigError(_one_line(message))
+        raise ConfigError(_readable(message))
 
 
 def recipe_parser(prog: str, description: str) -> ArgumentParser:
@@ -67,7 +68,7 @@ def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, N
     Raises:
         ConfigError: naming the key and, if it is unknown, its nearest neighbour.
     """
-    arguments = parse(parser, args, [*_known_keys(Config)])
+    arguments = parse(parser, _recipe_first(args), [*_known_keys(Config)])
     config = Config(**{f.name: arguments[f.name] for f in dataclasses.fields(Config)})
     _check_nulls(config)
     return config, arguments
@@ -88,7 +89,18 @@ def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ())
                 raise ConfigError(f"{key} is {namespace[key]}, the least is {least}")
         return parser.instantiate(namespace)
     except (ArgumentError, TypeError) as error:  # TypeError: a section that is a list, say
-        raise ConfigError(_one_line(str(error))) from None
+        raise ConfigError(_readable(str(error))) from None
+
+
+def _recipe_first(args: Sequence[str]) -> list[str]:
+    """The recipe before what overrides it; the parser takes arguments in their order."""
+    places = [i for i, arg in enumerate(args) if arg == "--config" or arg.startswith("--config=")]
+    if len(places) > 1:
+        raise ConfigError("--config is given more than once; a run has one recipe")
+    if not places:
+        return list(args)
+    start, end = places[0], places[0] + (1 if "=" in args[places[0]] else 2)
+    return [*args[start:end], *args[:start], *args[end:]]
 
 
 def _check_keys(args: Sequence[str], known: list[str]) -> None:
@@ -140,17 +152,40 @@ def _check_nulls(section: Any, prefix: str = "") -> None:
             _check_nulls(value, f"{prefix}{f.name}.")
 
 
-def _known_keys(cls: type, prefix: str = "") -> Iterator[str]:
+def _known_keys(cls: type, prefix: str = "") -> dict[str, Any]:
+    """The type of every key by its dotted name."""
+    keys: dict[str, Any] = {}
     for f in dataclasses.fields(cls):
-        yield prefix + f.name
+        keys[prefix + f.name] = f.type
         for kind in (f.type, *typing.get_args(f.type)):
             if dataclasses.is_dataclass(kind):
-                yield from _known_keys(typing.cast(type, kind), f"{prefix}{f.name}.")
+                keys |= _known_keys(typing.cast(type, kind), f"{prefix}{f.name}.")
+    return keys
 
 
 def _unknown(what: str, key: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     return f"unknown {what}; the nearest known is {nearest[0]!r}"
+
+
+def _readable(message: str) -> str:
+    """The parser's complaint about a value in the words of a recipe; others as they are."""
+    line = _one_line(message)
+    found = re.match(r'Parser key "([\w.]+)".*(?:Got|Given) value: (.*)', line)
+    types = _known_keys(Config)
+    if found is None or found[1] not in types:
+        return line
+    kind = types[found[1]]
+    if any(dataclasses.is_dataclass(k) for k in (kind, *typing.get_args(kind))):
+        return f"{found[1]} is a section of keys, see --{found[1]}.help, or null, not {found[2]}"
+    return f"{found[1]} takes {_type_name(kind)}, not {found[2]}"
+
+
+def _type_name(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
+    name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+    return name.replace("None", "null")
 
 
 def _one_line(message: str) -> str:

@@ -250,13 +250,15 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
         ((*train, "--model.name", "ssd300_vgg16"), "model.backbone is for model.name: ssd"),
         ((*train, "--model.name", "yolo"), "'yolo' is none of"),
         ((*train, "--model.weights_backbone", plain), "plain.pth: weights of another model"),
-        ((*train, "--center.weight", -1), "not negative"),
+        ((*train, "--center.weight", -1), "center: weights are not negative"),
         ((*train, "--resume"), "holds no last.pth"),
         (("train", "--config", recipe, "--output", run), "holds a run already"),
         (
             ("train", "--config", recipe, "--output", run, "--resume", "--train.lr", 9),
             "train.lr is 9.0, but the run was started with 0.01",
         ),
+        (("train", "--train.epochs", 3), "--config FILE is missing"),
+        ((*train, "--model.backbone", "resnet81"), "model: backbone 'resnet81'"),
         (("evaluate",), "checkpoint"),
         (("evaluate", "--checkpoint", plain), "not a detcenter checkpoint"),
         (("evaluate", "--checkpoint", run / "none.pth"), "no such checkpoint"),
@@ -274,6 +276,23 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
     ):
         assert message in fails(capsys, *args)
     assert torch.load(run / "last.pth", weights_only=True)["epoch"] == 2  # nothing was lost
+
+
+def test_a_training_set_without_objects_is_refused_and_a_missing_class_is_named(
+    recipe, data, tmp_path, capsys, caplog
+):
+    root = tmp_path / "digits"
+    shutil.copytree(data, root)
+    folder = root / "Annotations"
+    page = (folder / "train_00001.xml").read_text()
+    empty = re.sub(r"<object>.*</object>", "", page, flags=re.DOTALL)
+    for path in folder.glob("train_*.xml"):
+        path.write_text(empty)
+    args = ("train", "--config", recipe, "--data.root", root, "--output", tmp_path / "run")
+    assert "has no objects to learn from" in fails(capsys, *args)
+    (folder / "train_00001.xml").write_text(page)
+    fails(capsys, *args, "--train.batch_size", 1)
+    assert "has no object of: " in caplog.text
 
 
 def test_weights_of_another_architecture_are_refused(run, tmp_path, capsys):

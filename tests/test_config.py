@@ -36,6 +36,13 @@ def test_the_command_line_overrides_any_key(recipe):
     assert config.center == CenterConfig(weight=0.5, features="embedding", alpha=0)
 
 
+def test_it_overrides_the_recipe_in_any_order(recipe):
+    config = parse("--train.epochs", "3", "--center", "null", "--config", str(recipe))
+    assert config.train.epochs == 3 and config.center is None
+    config = parse("--train.epochs=3", f"--config={recipe}", "--train.lr=1")
+    assert config.train.epochs == 3 and config.train.lr == 1 and config.center.weight == 0.5
+
+
 def test_one_word_switches_the_term_off_and_a_key_switches_it_on(recipe):
     assert parse("--config", str(recipe), "--center", "null").center is None
     recipe.write_text("center: null\n")
@@ -48,11 +55,14 @@ def test_one_word_switches_the_term_off_and_a_key_switches_it_on(recipe):
     [
         (["--train.epoch", "3"], r"--train.epoch; the nearest known is 'train.epochs'"),
         (["--center.wieght=3"], r"'center.weight'"),
-        (["--train.epochs", "many"], r"train.epochs.*int.*many"),
-        (["--data.format", "vco"], r"data.format.*'voc'.*vco"),
+        (["--train.epochs", "many"], r"train.epochs takes int, not many"),
+        (["--model.image_size", "big"], r"model.image_size takes int \| null, not big"),
+        (["--data.format", "vco"], r"data.format takes 'digits' or 'voc' or 'coco', not vco"),
+        (["--center", "nul"], r"center is a section of keys, see --center.help, or null"),
+        (["--config", "a.yaml", "--config=b.yaml"], "given more than once"),
         (["--config", "missing.yaml"], r"missing.yaml: No such file"),
         (["--train.epochs", "0"], "train.epochs is 0, the least is 1"),
-        (["--train.epochs", "null"], "train.epochs"),
+        (["--train.epochs", "null"], "train.epochs takes int"),
         (["stray"], "stray"),
     ],
 )

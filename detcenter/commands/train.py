@@ -91,6 +91,7 @@ class Run:
     def epoch(self, epoch: int) -> None:
         """Train, evaluate if it is time to, save and report."""
         start = time.monotonic()
+        self.progress.set_description_str(f"{epoch}/{self.config.train.epochs}", refresh=False)
         losses = train_epoch(
             self.model,
             self.loader,
@@ -121,7 +122,8 @@ class Run:
     def finish(self) -> Mapping[str, Any]:
         """Write the results and the picture, print the table, return the metrics."""
         if not self.metrics:
-            self.evaluate()  # a finished run that was asked to continue
+            print(f"the run was complete after {self.first_epoch - 1} epochs; evaluating it again")
+            self.evaluate()
         self.accelerator.end_training()
         (self.folder / "results.json").write_text(metrics_json(self.metrics))
         picture = _picture(self.val_set, self.detections)
@@ -181,10 +183,11 @@ class Run:
         return tqdm(
             total=self.config.train.epochs * images,
             initial=(self.first_epoch - 1) * images,
-            unit="image",
+            unit="img",
             dynamic_ncols=True,
-            # A log file gets a line now and then, a terminal a bar that moves.
-            mininterval=0.5 if sys.stderr.isatty() else 60,
+            leave=False,
+            disable=not sys.stderr.isatty(),  # a log file gets the line of every epoch only
+            bar_format="{desc} {percentage:3.0f}%|{bar:8}|{remaining} left {rate_fmt}{postfix}",
         )
 
 

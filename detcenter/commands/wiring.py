@@ -1,7 +1,9 @@
 """From a recipe to the objects that it names."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from detcenter.errors import ConfigError
 from detcenter.models import MODEL_NAMES, attach, build_model, set_min_negatives
 from detcenter.training import collate, detect
 
+logger = logging.getLogger("detcenter")
+
 _ONLY_SSD = (
     "backbone",
     "image_size",
@@ -38,7 +42,16 @@ def training_set(data: DataConfig) -> DetectionDataset:
     """The training images, not augmented; see :func:`augmentation`."""
     if data.format == "coco" and data.classes is not None:
         raise ConfigError("data.classes is for data.format: voc; COCO's JSON names its categories")
-    return _dataset(data, data.train, data.train_images, data.classes)
+    dataset = _dataset(data, data.train, data.train_images, data.classes)
+    seen = {int(label) for annotation in dataset.annotations for label in annotation["labels"]}
+    if not seen:
+        raise ConfigError(
+            f"data.train {data.train!r} of {data.root!r} has no objects to learn from"
+        )
+    unseen = [name for label, name in enumerate(dataset.classes, start=1) if label not in seen]
+    if unseen:
+        logger.warning("data.train %r has no object of: %s", data.train, ", ".join(unseen))
+    return dataset
 
 
 def validation_set(data: DataConfig, classes: list[str]) -> DetectionDataset:
@@ -85,14 +98,13 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
 
 def detector(config: Config, builder: dict[str, Any], load: bool = True) -> SSD:
     """The model of a recipe, with its term attached."""
-    try:
+    with _errors_of("model"):
         model = build_model(**builder, load=load)
-        if config.model.min_negatives:
-            set_min_negatives(model, config.model.min_negatives)
-        if config.center is not None:
+    if config.model.min_negatives:
+        set_min_negatives(model, config.model.min_negatives)
+    if config.center is not None:
+        with _errors_of("center"):
             attach(model, **dataclasses.asdict(config.center))
-    except ValueError as error:
-        raise ConfigError(f"model or center: {error}") from error
     return model
 
 
@@ -131,8 +143,16 @@ def _dataset(
     else:
         dataset = VOCDataset(root, part, classes, keep_difficult=data.keep_difficult)
     if len(dataset) == 0:
-        raise ConfigError(f"{part} of data.root {data.root!r} names no images")
+        raise ConfigError(f"{part!r} of data.root {data.root!r} is empty: it names no images")
     return dataset
+
+
+@contextmanager
+def _errors_of(section: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{section}: {error}") from error
 
 
 def _names(classes: list[str]) -> str:

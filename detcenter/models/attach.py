@@ -66,6 +66,8 @@ def attach(
             f"attach knows torchvision's SSD models, not {type(model).__name__}; for a model "
             "wrapped in DDP or compiled, attach before wrapping"
         )
+    if callable(loss) and not isinstance(loss, nn.Module):
+        raise TypeError(f"loss is a torch.nn.Module, or a sequence of them, not {loss!r}")
     terms = getattr(model, "box_terms", {})
     _check_term(name, weight, embedding_weight, taken=terms)
     widths, num_classes = ssd.level_widths(model), ssd.num_classes(model)

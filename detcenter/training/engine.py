@@ -76,7 +76,10 @@ def detect(
 
 
 def describe_losses(losses: Mapping[str, float]) -> str:
-    return " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in losses.items())
+    """By name, short enough for a terminal of 80 columns."""
+    short = {"bbox_regression": "box", "classification": "class"}
+    names = {name: short.get(name, name.removeprefix("loss_")) for name in losses}
+    return " ".join(f"{names[name]} {value:.3g}" for name, value in losses.items())
 
 
 def collate(batch: list[tuple[Tensor, dict[str, Any]]]) -> Batch:

@@ -137,6 +137,8 @@ def test_wrong_use_is_a_clear_error(small_model):
         attach(small_model, CenterLoss(4, 128), weight=1.0)
     with pytest.raises(ValueError, match="single loss, not list"):
         attach(small_model, [CenterLoss(4, 64)], weight=1.0, features="embedding")
+    with pytest.raises(TypeError, match="torch.nn.Module"):
+        attach(small_model, lambda x, y: x.sum(), weight=1.0)
     with pytest.raises(ValueError, match="not negative"):
         attach(small_model, weight=-1.0)
     for name in ("", "a.b", "keys", "embedding"):
