@@ -175,6 +175,10 @@ def _readable(message: str) -> str:
     types = _known_keys(Config)
     if found is None or found[1] not in types:
         return line
+    nested = re.match(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)", found[2])
+    if nested and f"{found[1]}.{nested[1]}" in types:  # a key of a section that may be null
+        key = f"{found[1]}.{nested[1]}"
+        return f"{key} takes {_type_name(types[key])}, not {nested[2]}"
     kind = types[found[1]]
     if any(dataclasses.is_dataclass(k) for k in (kind, *typing.get_args(kind))):
         return f"{found[1]} is a section of keys, see --{found[1]}.help, or null, not {found[2]}"

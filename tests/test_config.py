@@ -59,6 +59,7 @@ def test_one_word_switches_the_term_off_and_a_key_switches_it_on(recipe):
         (["--model.image_size", "big"], r"model.image_size takes int \| null, not big"),
         (["--data.format", "vco"], r"data.format takes 'digits' or 'voc' or 'coco', not vco"),
         (["--center", "nul"], r"center is a section of keys, see --center.help, or null"),
+        (["--center.features", "foo"], "center.features takes 'cell' or 'embedding', not foo"),
         (["--config", "a.yaml", "--config=b.yaml"], "given more than once"),
         (["--config", "missing.yaml"], r"missing.yaml: No such file"),
         (["--train.epochs", "0"], "train.epochs is 0, the least is 1"),
