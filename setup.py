@@ -41,7 +41,7 @@ setup(
             "mean-average-precision>=2024.1.5,<2025",
             "mypy>=1.15,<3",
             "pytest>=8.3,<10",
-            "ruff>=0.11,<0.18",
+            "ruff>=0.17,<0.18",
             "types-defusedxml",
             "types-PyYAML",
             "types-tqdm",
