@@ -34,6 +34,7 @@ def test_every_option_that_it_names_is_known():
     from detcenter.config import Config, flat
 
     ours = "config checkpoint json output overwrite resume detections score help center.help"
-    known = flat(Config()).keys() | set(ours.split()) | {"center"}
+    benchmarks = {"repeats", "batch"}
+    known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks
     options = set(re.findall(r"--([a-z_.0-9]+)", README))
     assert len(options) > 10 and options <= known
