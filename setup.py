@@ -26,7 +26,7 @@ setup(
         "accelerate>=1.10,<2",
         "albumentations>=2.0.8,<2.1",
         "defusedxml>=0.7.1,<0.8",
-        "jsonargparse[signatures]>=4.49,<5",
+        "jsonargparse[signatures]>=4.53,<5",
         "numpy>=2.0,<3",
         "opencv-python-headless>=4.9,<6",
         "pillow>=10.1,<14",
