@@ -37,7 +37,8 @@ class CenterLoss(nn.Module):
     Shapes:
         features [P, D] of any floating dtype, labels [P] of integers in 1..num_classes-1 → a
         scalar in float32 (float64 for float64 features). P may be 0: the loss is then a zero that
-        still carries a graph.
+        still carries a graph. weights [P], not negative, make the mean and the sums of equation 4
+        weighted ones (P and n_j become sums of weights); None is 1 for each.
 
     Raises:
         ValueError: for other shapes, and for labels outside 1..num_classes-1. On an accelerator
@@ -74,8 +75,8 @@ class CenterLoss(nn.Module):
         self.register_buffer("centers", torch.zeros(num_classes, feature_dim))
         self._labels_in_flight: tuple[Tensor, torch.Event] | None = None
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        self._check_shapes(features, labels)
+    def forward(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        self._check_shapes(features, labels, weights)
         labels = self._checked_labels(labels)
         # A squared sum over 1024 dimensions overflows float16, so autocast stays outside.
         with torch.autocast(features.device.type, enabled=False):
@@ -84,20 +85,20 @@ class CenterLoss(nn.Module):
                 features = F.normalize(features, dim=1)
             # Never |x|^2 - 2xc + |c|^2: in float32 the expansion goes negative.
             difference = features - self.centers[labels]
-            loss = difference.square().sum() / (2 * max(1, len(labels)))
+            loss = _mean(difference.square().sum(1), weights) / 2
             if self.training:
-                self._move_centers(difference.detach(), labels)
+                self._move_centers(difference.detach(), labels, weights)
         return loss
 
     @torch.no_grad()
-    def _move_centers(self, difference: Tensor, labels: Tensor) -> None:
+    def _move_centers(self, difference: Tensor, labels: Tensor, weights: Tensor | None) -> None:
         """Equation 4; ``difference`` is x_i - c_{y_i}."""
-        sums = torch.zeros_like(self.centers).index_add_(
-            0, labels, difference.to(self.centers.dtype)
-        )
-        counts = torch.zeros_like(self.centers[:, 0]).index_add_(
-            0, labels, torch.ones_like(labels, dtype=self.centers.dtype)
-        )
+        if weights is None:
+            weights = torch.ones_like(labels, dtype=self.centers.dtype)
+        weights = weights.to(self.centers.dtype)
+        difference = difference.to(self.centers.dtype) * weights.unsqueeze(1)
+        sums = torch.zeros_like(self.centers).index_add_(0, labels, difference)
+        counts = torch.zeros_like(self.centers[:, 0]).index_add_(0, labels, weights)
         sums[0] = 0
         self.centers += self.alpha * sums / (1 + counts).unsqueeze(1)
         if self.normalize:
@@ -106,11 +107,15 @@ class CenterLoss(nn.Module):
             moved = (counts > 0).unsqueeze(1)
             self.centers.copy_(torch.where(moved, F.normalize(self.centers, dim=1), self.centers))
 
-    def _check_shapes(self, features: Tensor, labels: Tensor) -> None:
+    def _check_shapes(self, features: Tensor, labels: Tensor, weights: Tensor | None) -> None:
         if features.shape != (len(labels), self.feature_dim) or labels.dim() != 1:
             raise ValueError(
                 f"CenterLoss takes features [P, {self.feature_dim}] and labels [P], not "
                 f"{list(features.shape)} and {list(labels.shape)}"
+            )
+        if weights is not None and weights.shape != labels.shape:
+            raise ValueError(
+                f"weights {list(weights.shape)} are not one for each of {len(labels)} features"
             )
 
     def _checked_labels(self, labels: Tensor) -> Tensor:
@@ -159,3 +164,12 @@ class CenterLoss(nn.Module):
             f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, "
             f"alpha={self.alpha}, normalize={self.normalize}"
         )
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Of [P], weighted; 0 if there are none."""
+    if weights is None:
+        return values.sum() / max(1, len(values))
+    # A sum of weights may be below 1; without any, 0 over 1.
+    total = weights.sum()
+    return (values * weights).sum() / total.where(total > 0, 1.0)

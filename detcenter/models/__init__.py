@@ -1,17 +1,27 @@
 """How a loss on box features reaches a torchvision detector; detectors built by name."""
 
 from detcenter.models.attach import attach, detach
-from detcenter.models.build import MODEL_NAMES, build_model
+from detcenter.models.box_features import box_features, detect_with_features
+from detcenter.models.build import MODEL_NAMES, OVER_BACKBONES, build_model
+from detcenter.models.families import seam_of, terms_of
+from detcenter.models.l2_softmax import L2Softmax, set_l2_softmax
 from detcenter.models.ssd import set_min_negatives
-from detcenter.models.weights import WeightsError, load_matching, read_weights
+from detcenter.models.weights import WeightsError, initialize, read_weights
 
 __all__ = [
     "MODEL_NAMES",
+    "OVER_BACKBONES",
+    "L2Softmax",
     "WeightsError",
     "attach",
+    "box_features",
     "build_model",
     "detach",
-    "load_matching",
+    "detect_with_features",
+    "initialize",
     "read_weights",
+    "seam_of",
+    "set_l2_softmax",
     "set_min_negatives",
+    "terms_of",
 ]

@@ -1,15 +1,16 @@
 """Attach a loss on box features to a torchvision detector, and take it off again."""
 
+import inspect
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import torch
 from torch import nn
-from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.fcos import FCOS
 
 from detcenter.losses import CenterLoss
-from detcenter.models import ssd
-from detcenter.models.terms import CellTerm, EmbeddingTerm, LevelEmbedding
+from detcenter.models.families import seam_of, terms_of
+from detcenter.models.terms import BoxTerm, BoxTerms, LevelEmbedding
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -20,11 +21,15 @@ def attach(
     *,
     weight: float,
     name: str = "center",
-    features: Literal["cell", "embedding"] = "cell",
+    features: Literal["cell", "box", "embedding"] | None = None,
     alpha: float = 0.5,
     normalize: bool = True,
     embedding_dim: int = 64,
     embedding_weight: float = 1.0,
+    warmup: int = 0,
+    start_step: int = 0,
+    min_iou: float = 0.0,
+    per_object: bool = False,
 ) -> Model:
     """Add a loss on the features of matched positive boxes to ``model``, in place.
 
@@ -34,105 +39,173 @@ def attach(
     added, below ``box_terms.<name>``.
 
     Args:
-        model: an ``SSD`` of torchvision (``ssd300_vgg16``, ``ssdlite320_mobilenet_v3_large``, or
-            one over any backbone).
-        loss: called as ``loss(features [P, D], labels [P]) -> scalar``, labels from 1.
-            None, the default, is :class:`detcenter.CenterLoss` sized for the model.
-            With ``features="cell"`` and several levels, a sequence of one loss a level.
+        model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,
+            from a builder or over a backbone of your own.
+        loss: called as ``loss(features [P, D], labels [P]) -> scalar``, labels from 1, P from 0;
+            any loss of pytorch-metric-learning, say. None, the default, is
+            :class:`detcenter.CenterLoss` sized for the model. Where levels differ in width and
+            there is no embedding, a sequence of one loss a level; where they do not, it may be.
         weight: what the loss is multiplied with; at 0 every other loss and every gradient is
             the plain model's.
         name: of the term; several may be attached under different names.
-        features: what a positive box is described by. ``"cell"``: the vector of the feature map
-            at its cell, with one table of centers a level, as widths differ; no parameters.
-            ``"embedding"``: its projection into one space of ``embedding_dim`` dimensions, with
-            one table of centers, and an auxiliary softmax on the projections that keeps them from
-            collapsing, returned as ``loss_embedding``.
+        features: what a positive box is described by. None: the detector's own vector, which is
+            ``"box"`` for the R-CNNs, the vector that the box predictor reads, and ``"cell"`` for
+            the others, the vector of the feature map at the box's cell, with one table of centers
+            a level. ``"embedding"``: its projection into one space of ``embedding_dim``
+            dimensions, with one table of centers, and an auxiliary softmax on the projections
+            that keeps them from collapsing, returned as ``loss_embedding``. A model has one
+            embedding, which its terms share.
         alpha: of the default loss: the step of its centers, see :class:`CenterLoss`.
         normalize: of the default loss: measure on the unit sphere, so that a weight means the
             same for every detector. On by default, unlike in the paper: raw features of a
             detector give losses from tens to hundreds.
         embedding_dim, embedding_weight: D of the embedding and the weight of its softmax.
+        warmup: training steps over which the weight rises from 0, while the centers already
+            follow; for a model that was trained without the term.
+        start_step: training steps before that, at weight 0.
+        min_iou: only positives of at least this IoU with their object, 0..1. torchvision's
+            matchers also let boxes below their threshold match where an object has no better one;
+            those show more background than object. Not for FCOS, which matches points.
+        per_object: count every object once, however many boxes are matched with it, so that large
+            objects, which many anchors match, do not outvote small ones. The loss must take
+            weights, as :class:`CenterLoss` does.
 
     Returns:
         ``model`` itself.
 
     Raises:
         TypeError: if ``model`` is no detector that is known here.
-        ValueError: for a name that is taken or no identifier, a negative weight, an unknown
-            ``features``, or losses that do not fit the levels.
+        ValueError: for a name that is taken or no identifier, a value out of its range, an
+            unknown ``features``, losses that do not fit the levels, or a table of centers that
+            does not fit the model.
     """
-    if type(model) not in (SSD, ssd.AttachedSSD):
-        raise TypeError(
-            f"attach knows torchvision's SSD models, not {type(model).__name__}; for a model "
-            "wrapped in DDP or compiled, attach before wrapping"
-        )
-    if callable(loss) and not isinstance(loss, nn.Module):
-        raise TypeError(f"loss is a torch.nn.Module, or a sequence of them, not {loss!r}")
-    terms = getattr(model, "box_terms", {})
-    _check_term(name, weight, embedding_weight, taken=terms)
-    widths, num_classes = ssd.level_widths(model), ssd.num_classes(model)
-    term: nn.Module
-    if features == "cell":
-        if loss is None:
-            loss = [CenterLoss(num_classes, d, alpha, normalize) for d in widths]
-        term = CellTerm(name, _one_a_level(loss, widths), weight)
-    elif features == "embedding":
-        if any(isinstance(other, EmbeddingTerm) for other in terms.values()):
-            raise ValueError("the model has an embedding already; detach it first")
-        if loss is None:
-            loss = CenterLoss(num_classes, embedding_dim, alpha, normalize)
-        # The caller's random numbers stay what they would have been without the term.
-        with torch.random.fork_rng(devices=[]):
-            projections = LevelEmbedding(widths, embedding_dim, num_classes)
-        term = EmbeddingTerm(name, _single(loss), weight, projections, embedding_weight)
-    else:
-        raise ValueError(f"features is 'cell' or 'embedding', not {features!r}")
-    adopted = ssd.adopt(model)
-    like = next(adopted.head.parameters())
-    adopted.box_terms[name] = term.to(like.device, like.dtype).train(model.training)
+    seam = seam_of(model)
+    _check_loss(loss)
+    terms = terms_of(model)
+    _check_name(name, terms)
+    _check_ranges(weight, embedding_weight, warmup, start_step, min_iou)
+    if min_iou > 0 and isinstance(model, FCOS):
+        raise ValueError("min_iou: FCOS matches points, not boxes; there is no IoU to ask for")
+    widths, num_classes = seam.feature_widths(model), seam.num_classes(model)
+    embedding = _embedding(features, seam.SOURCE, terms, widths, num_classes, embedding_dim)
+    if embedding is not None:
+        embedding.weight = embedding_weight
+        widths = [embedding.embedding_dim]
+    if loss is None:
+        loss = [CenterLoss(num_classes, width, alpha, normalize) for width in widths]
+    losses = _fitting(loss, widths, num_classes, per_object)
+    term = BoxTerm(
+        losses,
+        weight,
+        embedded=embedding is not None,
+        warmup=warmup,
+        start_step=start_step,
+        min_iou=min_iou,
+        per_object=per_object,
+    )
+    host = seam.adopt(model)
+    like = next(host.parameters())
+    added = {name: term} | ({} if embedding is None else {"embedding": embedding})
+    for key, module in added.items():
+        host.box_terms[key] = module.to(like.device, like.dtype).train(model.training)
     return model
 
 
 def detach(model: Model, name: str | None = None) -> Model:
     """Take the term ``name`` off ``model``, or all terms; in place.
 
-    With the last term goes all that was added: what is left is the plain torchvision model, its
-    class, its ``state_dict`` keys and its losses. A model that nothing is attached to is returned
-    as it is.
+    With the last term that reads it goes the embedding, and with the last term all that was added:
+    what is left is the plain torchvision model, its class, its ``state_dict`` keys and its losses.
+    A model that nothing is attached to is returned as it is.
 
     Raises:
+        TypeError: if ``model`` is no detector that is known here.
         ValueError: if there is no term of that name.
     """
-    terms = getattr(model, "box_terms", {})
-    if name is not None and name not in terms:
-        raise ValueError(f"no term {name!r} is attached; there are: {', '.join(terms) or 'none'}")
-    if name is not None and len(terms) > 1:
-        del terms[name]
-    elif isinstance(model, ssd.AttachedSSD):
-        ssd.release(model)
+    seam = seam_of(model)
+    host = seam.host(model)
+    if not hasattr(host, "box_terms"):
+        if name is not None:
+            raise ValueError(f"no term {name!r} is attached; there are: none")
+        return model
+    terms: BoxTerms = host.box_terms
+    names = [key for key, _ in terms.terms()]
+    if name is not None and name not in names:
+        raise ValueError(f"no term {name!r} is attached; there are: {', '.join(names) or 'none'}")
+    if name is None or names == [name]:
+        seam.release(model)
+        return model
+    del terms[name]
+    if "embedding" in terms and not any(term.embedded for _, term in terms.terms()):
+        del terms["embedding"]
     return model
 
 
-def _check_term(name: str, weight: float, embedding_weight: float, taken: object) -> None:
-    if not name.isidentifier() or name == "embedding" or hasattr(nn.ModuleDict, name):
+def _check_loss(loss: object) -> None:
+    if callable(loss) and not isinstance(loss, nn.Module):
+        raise TypeError(f"loss is a torch.nn.Module, or a sequence of them, not {loss!r}")
+
+
+def _check_name(name: str, taken: BoxTerms) -> None:
+    if not name.isidentifier() or name == "embedding" or hasattr(BoxTerms, name):
         raise ValueError(f"a term's name is an identifier other than 'embedding', not {name!r}")
-    if name in taken:  # type: ignore[operator]
+    if name in taken:
         raise ValueError(f"a term {name!r} is attached already; detach it or choose another name")
+
+
+def _check_ranges(
+    weight: float, embedding_weight: float, warmup: int, start_step: int, min_iou: float
+) -> None:
     if weight < 0 or embedding_weight < 0:
         raise ValueError(f"weights are not negative: {weight=}, {embedding_weight=}")
+    if warmup < 0 or start_step < 0:
+        raise ValueError(f"steps are not negative: {warmup=}, {start_step=}")
+    if not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou lies in 0..1, not {min_iou}")
 
 
-def _single(loss: nn.Module | Sequence[nn.Module]) -> nn.Module:
-    if not isinstance(loss, nn.Module):
-        raise ValueError(f"features='embedding' takes a single loss, not {type(loss).__name__}")
-    return loss
+def _embedding(
+    features: str | None,
+    own: str,
+    terms: BoxTerms,
+    widths: list[int],
+    num_classes: int,
+    embedding_dim: int,
+) -> LevelEmbedding | None:
+    """The model's, or a new one; None for the detector's own vectors."""
+    if features in (None, own):
+        return None
+    if features != "embedding":
+        raise ValueError(f"features is {own!r} for this detector, or 'embedding', not {features!r}")
+    if "embedding" in terms:
+        shared = cast(LevelEmbedding, terms["embedding"])
+        if shared.embedding_dim != embedding_dim:
+            raise ValueError(
+                f"the model's embedding has {shared.embedding_dim} dimensions, and terms share it; "
+                f"embedding_dim={embedding_dim} does not fit"
+            )
+        return shared
+    # The caller's random numbers stay what they would have been without the term.
+    with torch.random.fork_rng(devices=[]):
+        return LevelEmbedding(widths, embedding_dim, num_classes)
 
 
-def _one_a_level(losses: nn.Module | Sequence[nn.Module], widths: list[int]) -> Sequence[nn.Module]:
-    losses = [losses] if isinstance(losses, nn.Module) else losses
-    if len(losses) != len(widths):
+def _fitting(
+    loss: nn.Module | Sequence[nn.Module], widths: list[int], num_classes: int, per_object: bool
+) -> Sequence[nn.Module]:
+    """The losses as a sequence, one or one a level, if they fit the features."""
+    losses = [loss] if isinstance(loss, nn.Module) else loss
+    if len(losses) != len(widths) and (len(losses) != 1 or len(set(widths)) > 1):
         raise ValueError(
-            f"features='cell' needs one loss for each of the {len(widths)} levels, of widths "
-            f"{widths}, not {len(losses)}; features='embedding' takes a single one"
+            f"features of {len(widths)} levels, of widths {widths}, need as many losses, not "
+            f"{len(losses)}; features='embedding' takes a single one"
         )
+    for one, width in zip(losses, widths, strict=False):
+        if isinstance(one, CenterLoss) and tuple(one.centers.shape) != (num_classes, width):
+            raise ValueError(
+                f"the model has {num_classes} classes (with background) and features of {width} "
+                f"dimensions; a table of centers {list(one.centers.shape)} does not fit"
+            )
+        if per_object and "weights" not in inspect.signature(one.forward).parameters:
+            raise ValueError(f"per_object: {type(one).__name__} takes no weights of its features")
     return losses

@@ -51,7 +51,7 @@ class PyramidBackbone(nn.Module):
         widths = [nodes[last[stride]][1] for stride in levels]
         self.fpn = FeaturePyramidNetwork(widths, out_channels)
         self.strides = list(strides)
-        self.out_channels = [out_channels] * len(strides)
+        self.out_channels = out_channels
         for index, stride in enumerate(levels):
             if stride not in strides:  # merged into the others, but not returned itself
                 self.fpn.layer_blocks[index] = nn.Identity()

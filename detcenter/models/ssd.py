@@ -4,9 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.losses import MultiBoxLoss
+from detcenter.models.cells import best_anchors, matched_objects, positive_cells, vectors_at
+from detcenter.models.terms import BoxTerms
+
+SOURCE = "cell"
 
 
 class AttachedSSD(SSD):
@@ -17,7 +22,7 @@ class AttachedSSD(SSD):
     """
 
     multibox: MultiBoxLoss
-    box_terms: nn.ModuleDict
+    box_terms: BoxTerms
 
     def compute_loss(
         self,
@@ -32,7 +37,7 @@ class AttachedSSD(SSD):
         :func:`with_features`, ``features``, one map [N, D_l, H_l, W_l] a level; ``matched_idxs``
         the index of each anchor's box in its image, negative for background.
         """
-        labels, boxes = _matched_objects(targets, torch.stack(matched_idxs))
+        labels, boxes, _ = matched_objects(targets, torch.stack(matched_idxs))
         regression_targets = self.box_coder.encode_single(
             boxes.flatten(0, 1), torch.cat(anchors)
         ).view_as(boxes)
@@ -40,39 +45,38 @@ class AttachedSSD(SSD):
             head_outputs["cls_logits"], head_outputs["bbox_regression"], labels, regression_targets
         )
         if self.box_terms:
-            losses |= self._term_losses(head_outputs["features"], labels)
+            losses |= self._term_losses(targets, head_outputs["features"], anchors, matched_idxs)
         return losses
 
     # How many boxes are positive is known at run time only: one graph break instead of several.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _term_losses(self, feature_maps: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        cells = self._positive_cells(feature_maps, labels)
-        return {k: v for term in self.box_terms.values() for k, v in term(*cells).items()}
-
-    def _positive_cells(
-        self, feature_maps: list[Tensor], labels: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level the vector [P_l, D_l] and the label [P_l] of every positive anchor.
-
-        Anchors come in the order (level, row, column, anchor of the cell).
-        """
+    def _term_losses(
+        self,
+        targets: list[dict[str, Tensor]],
+        feature_maps: list[Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
         per_cell = self.anchor_generator.num_anchors_per_location()
-        anchors = [x[0, 0].numel() * n for x, n in zip(feature_maps, per_cell, strict=True)]
-        vectors, vector_labels = [], []
-        for x, n, level_labels in zip(
-            feature_maps, per_cell, labels.split(anchors, 1), strict=True
-        ):
-            image, anchor = level_labels.nonzero(as_tuple=True)
-            vectors.append(x.flatten(2).transpose(1, 2)[image, anchor // n])
-            vector_labels.append(level_labels[image, anchor])
-        return vectors, vector_labels
+        levels = positive_cells(feature_maps, per_cell, targets, anchors, matched_idxs)
+        losses: dict[str, Tensor] = self.box_terms(levels)
+        return losses
+
+
+def owns(model: nn.Module) -> bool:
+    return type(model) in (SSD, AttachedSSD)
+
+
+def host(model: SSD) -> nn.Module:
+    """The module that carries ``box_terms``."""
+    return model
 
 
 def adopt(model: SSD) -> AttachedSSD:
     """Make ``model`` an :class:`AttachedSSD` in place, if it is not one yet."""
     if not isinstance(model, AttachedSSD):
         model.multibox = MultiBoxLoss(model.neg_to_pos_ratio)
-        model.box_terms = nn.ModuleDict()
+        model.box_terms = BoxTerms()
         model.head.register_forward_hook(with_features)
         model.__class__ = AttachedSSD
     return model
@@ -107,10 +111,10 @@ def with_features(
     return outputs | {"features": inputs[0]}
 
 
-def level_widths(model: SSD) -> list[int]:
+def feature_widths(model: SSD) -> list[int]:
     """D_l, the channels of each feature map that the head reads."""
     branches = model.head.classification_head.module_list
-    return [_first_conv(branch).in_channels for branch in branches]
+    return [convolutions(branch)[0].in_channels for branch in branches]
 
 
 def num_classes(model: SSD) -> int:
@@ -118,21 +122,21 @@ def num_classes(model: SSD) -> int:
     return int(model.head.classification_head.num_columns)
 
 
-def _first_conv(branch: nn.Module) -> nn.Conv2d:
-    return next(module for module in branch.modules() if isinstance(module, nn.Conv2d))
+def classifiers(model: SSD) -> list[nn.Module]:
+    """The layers that give the class logits."""
+    return [convolutions(branch)[-1] for branch in model.head.classification_head.module_list]
 
 
-def _matched_objects(targets: list[dict[str, Tensor]], matched: Tensor) -> tuple[Tensor, Tensor]:
-    """Label [N, A] and box [N, A, 4] of what each anchor is matched with.
+def vectors(
+    model: SSD, images: ImageList, feature_maps: dict[str, Tensor], boxes: list[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """The vectors of ``boxes`` by level, see :func:`vectors_at`: those of the best anchors."""
+    maps = list(feature_maps.values())
+    best = best_anchors(model.anchor_generator(images, maps), boxes)
+    image = torch.cat([torch.full_like(found, i) for i, found in enumerate(best)])
+    per_cell = model.anchor_generator.num_anchors_per_location()
+    return vectors_at(maps, per_cell, image, torch.cat(best))
 
-    Background anchors (``matched`` [N, A] negative) get label 0 and a box that stands for none.
-    """
-    labels = [target["labels"] for target in targets]
-    boxes = [target["boxes"] for target in targets]
-    counts = torch.tensor([len(x) for x in labels])
-    first = (counts.cumsum(0) - counts).to(matched.device, non_blocking=True).unsqueeze(1)
-    # Background reads the last row, which is no object's.
-    index = torch.where(matched >= 0, matched + first, -1)
-    all_labels = torch.cat([*labels, labels[0].new_zeros(1)])
-    all_boxes = torch.cat([*boxes, boxes[0].new_tensor([[0.0, 0.0, 1.0, 1.0]])])
-    return all_labels[index], all_boxes[index]
+
+def convolutions(branch: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in branch.modules() if isinstance(module, nn.Conv2d)]

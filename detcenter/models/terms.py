@@ -1,88 +1,176 @@
-"""Loss terms on the feature-map vectors of positive boxes, for detectors that classify per cell.
+"""Loss terms on the features of matched positive boxes, whatever detector they come from.
 
-A term is called with one entry a feature level, ``features`` [P_l, D_l] and ``labels`` [P_l], and
-returns its weighted losses by name. What feeds it (which boxes are positive, which vector is
-theirs) is the family's business.
+A family of detectors says which boxes are positive and which vector is theirs (`Positives`, one
+a feature level); what is done with them is decided here.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcenter.losses import CenterLoss
 
-class CellTerm(nn.Module):
-    """A loss on the vectors themselves; each level has a loss of its own, as widths differ.
 
-    The levels' losses are means over their positives and are averaged with the number of
-    positives as weights, so that every positive box of the batch counts the same.
+class Positives(NamedTuple):
+    """The matched positive boxes (anchors, points, proposals) of one feature level, in a batch."""
+
+    features: Tensor
+    """[P, D]"""
+    labels: Tensor
+    """[P], from 1"""
+    objects: Tensor
+    """[P], which of the batch's objects each is matched with"""
+    ious: Tensor
+    """[P], its IoU with that object"""
+
+
+class BoxTerms(nn.ModuleDict):
+    """The terms of a model by name, and under ``embedding`` the space that some of them share."""
+
+    def forward(self, levels: list[Positives]) -> dict[str, Tensor]:
+        """The weighted losses of a batch, ``loss_<name>`` each."""
+        losses, embedded = {}, levels
+        if "embedding" in self:
+            embedding = cast(LevelEmbedding, self["embedding"])
+            embedded = [embedding(levels)]
+        for name, term in self.terms():
+            losses[f"loss_{name}"] = term(embedded if term.embedded else levels)
+        if "embedding" in self:
+            losses["loss_embedding"] = embedding.softmax_loss(*embedded)
+        return losses
+
+    def terms(self) -> list[tuple[str, "BoxTerm"]]:
+        """By name, without the embedding."""
+        return [(name, term) for name, term in self.items() if isinstance(term, BoxTerm)]
+
+
+class BoxTerm(nn.Module):
+    """A weighted loss on the features of positive boxes.
+
+    Args:
+        losses: one for all levels, or one a level where their widths differ. The levels' losses
+            are means over their positives and are averaged with the number of positives as
+            weights, so that every positive box of the batch counts the same.
+        weight: of the loss, once ``warmup`` is over.
+        embedded: whether it reads the model's embedding rather than the detector's own vectors.
+        warmup, start_step: for ``start_step`` training steps the weight is 0, then it rises
+            linearly over ``warmup`` steps. The loss is called all the while, so that its centers
+            follow the features from the first step on.
+        min_iou: positives below this IoU with their object are left out.
+        per_object: every object counts once, however many boxes were matched with it. The loss is
+            then called as ``loss(features, labels, weights)``.
     """
 
-    def __init__(self, name: str, losses: Sequence[nn.Module], weight: float) -> None:
+    step: Tensor
+
+    def __init__(
+        self,
+        losses: Sequence[nn.Module],
+        weight: float,
+        *,
+        embedded: bool = False,
+        warmup: int = 0,
+        start_step: int = 0,
+        min_iou: float = 0.0,
+        per_object: bool = False,
+    ) -> None:
         super().__init__()
-        self.name = name
         self.losses = nn.ModuleList(losses)
         self.weight = weight
+        self.embedded = embedded
+        self.warmup = warmup
+        self.start_step = start_step
+        self.min_iou = min_iou
+        self.per_object = per_object
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
-        positives = max(1, sum(len(level) for level in labels))
-        levels = zip(self.losses, features, labels, strict=True)
-        total = sum(loss(x, y) * (len(y) / positives) for loss, x, y in levels)
-        return {f"loss_{self.name}": self.weight * total}
+    def forward(self, levels: list[Positives]) -> Tensor:
+        levels = [_above(level, self.min_iou) for level in levels]
+        if len(self.losses) == 1:
+            levels = [joined(levels)]
+        weight = self.weight * self._ramp()
+        if self.training:
+            self.step += 1
+        return weight * (self._over_objects(levels) if self.per_object else self._over(levels))
+
+    def _over(self, levels: list[Positives]) -> Tensor:
+        positives = max(1, sum(len(level.labels) for level in levels))
+        pairs = zip(self.losses, levels, strict=True)
+        return torch.stack([_call(f, x) * (len(x.labels) / positives) for f, x in pairs]).sum()
+
+    def _over_objects(self, levels: list[Positives]) -> Tensor:
+        weights = _once_an_object([level.objects for level in levels])
+        total = torch.cat(weights).sum().clamp(min=1)  # the number of objects
+        triples = zip(self.losses, levels, weights, strict=True)
+        return torch.stack([_call(f, x, w) * (w.sum() / total) for f, x, w in triples]).sum()
+
+    def _ramp(self) -> Tensor | float:
+        if self.warmup:
+            return ((self.step - self.start_step) / self.warmup).clamp(0, 1)
+        return (self.step >= self.start_step).float() if self.start_step else 1.0
 
 
 class LevelEmbedding(nn.Module):
     """A projection per level into one space, and a softmax over the classes in that space.
 
+    Without the auxiliary softmax nothing would keep the projections from collapsing to a point.
+
     Shapes:
-        one entry a level, features [P_l, D_l] → embeddings [P, embedding_dim] of all levels
+        one entry a level with features [P_l, D_l] → one with features [P, embedding_dim]
     """
 
-    def __init__(self, widths: Sequence[int], embedding_dim: int, num_classes: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], embedding_dim: int, num_classes: int, weight: float = 1.0
+    ) -> None:
         super().__init__()
+        self.embedding_dim = embedding_dim
+        self.weight = weight
         self.projections = nn.ModuleList(nn.Linear(width, embedding_dim) for width in widths)
         # Background has no embedding, so the softmax runs over the other classes only.
         self.classifier = nn.Linear(embedding_dim, num_classes - 1)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, levels: list[Positives]) -> Positives:
         # Every projection runs, on no rows if need be, so that DDP finds a gradient for each.
-        levels = zip(self.projections, features, strict=True)
-        return torch.cat([project(x) for project, x in levels])
+        pairs = zip(self.projections, levels, strict=True)
+        return joined([x._replace(features=project(x.features)) for project, x in pairs])
 
-    def softmax_loss(self, embedded: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross entropy of the P positives, 0 if there are none."""
-        total = F.cross_entropy(self.classifier(embedded), labels - 1, reduction="sum")
-        return total / max(1, len(labels))
+    def softmax_loss(self, embedded: Positives) -> Tensor:
+        """Weighted mean cross entropy of the P positives, 0 if there are none."""
+        logits, labels = self.classifier(embedded.features), embedded.labels
+        total = F.cross_entropy(logits, labels - 1, reduction="sum")
+        return self.weight * total / max(1, len(labels))
 
 
-class EmbeddingTerm(nn.Module):
-    """A loss in one space that all levels are projected into, and the softmax that spans it.
+def joined(levels: Sequence[Positives]) -> Positives:
+    """All levels as one; their widths must be equal."""
+    return levels[0] if len(levels) == 1 else Positives(*map(torch.cat, zip(*levels, strict=True)))
 
-    Without the auxiliary softmax nothing would keep the projection from collapsing to a point. It
-    has a key and a weight of its own, ``loss_embedding``, so that its effect can be told from the
-    term's. The branch exists in training only.
-    """
 
-    def __init__(
-        self,
-        name: str,
-        loss: nn.Module,
-        weight: float,
-        embedding: LevelEmbedding,
-        embedding_weight: float,
-    ) -> None:
-        super().__init__()
-        self.name = name
-        self.loss = loss
-        self.weight = weight
-        self.embedding = embedding
-        self.embedding_weight = embedding_weight
+def _above(level: Positives, min_iou: float) -> Positives:
+    if min_iou == 0:
+        return level
+    keep = level.ious >= min_iou
+    return Positives(*(values[keep] for values in level))
 
-    def forward(self, features: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
-        embedded, target = self.embedding(features), torch.cat(labels)
-        softmax = self.embedding.softmax_loss(embedded, target)
-        return {
-            f"loss_{self.name}": self.weight * self.loss(embedded, target),
-            "loss_embedding": self.embedding_weight * softmax,
-        }
+
+def _once_an_object(objects: list[Tensor]) -> list[Tensor]:
+    """For each positive 1 / (how many positives of all levels its object has)."""
+    _, inverse, counts = torch.cat(objects).unique(return_inverse=True, return_counts=True)
+    return list((1 / counts[inverse]).split([len(level) for level in objects]))
+
+
+def _call(loss: nn.Module, level: Positives, *weights: Tensor) -> Tensor:
+    """Outside of autocast, in float32 at least: a squared sum overflows float16."""
+    x = level.features
+    if len(x) == 0 and not isinstance(loss, CenterLoss):
+        # Some losses make nan of nothing. Of several processes all move the centers together.
+        return sum((p.sum() * 0 for p in loss.parameters()), start=x.sum() * 0)
+    with torch.autocast(x.device.type, enabled=False):
+        value = loss(x.to(torch.promote_types(x.dtype, torch.float32)), level.labels, *weights)
+    if not torch.is_tensor(value) or value.dim() > 0:
+        found = f"shape {list(value.shape)}" if torch.is_tensor(value) else repr(value)[:60]
+        raise TypeError(f"{type(loss).__name__} must return a scalar tensor, not {found}")
+    return value

@@ -1,10 +1,11 @@
 """Weights from files, from torchvision's downloads, or (rebuilding a checkpoint) from nowhere."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 from urllib.error import URLError
 
@@ -39,7 +40,30 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+class Matched(NamedTuple):
+    """What became of two sets of keys: a file's and a model's."""
+
+    loaded: list[str]
+    left_out: dict[str, str]
+    """of the file, with the reason"""
+    new: list[str]
+    """of the model, not in the file"""
+
+    def table(self) -> str:
+        """How many keys of each part, and which were not loaded."""
+        kinds = {"loaded": self.loaded, "left out": list(self.left_out), "new": self.new}
+        counts = {kind: Counter(map(_part, keys)) for kind, keys in kinds.items()}
+        parts = sorted(set().union(*counts.values()))
+        width = max(map(len, [*parts, "part"]))
+        lines = [f"{'part':{width}}  {'loaded':>8}{'left out':>10}{'new':>6}"]
+        for part in parts:
+            row = [counts[kind][part] for kind in kinds]
+            lines.append(f"{part:{width}}  {row[0]:8}{row[1]:10}{row[2]:6}")
+        lines += _listed("left out", [f"{k} ({why})" for k, why in self.left_out.items()])
+        return "\n".join(lines + _listed("new", self.new))
+
+
+def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Matched:
     """Load all of ``state`` that has a counterpart of the same shape in ``model``; log the rest.
 
     Raises:
@@ -50,6 +74,13 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     if not fitting:
         raise WeightsError(f"{source}: weights of another model, none of its {len(state)} keys fit")
     model.load_state_dict(fitting, strict=False)
+    left_out = {
+        k: f"{list(v.shape)}, the model has {list(own[k].shape)}"
+        if k in own
+        else "not in the model"
+        for k, v in state.items()
+        if k not in fitting
+    }
     # Counters of batches are no weights; a frozen batch norm has none.
     new = sorted(k for k in own if k not in fitting and not k.endswith("num_batches_tracked"))
     if new:
@@ -57,6 +88,31 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
         logger.warning(
             "%s: %d keys loaded, %d start new: %s", source, len(fitting), len(new), shown
         )
+    return Matched(sorted(fitting), left_out, new)
+
+
+def initialize(model: nn.Module, path: str) -> Matched:
+    """Load what fits from a checkpoint of detcenter or torchvision, to train on from there.
+
+    The ramps of terms start anew.
+
+    Raises:
+        WeightsError: for a file that cannot be read, or of which nothing fits.
+    """
+    state = read_weights(path)
+    kept = {
+        k: v for k, v in state.items() if not (".box_terms." in f".{k}" and k.endswith(".step"))
+    }
+    return load_matching(model, kept, path)
+
+
+def _part(key: str) -> str:
+    return ".".join(key.split(".")[:2])
+
+
+def _listed(title: str, names: list[str], most: int = 8) -> list[str]:
+    more = [f"  … and {len(names) - most} more"] if len(names) > most else []
+    return [f"{title}:", *(f"  {name}" for name in names[:most]), *more] if names else []
 
 
 def is_file(weights: str) -> bool:

@@ -6,16 +6,20 @@ import pickle
 import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from torchvision.models.detection.ssd import SSD
 
 from detcenter import attach, detach
+from detcenter.models import terms_of
 
-SOURCES = ["cell", "embedding"]
 
-
-@pytest.fixture(params=SOURCES)
+@pytest.fixture(params=["own", "embedding"])
 def source(request):
-    return request.param
+    return None if request.param == "own" else request.param
+
+
+def train_losses(model, images, targets):
+    """With the same random numbers, by which the R-CNNs sample proposals."""
+    torch.manual_seed(7)
+    return model(images, targets)
 
 
 def gradients(model, losses):
@@ -34,8 +38,8 @@ def test_with_weight_zero_losses_and_gradients_are_torchvisions(
 ):
     attached = copy.deepcopy(plain_model)
     attach(attached, weight=0.0, features=source, embedding_weight=0.0)
-    expected = plain_model(images, targets)
-    losses = attached(images, targets)
+    expected = train_losses(plain_model, images, targets)
+    losses = train_losses(attached, images, targets)
     for name in expected:
         torch.testing.assert_close(losses[name], expected[name], rtol=1e-5, atol=1e-6)
     assert all(losses[name] == 0 for name in losses.keys() - expected.keys())
@@ -48,13 +52,12 @@ def test_with_weight_zero_losses_and_gradients_are_torchvisions(
         torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=rounding)
 
 
-def test_without_the_softmax_weight_only_the_center_term_is_added(
-    plain_model, source, images, targets
-):
+def test_only_the_terms_losses_are_added(plain_model, source, images, targets):
+    plain = train_losses(copy.deepcopy(plain_model), images, targets).keys()
     attach(plain_model, weight=0.3, features=source)
-    losses = plain_model(images, targets)
-    keys = {"bbox_regression", "classification", "loss_center"}
-    assert losses.keys() == (keys | {"loss_embedding"} if source == "embedding" else keys)
+    losses = train_losses(plain_model, images, targets)
+    added = {"loss_center"} | ({"loss_embedding"} if source == "embedding" else set())
+    assert losses.keys() == plain | added
     # centers start at zero, so on the unit sphere the loss is 1/2, times the weight
     torch.testing.assert_close(losses["loss_center"].item(), 0.15)
 
@@ -65,7 +68,7 @@ def test_in_eval_mode_outputs_are_equal_to_the_bit_at_the_same_cost(
 ):
     attached = attach(copy.deepcopy(plain_model), weight=0.3, features=source)
     used = []
-    for module in attached.box_terms.modules():
+    for module in terms_of(attached).modules():
         module.register_forward_hook(lambda *args: used.append(args))
     with torch.inference_mode():
         expected, got = plain_model.eval()(images), attached.eval()(images)
@@ -83,17 +86,23 @@ def test_checkpoint_keys_are_only_added_and_detach_drops_them(plain_model, sourc
     attached = attach(plain_model, weight=0.3, features=source)
     added = attached.state_dict().keys() - before.keys()
     assert before.keys() <= attached.state_dict().keys()
-    assert added and all(name.startswith("box_terms.center.") for name in added)
+    below = ("box_terms.center.", "box_terms.embedding.")
+    assert added and all(any(part in name for part in below) for name in added)
     plain = detach(attached)
-    assert plain is plain_model and type(plain) is SSD
+    assert plain is plain_model
     assert plain.state_dict().keys() == before.keys()
     assert all(torch.equal(x, before[name]) for name, x in plain.state_dict().items())
-    assert not plain.head._forward_hooks and not hasattr(plain, "multibox")
+    for module in plain.modules():
+        assert type(module).__name__[:8] != "Attached" and not hasattr(module, "box_terms")
+        assert not module._forward_hooks and not module._forward_pre_hooks
 
 
 def test_a_detached_model_trains_as_a_plain_one(small_model, source, images, targets):
     detached = detach(attach(copy.deepcopy(small_model), weight=1.0, features=source))
-    expected, got = small_model(images, targets), detached(images, targets)
+    expected, got = (
+        train_losses(small_model, images, targets),
+        train_losses(detached, images, targets),
+    )
     assert got.keys() == expected.keys()
     assert all(torch.equal(got[name], expected[name]) for name in expected)
 
@@ -103,7 +112,7 @@ def test_copies_and_pickles_do_not_write_into_the_original(plain_model, source, 
     attached = attach(plain_model, weight=0.3, features=source)
     for twin in (copy.deepcopy(attached), pickle.loads(pickle.dumps(attached))):
         state = {name: x.clone() for name, x in attached.state_dict().items()}
-        losses = twin(images, targets)
+        losses = train_losses(twin, images, targets)
         sum(losses.values()).backward()
         assert any(table.any() for table in centers(twin))
         assert all(torch.equal(x, state[name]) for name, x in attached.state_dict().items())
@@ -122,10 +131,9 @@ def test_the_model_can_be_moved_to_another_dtype(small_model, source, images, ta
     assert losses["loss_center"].dtype == kept and losses["loss_center"] > 0
 
 
-def test_attached_on_another_device_the_term_is_there_too(built, source):
-    attached = attach(
-        copy.deepcopy(built["ssd_mobilenet_v2"]).to("meta"), weight=1.0, features=source
-    )
+@pytest.mark.parametrize("family", ["ssd", "fasterrcnn", "retinanet"])
+def test_attached_on_another_device_the_term_is_there_too(built, family, source):
+    attached = attach(copy.deepcopy(built[family]).to("meta"), weight=1.0, features=source)
     assert {x.device.type for x in attached.state_dict().values()} == {"meta"}
 
 
@@ -144,7 +152,7 @@ def test_in_ddp_losses_and_gradients_are_the_same(
     twin = copy.deepcopy(attached)
     wrapped = DistributedDataParallel(twin)
     for batch in (targets, no_targets):  # a second pass fails if a parameter was left out
-        expected, got = attached(images, batch), wrapped(images, batch)
+        expected, got = train_losses(attached, images, batch), train_losses(wrapped, images, batch)
         expected_gradients, got_gradients = gradients(attached, expected), gradients(twin, got)
         for name in expected:
             torch.testing.assert_close(got[name], expected[name])
@@ -169,7 +177,10 @@ def test_compiled_losses_are_the_eager_ones(small_model, source, images, targets
     torch._dynamo.reset()
     compiled = torch.compile(twin, backend="eager")
     for _ in range(2):
-        expected, got = attached(images, targets), compiled(images, targets)
+        expected, got = (
+            train_losses(attached, images, targets),
+            train_losses(compiled, images, targets),
+        )
         for name in expected:
             torch.testing.assert_close(got[name], expected[name])
     for one, other in zip(centers(twin), centers(attached), strict=True):
@@ -179,11 +190,13 @@ def test_compiled_losses_are_the_eager_ones(small_model, source, images, targets
 # 6. No positives: a zero that carries a graph.
 def test_without_objects_the_term_is_a_zero_with_a_graph(plain_model, source, images, no_targets):
     attached = attach(plain_model, weight=0.3, features=source)
-    losses = attached(images, no_targets)
-    assert all(loss == 0 for loss in losses.values())
-    sum(losses.values()).backward()
-    trained = {n: p for n, p in attached.named_parameters() if p.requires_grad}
-    assert all(p.grad is not None and not p.grad.any() for p in trained.values())
+    losses = train_losses(attached, images, no_targets)
+    added = {name: losses[name] for name in losses.keys() & {"loss_center", "loss_embedding"}}
+    assert added and all(loss == 0 for loss in added.values())
+    sum(added.values()).backward()
+    grads = [p.grad for p in terms_of(attached).parameters()]
+    assert all(grad is not None and not grad.any() for grad in grads)
+    assert any(p.grad is not None for p in attached.backbone.parameters())
     assert not any(table.any() for table in centers(attached))
 
 
@@ -192,7 +205,7 @@ def test_one_image_without_objects_is_as_if_the_other_were_alone(
 ):
     attached = attach(small_model, weight=0.3, features=source)
     twin = copy.deepcopy(attached)
-    both = attached(images, [targets[0], no_targets[0]])
-    alone = twin(images[:1], targets[:1])
+    both = train_losses(attached, images, [targets[0], no_targets[0]])
+    alone = train_losses(twin, images[:1], targets[:1])
     for name in alone:
         torch.testing.assert_close(both[name], alone[name])

@@ -1,0 +1,137 @@
+"""The features of any box, and of a detector's own detections."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import resize_boxes
+
+from detcenter.models.families import seam_of, terms_of
+
+
+@torch.no_grad()
+def box_features(
+    model: Any, images: Sequence[Tensor], boxes: Sequence[Tensor], name: str | None = None
+) -> list[Tensor]:
+    """The feature of every box, as the term ``name`` saw it in training.
+
+    The R-CNNs pool the box and give the vector that their box predictor reads; the others give the
+    vector of the cell whose anchor fits the box best (of FCOS: the point that it would hold
+    responsible). Where the term reads an embedding, that vector's projection. Everything runs in
+    eval mode, in one batch, without gradients; the model's modes are put back.
+
+    Args:
+        model: a detector that :func:`attach` takes, attached to or not.
+        images: [3, H, W] in 0..1 each, on the model's device.
+        boxes: [N, 4] each, xyxy in pixels of its image.
+        name: of the term; None is the first one. A model without terms gives its own vectors.
+
+    Returns:
+        [N, D] for each image. Where levels differ in width (SSD300, SSDlite) and there is no
+        embedding, every level has a block of its own in D = the sum of the widths, and the rest is
+        zero: vectors of different levels have nothing in common.
+
+    Raises:
+        TypeError: if ``model`` is no detector that is known here.
+        ValueError: for shapes that do not fit, or a term that is not there.
+    """
+    seam_of(model)
+    _check(images, boxes)
+    with evaluating(model):
+        scaled = [{"boxes": b.to(image)} for image, b in zip(images, boxes, strict=True)]
+        batch, targets = model.transform(list(images), scaled)
+        maps = _as_dict(model.backbone(batch.tensors))
+        return _features(model, batch, maps, [target["boxes"] for target in targets], name)
+
+
+@torch.no_grad()
+def detect_with_features(
+    model: Any, images: Sequence[Tensor], name: str | None = None
+) -> list[dict[str, Tensor]]:
+    """torchvision's detections in eval mode, with an entry ``features`` [N, D] more.
+
+    They are :func:`box_features` of the detected boxes, taken from the same pass of the backbone.
+    """
+    seam_of(model)
+    kept: dict[str, Any] = {}
+    hooks = [
+        part.register_forward_hook(lambda _, __, output, key=key: kept.update({key: output}))
+        for key, part in (("batch", model.transform), ("maps", model.backbone))
+    ]
+    try:
+        with evaluating(model):
+            detections: list[dict[str, Tensor]] = model(list(images))
+            batch, _ = kept["batch"]
+            boxes = [
+                resize_boxes(found["boxes"], list(image.shape[-2:]), list(size))
+                for found, image, size in zip(detections, images, batch.image_sizes, strict=True)
+            ]
+            features = _features(model, batch, _as_dict(kept["maps"]), boxes, name)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [found | {"features": x} for found, x in zip(detections, features, strict=True)]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module is in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _features(
+    model: nn.Module,
+    batch: ImageList,
+    maps: dict[str, Tensor],
+    boxes: list[Tensor],
+    name: str | None,
+) -> list[Tensor]:
+    """``boxes`` in the pixels of ``batch``."""
+    levels = seam_of(model).vectors(model, batch, maps, boxes)
+    if _embedded(model, name):
+        projections: Any = terms_of(model)["embedding"].projections
+        levels = [(at, f(x)) for f, (at, x) in zip(projections, levels, strict=True)]
+    counts = [len(b) for b in boxes]
+    return list(_placed(levels, sum(counts)).split(counts))
+
+
+def _placed(levels: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
+    """Vectors of all levels in the order of their boxes; see :func:`box_features` for blocks."""
+    widths = [x.shape[1] for _, x in levels]
+    blocks = len(set(widths)) > 1
+    placed = levels[0][1].new_zeros(count, sum(widths) if blocks else widths[0])
+    start = 0
+    for (at, x), width in zip(levels, widths, strict=True):
+        placed[at, start : start + width] = x
+        start += width if blocks else 0
+    return placed
+
+
+def _embedded(model: nn.Module, name: str | None) -> bool:
+    terms = dict(terms_of(model).terms())
+    if name is None:
+        return bool(terms) and next(iter(terms.values())).embedded
+    if name not in terms:
+        raise ValueError(f"no term {name!r} is attached; there are: {', '.join(terms) or 'none'}")
+    return terms[name].embedded
+
+
+def _check(images: Sequence[Tensor], boxes: Sequence[Tensor]) -> None:
+    if len(images) != len(boxes) or not images:
+        raise ValueError(f"one tensor of boxes an image: {len(images)} images, {len(boxes)} boxes")
+    wrong = [list(b.shape) for b in boxes if b.dim() != 2 or b.shape[1] != 4]
+    if wrong:
+        raise ValueError(f"boxes are [N, 4] for each image, not {wrong[0]}")
+
+
+def _as_dict(maps: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"0": maps} if isinstance(maps, Tensor) else maps

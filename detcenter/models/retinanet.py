@@ -1,0 +1,159 @@
+"""The seam into torchvision's RetinaNet and FCOS, whose heads compute the losses themselves."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.fcos import FCOS, FCOSHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
+
+from detcenter.models.cells import best_anchors, positive_cells, vectors_at
+from detcenter.models.terms import BoxTerms
+
+SOURCE = "cell"
+
+
+class HeadOutputs(dict[str, Tensor]):
+    """What the head returns, with the maps that it read beside it.
+
+    Not as another entry: in eval mode RetinaNet and FCOS split every entry into levels.
+    """
+
+    feature_maps: list[Tensor]
+
+
+class _HeadWithTerms:
+    """What both heads do beyond torchvision's: add the losses of ``box_terms``."""
+
+    box_terms: BoxTerms
+    classification_head: Any
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: HeadOutputs,
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = super().compute_loss(  # type: ignore[misc]
+            targets, head_outputs, anchors, matched_idxs
+        )
+        return losses | self._term_losses(targets, head_outputs.feature_maps, anchors, matched_idxs)
+
+    # How many boxes are positive is known at run time only: one graph break instead of several.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _term_losses(
+        self,
+        targets: list[dict[str, Tensor]],
+        feature_maps: list[Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        per_cell = [self.classification_head.num_anchors] * len(feature_maps)
+        levels = positive_cells(feature_maps, per_cell, targets, anchors, matched_idxs)
+        losses: dict[str, Tensor] = self.box_terms(levels)
+        return losses
+
+
+class AttachedRetinaNetHead(_HeadWithTerms, RetinaNetHead):
+    """Made by :func:`adopt` from a model's head, by exchanging its class."""
+
+
+class AttachedFCOSHead(_HeadWithTerms, FCOSHead):
+    """Made by :func:`adopt` from a model's head, by exchanging its class."""
+
+
+_ATTACHED: dict[type, type] = {RetinaNetHead: AttachedRetinaNetHead, FCOSHead: AttachedFCOSHead}
+_PLAIN = {attached: plain for plain, attached in _ATTACHED.items()}
+
+
+def owns(model: nn.Module) -> bool:
+    return isinstance(model, RetinaNet | FCOS) and type(model.head) in _ATTACHED | _PLAIN
+
+
+def host(model: RetinaNet | FCOS) -> Any:
+    """The module that carries ``box_terms``."""
+    return model.head
+
+
+def adopt(model: RetinaNet | FCOS) -> Any:
+    """Give the model's head its terms, in place, if it has none yet; returns the head."""
+    head = host(model)
+    if type(head) in _ATTACHED:
+        head.box_terms = BoxTerms()
+        head.register_forward_hook(with_features)
+        head.__class__ = _ATTACHED[type(head)]
+    return head
+
+
+def release(model: RetinaNet | FCOS) -> None:
+    """Undo :func:`adopt`; the terms are dropped with their parameters and centers."""
+    head = host(model)
+    hooks = head._forward_hooks
+    for key in [key for key, hook in hooks.items() if hook is with_features]:
+        del hooks[key]
+    del head.box_terms
+    head.__class__ = _PLAIN[type(head)]
+
+
+def with_features(
+    head: nn.Module, inputs: tuple[list[Tensor]], outputs: dict[str, Tensor]
+) -> HeadOutputs:
+    """Forward hook of the head: hand the feature maps on to ``compute_loss``.
+
+    A module-level function without state, so that copies and pickles of the model share nothing.
+    """
+    outputs = HeadOutputs(outputs)
+    outputs.feature_maps = inputs[0]
+    return outputs
+
+
+def feature_widths(model: RetinaNet | FCOS) -> list[int]:
+    """D of each feature map; the head reads maps of one width."""
+    first = next(m for m in model.head.classification_head.modules() if isinstance(m, nn.Conv2d))
+    return [first.in_channels] * len(model.anchor_generator.num_anchors_per_location())
+
+
+def num_classes(model: RetinaNet | FCOS) -> int:
+    """C; class 0 is there and never used."""
+    return int(model.head.classification_head.num_classes)
+
+
+def classifiers(model: RetinaNet | FCOS) -> list[nn.Module]:
+    """The layers that give the class logits."""
+    return [model.head.classification_head.cls_logits]
+
+
+def vectors(
+    model: RetinaNet | FCOS,
+    images: ImageList,
+    feature_maps: dict[str, Tensor],
+    boxes: list[Tensor],
+) -> list[tuple[Tensor, Tensor]]:
+    """The vectors of ``boxes`` by level, see :func:`vectors_at`."""
+    maps = list(feature_maps.values())
+    anchors = model.anchor_generator(images, maps)
+    nearest = _nearest_points if isinstance(model, FCOS) else best_anchors
+    best = nearest(anchors, boxes)
+    image = torch.cat([torch.full_like(found, i) for i, found in enumerate(best)])
+    per_cell = model.anchor_generator.num_anchors_per_location()
+    return vectors_at(maps, per_cell, image, torch.cat(best))
+
+
+def _nearest_points(anchors: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+    """For each image's boxes [N, 4] the point, [N], that FCOS would hold responsible.
+
+    A level is for boxes that reach 4 to 8 strides from the point, as in training; the coarsest
+    also for larger ones, and of its points the nearest to the box's center counts.
+    """
+    return [_nearest_point(a.to(b.dtype), b) for a, b in zip(anchors, boxes, strict=True)]
+
+
+def _nearest_point(anchors: Tensor, boxes: Tensor) -> Tensor:
+    strides = anchors[:, 2] - anchors[:, 0]
+    reach = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
+    level = torch.where(8 * strides > reach, strides, strides.max()).amin(1, keepdim=True)
+    points, centers = ((x[:, :2] + x[:, 2:]) / 2 for x in (anchors, boxes))
+    distance = torch.cdist(centers, points, p=torch.inf)
+    return distance.masked_fill(strides != level, torch.inf).argmin(1)
