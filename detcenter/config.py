@@ -11,7 +11,7 @@ class ModelConfig:
     """The detector. Keys that are null keep the builder's own default."""
 
     name: str = "ssd"
-    """ssd300_vgg16, ssdlite320_mobilenet_v3_large, or ssd: one over any torchvision backbone"""
+    """a detector of torchvision; ssd or fasterrcnn: one over any torchvision backbone"""
     num_classes: int | None = None
     """with background; null takes it from the data"""
     weights: str | None = None
@@ -21,23 +21,29 @@ class ModelConfig:
     trainable_backbone_layers: int | None = None
     """stages of the backbone that are trained, counted from the end"""
     min_negatives: int = 0
-    """background boxes mined in every image at least; 0 is torchvision's way"""
+    """of SSDs: background boxes mined in every image at least; 0 is torchvision's way"""
+    l2_softmax: float | None = None
+    """radius that the features which are classified are scaled to (L2-constrained softmax)"""
+    l2_softmax_learnt: bool = False
+    """whether that radius is trained"""
+    options: dict[str, Any] = field(default_factory=dict)
+    """further arguments of torchvision's builder: min_size, box_batch_size_per_image, ..."""
     backbone: str | None = None
-    """of ssd: a torchvision classification model, mobilenet_v2 say"""
+    """of ssd, fasterrcnn: a torchvision classification model, mobilenet_v2 say"""
     image_size: int | None = None
-    """of ssd: images are resized to this many pixels, square"""
+    """of ssd, fasterrcnn: images are resized to this many pixels, square"""
     strides: list[int] | None = None
-    """of ssd: strides of the feature maps that boxes are predicted on"""
+    """of ssd, fasterrcnn: strides of the feature maps that boxes are predicted on"""
     anchor_scales: list[list[float]] | None = None
-    """of ssd: for each stride the sides of its anchors, as parts of the image"""
+    """of ssd, fasterrcnn: for each stride the sides of its anchors, as parts of the image"""
     aspect_ratios: list[float] | None = None
-    """of ssd: width by height of the anchors"""
+    """of ssd, fasterrcnn: width by height of the anchors"""
     top_stride: int | None = None
-    """of ssd: stride of the coarsest map that is merged top-down into the others"""
+    """of ssd, fasterrcnn: stride of the coarsest map that is merged top-down into the others"""
     out_channels: int | None = None
-    """of ssd: width of the feature maps"""
+    """of ssd, fasterrcnn: width of the feature maps"""
     frozen_batch_norm: bool | None = None
-    """of ssd: keep the backbone's batch norm as its weights have it"""
+    """of ssd, fasterrcnn: keep the backbone's batch norm as its weights have it"""
     score_thresh: float | None = None
     """detections below this score are dropped"""
     nms_thresh: float | None = None
@@ -47,21 +53,49 @@ class ModelConfig:
 
 
 @dataclass
-class CenterConfig:
-    """The center-loss term; `center: null` is the baseline without it."""
+class TermConfig:
+    """What all terms on box features have."""
 
     weight: float = 0.1
-    """of loss_center in the sum of losses"""
-    features: Literal["cell", "embedding"] = "cell"
-    """cell: the feature map's vector; embedding: a projection of it, with an auxiliary softmax"""
-    alpha: float = 0.5
-    """step of the centers, 0 to 1"""
-    normalize: bool = True
-    """measure on the unit sphere"""
+    """of the loss in the sum of losses"""
+    features: Literal["cell", "box", "embedding"] | None = None
+    """null: the detector's own vector (SSD's cell, R-CNN's box); embedding: a projection of it"""
     embedding_dim: int = 64
     """of embedding: its dimensions"""
     embedding_weight: float = 1.0
     """of embedding: weight of its auxiliary softmax, loss_embedding"""
+    warmup: int = 0
+    """steps over which the weight rises from 0, while the centers already follow"""
+    start_epoch: int = 0
+    """epochs before that, at weight 0"""
+    min_iou: float = 0.0
+    """only positive boxes of at least this IoU with their object"""
+    per_object: bool = False
+    """every object counts once, however many boxes are matched with it"""
+
+
+@dataclass
+class CenterConfig(TermConfig):
+    """The center-loss term; `center: null` is the baseline without it."""
+
+    alpha: float = 0.5
+    """step of the centers, 0 to 1"""
+    normalize: bool = True
+    """measure on the unit sphere"""
+
+
+@dataclass
+class LossConfig(TermConfig):
+    """Another loss on box features."""
+
+    loss: str = "CenterLoss"
+    """CenterLoss, RankHardLoss, or a class of pytorch_metric_learning.losses"""
+    args: dict[str, Any] = field(default_factory=dict)
+    """of the loss"""
+    miner: str | None = None
+    """a class of pytorch_metric_learning.miners, which picks the loss's pairs or triplets"""
+    miner_args: dict[str, Any] = field(default_factory=dict)
+    """of the miner"""
 
 
 @dataclass
@@ -120,6 +154,8 @@ class TrainConfig:
     """sgd with momentum, or adamw"""
     lr: float = 0.002
     """the learning rate after warm-up"""
+    backbone_lr: float = 1.0
+    """the backbone's learning rate, as a part of lr"""
     momentum: float = 0.9
     """of sgd"""
     weight_decay: float = 0.0005
@@ -152,6 +188,10 @@ class Config:
     """the detector"""
     center: CenterConfig | None = field(default_factory=CenterConfig)
     """the center-loss term; null is the baseline"""
+    terms: dict[str, LossConfig] = field(default_factory=dict)
+    """other losses on box features, by a name of your choice"""
+    init_from: str | None = None
+    """a checkpoint, of detcenter or torchvision; what fits the model is loaded from it"""
     data: DataConfig = field(default_factory=DataConfig)
     """the data set"""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -167,6 +207,8 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     return Config(
         model=ModelConfig(**values["model"]),
         center=None if center is None else CenterConfig(**center),
+        terms={name: LossConfig(**term) for name, term in values["terms"].items()},
+        init_from=values["init_from"],
         data=DataConfig(**(data | {"augment": augment})),
         train=TrainConfig(**values["train"]),
         output=values["output"],

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models.detection.ssd import SSD
+from torch import nn
 
 from detcenter.commands import wiring
 from detcenter.config import config_from_dict
 from detcenter.training import CheckpointError
 
 
-def detector_of(checkpoint: Mapping[str, Any], path: Path) -> SSD:
+def detector_of(checkpoint: Mapping[str, Any], path: Path) -> nn.Module:
     """The detector of a loaded checkpoint, in eval mode on the fastest device.
 
     Raises:

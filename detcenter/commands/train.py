@@ -20,10 +20,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from detcenter.commands import wiring
+from detcenter.commands.collapse import watched
 from detcenter.config import Config, TrainConfig, config_from_dict, differences
 from detcenter.data import DetectionDataset, read_image
 from detcenter.errors import ConfigError
 from detcenter.evaluation import evaluate_detections, metrics_json, results_table, side_by_side
+from detcenter.models import initialize
 from detcenter.training import (
     RunRecords,
     collate,
@@ -68,7 +70,11 @@ class Run:
         self.builder = wiring.builder_arguments(config.model, self.classes)
         self.accelerator = _accelerator(training.mixed_precision, folder)
         set_seed(training.seed)
-        self.model = wiring.detector(config, self.builder).to(self.accelerator.device)
+        steps = max(1, len(self.train_set) // training.batch_size)  # as many as _loader gives
+        self.model = wiring.detector(config, self.builder, steps).to(self.accelerator.device)
+        if config.init_from is not None and not resume:
+            print(f"from {config.init_from}:")
+            print(initialize(self.model, config.init_from).table())
         if training.channels_last:
             self.model.to(memory_format=torch.channels_last)
         _check_batch(self.model, min(training.batch_size, len(self.train_set)))
@@ -76,7 +82,12 @@ class Run:
 
         loader = _loader(self.train_set, training.batch_size, config.data.workers)
         optimizer = make_optimizer(
-            self.model, training.optimizer, training.lr, training.weight_decay, training.momentum
+            self.model,
+            training.optimizer,
+            training.lr,
+            training.weight_decay,
+            training.momentum,
+            training.backbone_lr,
         )
         # The model itself stays as it is: prepared, it would run under autocast in evaluation too.
         self.optimizer, self.loader, self.schedule = self.accelerator.prepare(
@@ -92,15 +103,16 @@ class Run:
         """Train, evaluate if it is time to, save and report."""
         start = time.monotonic()
         self.progress.set_description_str(f"{epoch}/{self.config.train.epochs}", refresh=False)
-        losses = train_epoch(
-            self.model,
-            self.loader,
-            self.optimizer,
-            self.schedule,
-            self.accelerator,
-            self.progress,
-            self.config.train.clip_grad_norm,
-        )
+        with watched(self.model, self.classes) as features:
+            losses = train_epoch(
+                self.model,
+                self.loader,
+                self.optimizer,
+                self.schedule,
+                self.accelerator,
+                self.progress,
+                self.config.train.clip_grad_norm,
+            )
         if epoch % self.config.train.eval_every == 0 or epoch == self.config.train.epochs:
             self.evaluate()
             # nan, of validation images without objects, counts as the worst
@@ -111,7 +123,7 @@ class Run:
         else:
             self.metrics = {}
         self._save("last", epoch)
-        self._report(epoch, losses, time.monotonic() - start)
+        self._report(epoch, losses, features, time.monotonic() - start)
 
     def evaluate(self) -> None:
         self.detections = wiring.detect_in(
@@ -147,10 +159,13 @@ class Run:
             best=self.best,
         )
 
-    def _report(self, epoch: int, losses: dict[str, float], seconds: float) -> None:
+    def _report(
+        self, epoch: int, losses: dict[str, float], features: dict[str, float], seconds: float
+    ) -> None:
         found = {k: v for k, v in self.metrics.items() if isinstance(v, float)}
         numbers = {"lr": self.schedule.get_last_lr()[0], "seconds": seconds}
-        self.records.add(epoch, numbers | {f"train/{k}": v for k, v in losses.items()} | found)
+        numbers |= {f"train/{k}": v for k, v in (losses | features).items()}
+        self.records.add(epoch, numbers | found)
         shown = "".join(f"  {k} {found[k]:.3f}" for k in ("AP", "AP50") if k in found)
         line = f"epoch {epoch}/{self.config.train.epochs}  {describe_losses(losses)}{shown}"
         self.progress.write(f"{line}  {seconds:.1f} s")

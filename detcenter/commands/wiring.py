@@ -8,25 +8,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.models.detection.ssd import SSD
 
-from detcenter.config import AugmentConfig, Config, DataConfig, ModelConfig
+from detcenter.config import (
+    AugmentConfig,
+    CenterConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    TermConfig,
+)
 from detcenter.data import (
     BoxTransform,
     COCODataset,
     DetectionDataset,
     VOCDataset,
+    WithinSides,
     build_transform,
     make_digits,
 )
 from detcenter.errors import ConfigError
-from detcenter.models import MODEL_NAMES, attach, build_model, set_min_negatives
+from detcenter.losses import CenterLoss, RankHardLoss, metric_loss
+from detcenter.models import (
+    MODEL_NAMES,
+    OVER_BACKBONES,
+    attach,
+    build_model,
+    seam_of,
+    set_l2_softmax,
+    set_min_negatives,
+)
 from detcenter.training import collate, detect
 
 logger = logging.getLogger("detcenter")
 
-_ONLY_SSD = (
+_OVER_BACKBONES = (
     "backbone",
     "image_size",
     "strides",
@@ -65,12 +84,12 @@ def validation_set(data: DataConfig, classes: list[str]) -> DetectionDataset:
     return dataset
 
 
-def augmentation(augment: AugmentConfig, model: SSD) -> BoxTransform:
+def augmentation(augment: AugmentConfig, model: nn.Module) -> BoxTransform:
     """The transform of the training images, down to the size that ``model`` takes."""
     switches = dataclasses.asdict(augment)
     preset = switches.pop("preset")
     chosen = {name: value for name, value in switches.items() if value is not None}
-    return build_transform(model.transform.fixed_size, preset, **chosen)
+    return build_transform(_input_size(model), preset, **chosen)
 
 
 def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
@@ -83,34 +102,50 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
     if model.name not in MODEL_NAMES:
         raise ConfigError(f"model.name {model.name!r} is none of {', '.join(MODEL_NAMES)}")
     chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
-    del chosen["min_negatives"]
-    misplaced = [key for key in _ONLY_SSD if key in chosen and model.name != "ssd"]
+    for key in ("min_negatives", "l2_softmax", "l2_softmax_learnt", "options"):
+        chosen.pop(key, None)
+    misplaced = [
+        key for key in _OVER_BACKBONES if key in chosen and model.name not in OVER_BACKBONES
+    ]
     if misplaced:
         raise ConfigError(
-            f"model.{misplaced[0]} is for model.name: ssd; {model.name} has its own, remove the key"
+            f"model.{misplaced[0]} is for model.name: {' or '.join(OVER_BACKBONES)}; {model.name} "
+            "has its own, remove the key"
         )
-    if model.name == "ssd" and model.backbone is None:
+    if model.name in OVER_BACKBONES and model.backbone is None:
         raise ConfigError(
-            "model.backbone is missing: model.name ssd needs a torchvision classifier"
+            f"model.backbone is missing: model.name {model.name} needs a torchvision classifier"
         )
-    return chosen | {"num_classes": len(classes) + 1}
+    twice = sorted(chosen.keys() & model.options.keys())
+    if twice:
+        raise ConfigError(f"model.options.{twice[0]}: set model.{twice[0]} instead")
+    return chosen | model.options | {"num_classes": len(classes) + 1}
 
 
-def detector(config: Config, builder: dict[str, Any], load: bool = True) -> SSD:
-    """The model of a recipe, with its term attached."""
+def detector(
+    config: Config, builder: dict[str, Any], steps_an_epoch: int = 1, load: bool = True
+) -> nn.Module:
+    """The model of a recipe, with its terms attached."""
     with _errors_of("model"):
         model = build_model(**builder, load=load)
+        if config.model.l2_softmax is not None:
+            set_l2_softmax(model, config.model.l2_softmax, config.model.l2_softmax_learnt)
     if config.model.min_negatives:
+        if not isinstance(model, SSD):
+            raise ConfigError(f"model.min_negatives is for SSDs; {config.model.name} has no mining")
         set_min_negatives(model, config.model.min_negatives)
     if config.center is not None:
         with _errors_of("center"):
-            attach(model, **dataclasses.asdict(config.center))
+            _attach_center(model, config.center, steps_an_epoch)
+    for name, term in config.terms.items():
+        with _errors_of(f"terms.{name}"):
+            _attach_loss(model, name, term, steps_an_epoch)
     return model
 
 
 def detect_in(
     dataset: DetectionDataset,
-    model: SSD,
+    model: nn.Module,
     batch_size: int,
     workers: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
@@ -120,14 +155,75 @@ def detect_in(
     Images are brought to the model's size as in training, by averaging where they shrink; the
     model's own interpolation skips pixels. The transform of ``dataset`` is set to do so.
     """
-    height, width = model.transform.fixed_size
-    dataset.transform = build_transform((height, width), "none")
+    size = _input_size(model)
+    dataset.transform = build_transform(size, "none")
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
     detections = detect(model, progress(loader), next(model.parameters()).device)
     for found, annotation in zip(detections, dataset.annotations, strict=True):
-        x, y = annotation["width"] / width, annotation["height"] / height
+        whole = annotation["width"], annotation["height"]
+        height, width = size.size_of(*whole) if isinstance(size, WithinSides) else size
+        x, y = whole[0] / width, whole[1] / height
         found["boxes"] = found["boxes"] * torch.tensor([x, y, x, y])
     return detections
+
+
+def _input_size(model: Any) -> tuple[int, int] | WithinSides:
+    """What ``model.transform`` resizes images to, so that it finds nothing left to do."""
+    if model.transform.fixed_size is not None:
+        width, height = model.transform.fixed_size
+        return height, width
+    return WithinSides(model.transform.min_size[-1], model.transform.max_size)
+
+
+def _attach_center(model: nn.Module, center: CenterConfig, steps_an_epoch: int) -> None:
+    attach(
+        model,
+        alpha=center.alpha,
+        normalize=center.normalize,
+        **_term_arguments(center, steps_an_epoch),
+    )
+
+
+def _attach_loss(model: nn.Module, name: str, term: LossConfig, steps_an_epoch: int) -> None:
+    seam = seam_of(model)
+    embedded = term.features == "embedding"
+    widths = [term.embedding_dim] if embedded else seam.feature_widths(model)
+    if len(set(widths)) == 1 and term.loss != "CenterLoss":
+        widths = widths[:1]  # one loss compares the boxes of all levels
+    losses = [_loss(term, seam.num_classes(model), width) for width in widths]
+    attach(model, losses, name=name, **_term_arguments(term, steps_an_epoch))
+
+
+def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
+    own = {"CenterLoss": CenterLoss, "RankHardLoss": RankHardLoss}
+    if term.loss not in own:
+        try:
+            return metric_loss(
+                term.loss, num_classes, width, term.args, term.miner, term.miner_args
+            )
+        except ImportError as error:
+            raise ConfigError(f"loss {term.loss}: {error}") from None
+    if term.miner is not None:
+        raise ValueError(f"miner: {term.loss} picks its boxes itself")
+    sizes = {"num_classes": num_classes, "feature_dim": width}
+    args = (sizes if term.loss == "CenterLoss" else {}) | term.args
+    try:
+        return own[term.loss](**args)
+    except TypeError as error:
+        raise ValueError(f"{term.loss}: {error}") from None
+
+
+def _term_arguments(term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:
+    return {
+        "weight": term.weight,
+        "features": term.features,
+        "embedding_dim": term.embedding_dim,
+        "embedding_weight": term.embedding_weight,
+        "warmup": term.warmup,
+        "start_step": term.start_epoch * steps_an_epoch,
+        "min_iou": term.min_iou,
+        "per_object": term.per_object,
+    }
 
 
 def _dataset(
@@ -151,7 +247,7 @@ def _dataset(
 def _errors_of(section: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: of a builder's unknown argument
         raise ConfigError(f"{section}: {error}") from error
 
 

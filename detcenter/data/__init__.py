@@ -5,7 +5,7 @@ from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, T
 from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError
 from detcenter.data.images import image_size, read_image
-from detcenter.data.transforms import build_transform
+from detcenter.data.transforms import WithinSides, build_transform
 from detcenter.data.voc import VOCDataset, find_classes
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "DetectionDataset",
     "Target",
     "VOCDataset",
+    "WithinSides",
     "build_transform",
     "find_classes",
     "image_size",

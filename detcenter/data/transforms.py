@@ -19,6 +19,20 @@ from detcenter.data.errors import nearest  # noqa: E402
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean: zero after torchvision's normalisation
 
 
+class WithinSides(NamedTuple):
+    """A size that keeps the aspect ratio, as torchvision's R-CNNs and RetinaNet resize."""
+
+    shortest: int
+    """pixels of the shorter side"""
+    longest: int
+    """pixels that the longer side must not exceed; the shorter one gives way"""
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """(height, width) that an image of this width and height is brought to."""
+        scale = min(self.shortest / min(width, height), self.longest / max(width, height))
+        return max(1, round(float(height * scale))), max(1, round(float(width * scale)))
+
+
 class _Strength(NamedTuple):
     max_zoom: float  # zoom out: the canvas is up to so many times the image, each way
     min_scale: float  # crop: each side is at least this part of the image's
@@ -57,12 +71,13 @@ _PRESETS: dict[str, tuple[_Strength, dict[str, bool]]] = {
 
 
 def build_transform(
-    image_size: int | tuple[int, int], preset: str = "ssd", **switches: bool
+    image_size: int | tuple[int, int] | WithinSides, preset: str = "ssd", **switches: bool
 ) -> "SeededTransform":
-    """A picklable `transform(image, boxes, labels)` that ends in images of one size.
+    """A picklable `transform(image, boxes, labels)` that ends in images of the model's size.
 
     Args:
-        image_size: (height, width) of the result in pixels; one number for a square.
+        image_size: (height, width) of the result in pixels; one number for a square; or bounds of
+            its sides.
         preset: "ssd" (Liu et al., ECCV 2016, section 2.2, and the expansion of section 3.6:
             colours distorted, zoomed out up to 4 times half of the time, cropped by IoU, flipped),
             "light" (the same, milder) or "none" (resized only).
@@ -79,8 +94,8 @@ def build_transform(
         if name not in parts:
             raise ValueError(f"unknown transform switch '{name}'; {nearest(name, list(parts))}")
         parts[name] = value
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    steps = [RandomWindow((height, width), *_window_settings(strength, parts))]
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    steps = [RandomWindow(size, *_window_settings(strength, parts))]
     if parts["rotate90"]:
         steps.insert(0, A.RandomRotate90(p=1.0))  # before the resize, which fixes the shape
     if parts["flip"]:
@@ -140,7 +155,7 @@ class RandomWindow(A.DualTransform):
     lies outside of the image is filled with ImageNet's mean colour.
 
     Args:
-        size: (height, width) of the result.
+        size: (height, width) of the result, or bounds of its sides.
         max_zoom: the enlarged window is up to this many times the image each way; 1 for never.
         min_scale: as `torchvision.transforms.v2.RandomIoUCrop`.
         min_ious: its `sampler_options`; (1.0,) for no crop.
@@ -150,7 +165,7 @@ class RandomWindow(A.DualTransform):
 
     def __init__(
         self,
-        size: tuple[int, int],
+        size: tuple[int, int] | WithinSides,
         max_zoom: float = 1.0,
         min_scale: float = 0.3,
         min_ious: tuple[float, ...] = (1.0,),
@@ -163,18 +178,27 @@ class RandomWindow(A.DualTransform):
 
     def get_params_dependent_on_data(
         self, params: dict[str, Any], data: dict[str, Any]
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Any]:
         height, width = params["shape"][:2]
         window = np.array([0, 0, width, height])
         if self.max_zoom > 1 and self.random_generator.random() < 0.5:
             window = zoom_out(window, self.max_zoom, self.random_generator)
         boxes = data["bboxes"][:, :4] * [width, height, width, height]
         window = iou_crop(window, boxes, self.min_ious, self.min_scale, self.random_generator)
-        source, target = place(window, (width, height), self.size[::-1])
-        return {"window": window, "source": source, "target": target}
+        size = self.size
+        if isinstance(size, WithinSides):
+            size = size.size_of(*(window[2:] - window[:2]))
+        source, target = place(window, (width, height), size[::-1])
+        return {"window": window, "source": source, "target": target, "size": size}
 
     def apply(
-        self, img: np.ndarray, *args: Any, source: np.ndarray, target: np.ndarray, **params: Any
+        self,
+        img: np.ndarray,
+        *args: Any,
+        source: np.ndarray,
+        target: np.ndarray,
+        size: tuple[int, int],
+        **params: Any,
     ) -> np.ndarray:
         part = img[source[1] : source[3], source[0] : source[2]]
         width, height = (int(side) for side in target[2:] - target[:2])
@@ -182,9 +206,9 @@ class RandomWindow(A.DualTransform):
         # Linear interpolation skips pixels when it shrinks; averaging areas does not.
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         resized = cv2.resize(part, (width, height), interpolation=how)
-        if (height, width) == self.size:
+        if (height, width) == size:
             return resized
-        result = np.full((*self.size, 3), MEAN_COLOUR, dtype=np.uint8)
+        result = np.full((*size, 3), MEAN_COLOUR, dtype=np.uint8)
         result[target[1] : target[3], target[0] : target[2]] = resized
         return result
 
@@ -196,6 +220,7 @@ class RandomWindow(A.DualTransform):
         source: np.ndarray,
         target: np.ndarray,
         shape: tuple[int, ...],
+        size: tuple[int, int],
         **params: Any,
     ) -> np.ndarray:
         """bboxes [M, 4 + labels], xyxy in 0..1: kept are those with their centre in the window."""
@@ -204,7 +229,7 @@ class RandomWindow(A.DualTransform):
         corners = boxes.reshape(-1, 2, 2)[keep]
         corners = corners.clip(source[:2], source[2:]) - source[:2]
         scale = (target[2:] - target[:2]) / (source[2:] - source[:2])
-        corners = (corners * scale + target[:2]) / self.size[::-1]
+        corners = (corners * scale + target[:2]) / size[::-1]
         return np.concatenate([corners.reshape(-1, 4), bboxes[keep, 4:]], axis=1).astype(np.float32)
 
 

@@ -9,6 +9,7 @@ from detcenter.training.engine import (
     train_epoch,
 )
 from detcenter.training.optimization import make_optimizer, make_schedule
+from detcenter.training.recent import recent_features
 from detcenter.training.records import RunRecords
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "load_checkpoint",
     "make_optimizer",
     "make_schedule",
+    "recent_features",
     "save_checkpoint",
     "train_epoch",
 ]
