@@ -12,7 +12,7 @@ version = re.search(r'__version__ = "(.+)"', (here / "detcenter/__init__.py").re
 setup(
     name="detcenter",
     version=version,
-    description="Center loss for torchvision's object detectors",
+    description="Center loss, and any loss on box features, for torchvision's detectors",
     long_description=(here / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -37,10 +37,14 @@ setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        "metric": ["pytorch-metric-learning>=2.9,<3"],
+        "plots": ["matplotlib>=3.9,<4"],
         "test": [
+            "matplotlib>=3.9,<4",
             "mean-average-precision>=2024.1.5,<2025",
             "mypy>=1.15,<3",
             "pytest>=8.3,<10",
+            "pytorch-metric-learning>=2.9,<3",
             "ruff>=0.17,<0.18",
             "types-defusedxml",
             "types-PyYAML",

@@ -1,4 +1,4 @@
-"""The command line: `detcenter train | evaluate | predict`."""
+"""The command line: `detcenter train | evaluate | predict | features | sweep`."""
 
 import shlex
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from detcenter.commands import evaluate, predict
+from detcenter.commands import evaluate, features, predict, sweep
 from detcenter.commands.train import train
 from detcenter.data import DataError
 from detcenter.errors import ConfigError
@@ -20,6 +20,8 @@ USAGE = """usage: detcenter COMMAND ...
   train     train a detector:     detcenter train --config configs/digits.yaml
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
+  features  look at features:     detcenter features --checkpoint runs/digits/best.pth
+  sweep     try several weights:  detcenter sweep --config configs/digits_2d.yaml
 
 `detcenter COMMAND --help` lists the options of a command."""
 
@@ -29,7 +31,13 @@ _PERSONS_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError, Traini
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for what a person has to put right."""
     args = sys.argv[1:] if args is None else list(args)
-    commands = {"train": _train, "evaluate": evaluate.main, "predict": predict.main}
+    commands = {
+        "train": _train,
+        "evaluate": evaluate.main,
+        "predict": predict.main,
+        "features": features.main,
+        "sweep": sweep.main,
+    }
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if args else 2

@@ -108,7 +108,7 @@ def _check_keys(args: Sequence[str], known: list[str]) -> None:
     arguments = iter(args)
     for argument in arguments:
         key, _, value = argument.removeprefix("--").partition("=")
-        if argument.startswith("--") and key.partition("+")[0] not in known:
+        if argument.startswith("--") and not _is_known(key.partition("+")[0], known):
             raise ConfigError(_unknown(f"--{key}", key, known))
         if argument.startswith("--config"):
             _check_file(Path(value or next(arguments, "")), known)
@@ -129,17 +129,29 @@ def _check_file(path: Path, known: list[str]) -> None:
 def _check_section(
     cls: type, values: dict[Any, Any], prefix: str, path: Path, known: list[str]
 ) -> None:
-    kinds = {f.name: (f.type, *typing.get_args(f.type)) for f in dataclasses.fields(cls)}
+    kinds = {f.name: f.type for f in dataclasses.fields(cls)}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in kinds:
             raise ConfigError(f"{path}: {_unknown(f'key {name!r}', name, known)}")
-        section = next((kind for kind in kinds[key] if dataclasses.is_dataclass(kind)), None)
-        if section is None or (value is None and type(None) in kinds[key]):
+        section = _section_in(kinds[key])
+        if section is None or (value is None and type(None) in typing.get_args(kinds[key])):
             continue
         if not isinstance(value, dict):
             raise ConfigError(f"{path}: {name} is a section of keys, not {value!r}")
-        _check_section(typing.cast(type, section), value, f"{name}.", path, known)
+        if typing.get_origin(kinds[key]) is not dict:
+            _check_section(section, value, f"{name}.", path, known)
+            continue
+        for given, item in value.items():
+            if not isinstance(item, dict):
+                raise ConfigError(f"{path}: {name}.{given} is a section of keys, not {item!r}")
+            _check_section(section, item, f"{name}.{given}.", path, known)
+
+
+def _section_in(kind: Any) -> type | None:
+    """The dataclass in a field's type: itself, one that may be null, or the values of a dict."""
+    kinds = (kind, *typing.get_args(kind))
+    return next((typing.cast(type, k) for k in kinds if dataclasses.is_dataclass(k)), None)
 
 
 def _check_nulls(section: Any, prefix: str = "") -> None:
@@ -150,17 +162,28 @@ def _check_nulls(section: Any, prefix: str = "") -> None:
             raise ConfigError(f"{prefix}{f.name} is null, but needs a value")
         if dataclasses.is_dataclass(value):
             _check_nulls(value, f"{prefix}{f.name}.")
+        elif _section_in(f.type) is not None and value is not None:
+            for name, item in value.items():
+                _check_nulls(item, f"{prefix}{f.name}.{name}.")
 
 
 def _known_keys(cls: type, prefix: str = "") -> dict[str, Any]:
-    """The type of every key by its dotted name."""
+    """The type of every key by its dotted name; NAME stands for a name of the user's choice."""
     keys: dict[str, Any] = {}
     for f in dataclasses.fields(cls):
         keys[prefix + f.name] = f.type
-        for kind in (f.type, *typing.get_args(f.type)):
-            if dataclasses.is_dataclass(kind):
-                keys |= _known_keys(typing.cast(type, kind), f"{prefix}{f.name}.")
+        named = "NAME." if typing.get_origin(f.type) is dict else ""
+        section = _section_in(f.type)
+        if section is not None:
+            keys |= _known_keys(section, f"{prefix}{f.name}.{named}")
     return keys
+
+
+def _is_known(key: str, known: Sequence[str]) -> bool:
+    first, *rest = key.split(".")
+    named = ".".join([first, "NAME", *rest[1:]])
+    # Arguments of a builder may have any name; it knows them.
+    return key in known or named in known or key.startswith("model.options.")
 
 
 def _unknown(what: str, key: str, known: list[str]) -> str:
@@ -175,6 +198,10 @@ def _readable(message: str) -> str:
     types = _known_keys(Config)
     if found is None or found[1] not in types:
         return line
+    inner = re.match(r'Parser key "terms": Parser key "(\w+)"', line)
+    if inner:
+        kind = types[f"terms.NAME.{inner[1]}"]
+        return f"{inner[1]} of a term in terms takes {_type_name(kind)}, not {found[2]}"
     nested = re.match(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)", found[2])
     if nested and f"{found[1]}.{nested[1]}" in types:  # a key of a section that may be null
         key = f"{found[1]}.{nested[1]}"

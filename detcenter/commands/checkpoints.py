@@ -1,6 +1,7 @@
 """A detector back from its checkpoint."""
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,23 @@ import torch
 from torch import nn
 
 from detcenter.commands import wiring
-from detcenter.config import config_from_dict
-from detcenter.training import CheckpointError
+from detcenter.config import DataConfig, config_from_dict
+from detcenter.training import CheckpointError, load_checkpoint
+
+
+def checkpoint_in(args: Sequence[str]) -> tuple[dict[str, Any], DataConfig]:
+    """The checkpoint that ``--checkpoint`` names, and the data section of its recipe.
+
+    It is looked for before the other arguments, whose defaults are in its recipe; without one
+    both are empty, for a parser to say so.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--checkpoint", type=Path, nargs="?")
+    path: Path | None = finder.parse_known_args(args)[0].checkpoint
+    if path is None:
+        return {}, DataConfig()
+    checkpoint = load_checkpoint(path)
+    return checkpoint, config_from_dict(checkpoint["config"]).data
 
 
 def detector_of(checkpoint: Mapping[str, Any], path: Path) -> nn.Module:

@@ -1,16 +1,13 @@
 """`detcenter evaluate`: a checkpoint and a data set in, a table and JSON out."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from detcenter.commands import wiring
-from detcenter.commands.checkpoints import detector_of
-from detcenter.config import DataConfig, config_from_dict
+from detcenter.commands.checkpoints import checkpoint_in, detector_of
 from detcenter.data import COCODataset, DetectionDataset
 from detcenter.evaluation import (
     coco_results,
@@ -19,16 +16,13 @@ from detcenter.evaluation import (
     results_table,
 )
 from detcenter.parsing import data_parser, parse
-from detcenter.training import load_checkpoint
 
 _BATCH = 8  # images
 
 
 def main(args: Sequence[str]) -> None:
     """Print the table of results; the data set is the checkpoint's own unless told otherwise."""
-    path = _checkpoint_in(args)
-    checkpoint: dict[str, Any] = load_checkpoint(path) if path else {}
-    defaults = config_from_dict(checkpoint["config"]).data if path else DataConfig()
+    checkpoint, defaults = checkpoint_in(args)
     parser = data_parser("detcenter evaluate", "Measure a checkpoint on data.val.", defaults)
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
     parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
@@ -46,14 +40,6 @@ def main(args: Sequence[str]) -> None:
     if arguments.detections:
         rows = coco_results(dataset.annotations, found, _category_ids(dataset))
         _write(Path(arguments.detections), json.dumps(rows))
-
-
-def _checkpoint_in(args: Sequence[str]) -> Path | None:
-    """Its recipe holds the other arguments' defaults, so it is looked for first."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--checkpoint", type=Path, nargs="?")
-    found: Path | None = finder.parse_known_args(args)[0].checkpoint
-    return found
 
 
 def _category_ids(dataset: DetectionDataset) -> list[int]:

@@ -173,7 +173,7 @@ class Run:
     def _continue(self) -> tuple[int, float]:
         """Take up the state of the last epoch; returns the next epoch and the best AP so far."""
         checkpoint = load_checkpoint(self.folder / "last.pth")
-        _check_same_run(self.config, self.classes, checkpoint)
+        check_same_run(self.config, self.classes, checkpoint)
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.schedule.load_state_dict(checkpoint["schedule"])
@@ -274,7 +274,8 @@ def _schedule(training: TrainConfig, optimizer: torch.optim.Optimizer, steps: in
     )
 
 
-def _check_same_run(config: Config, classes: list[str], checkpoint: Mapping[str, Any]) -> None:
+def check_same_run(config: Config, classes: list[str], checkpoint: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose recipe or classes were others; the key is named."""
     for key, new, old in differences(config, config_from_dict(checkpoint["config"])):
         if key not in _FREE_TO_CHANGE:
             raise ConfigError(

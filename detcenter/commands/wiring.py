@@ -1,14 +1,16 @@
 """From a recipe to the objects that it names."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.models.detection.ssd import SSD
 
@@ -22,6 +24,7 @@ from detcenter.config import (
     TermConfig,
 )
 from detcenter.data import (
+    Annotation,
     BoxTransform,
     COCODataset,
     DetectionDataset,
@@ -36,6 +39,7 @@ from detcenter.models import (
     MODEL_NAMES,
     OVER_BACKBONES,
     attach,
+    box_features,
     build_model,
     seam_of,
     set_l2_softmax,
@@ -75,10 +79,19 @@ def training_set(data: DataConfig) -> DetectionDataset:
 
 def validation_set(data: DataConfig, classes: list[str]) -> DetectionDataset:
     """The images of ``data.val``, whose classes must be those of the training set."""
-    dataset = _dataset(data, data.val, data.val_images, classes)
+    return part_of(data, "val", classes)
+
+
+def part_of(
+    data: DataConfig, part: Literal["train", "val"], classes: list[str]
+) -> DetectionDataset:
+    """The images of ``data.train`` or ``data.val``, whose classes must be ``classes``."""
+    name = {"train": data.train, "val": data.val}[part]
+    images = {"train": data.train_images, "val": data.val_images}[part]
+    dataset = _dataset(data, name, images, classes)
     if dataset.classes != classes:
         raise ConfigError(
-            f"data.val {data.val!r} has the classes {_names(dataset.classes)}, "
+            f"data.{part} {name!r} has the classes {_names(dataset.classes)}, "
             f"the training set or checkpoint {_names(classes)}; they must be the same"
         )
     return dataset
@@ -160,11 +173,39 @@ def detect_in(
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
     detections = detect(model, progress(loader), next(model.parameters()).device)
     for found, annotation in zip(detections, dataset.annotations, strict=True):
-        whole = annotation["width"], annotation["height"]
-        height, width = size.size_of(*whole) if isinstance(size, WithinSides) else size
-        x, y = whole[0] / width, whole[1] / height
-        found["boxes"] = found["boxes"] * torch.tensor([x, y, x, y])
+        found["boxes"] = found["boxes"] * _scale_back(annotation, size)
     return detections
+
+
+def features_in(
+    dataset: DetectionDataset,
+    model: nn.Module,
+    batch_size: int,
+    workers: int,
+    name: str | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, np.ndarray]:
+    """The features of all ground-truth boxes of ``dataset``, as the term ``name`` saw them.
+
+    ``features`` float32 [N, D], ``labels`` [N], ``boxes`` [N, 4] in the pixels of the annotations
+    and ``images`` [N], the index of each box's image. Images are resized as in training.
+    """
+    size = _input_size(model)
+    dataset.transform = build_transform(size, "none")
+    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
+    device = next(model.parameters()).device
+    columns: dict[str, list[Tensor]] = {"features": [], "labels": [], "boxes": [], "images": []}
+    scales = (_scale_back(annotation, size) for annotation in dataset.annotations)
+    image = itertools.count()
+    for images, targets in progress(loader):
+        on_device = [image.to(device) for image in images]
+        boxes = [target["boxes"].to(device) for target in targets]
+        columns["features"] += [x.cpu() for x in box_features(model, on_device, boxes, name)]
+        for target in targets:
+            columns["labels"].append(target["labels"])
+            columns["boxes"].append(target["boxes"] * next(scales))
+            columns["images"].append(torch.full_like(target["labels"], next(image)))
+    return {key: torch.cat(parts).numpy() for key, parts in columns.items()}
 
 
 def _input_size(model: Any) -> tuple[int, int] | WithinSides:
@@ -173,6 +214,13 @@ def _input_size(model: Any) -> tuple[int, int] | WithinSides:
         width, height = model.transform.fixed_size
         return height, width
     return WithinSides(model.transform.min_size[-1], model.transform.max_size)
+
+
+def _scale_back(annotation: Annotation, size: tuple[int, int] | WithinSides) -> Tensor:
+    """What boxes in an image of the model's size are multiplied with, [4]."""
+    whole = annotation["width"], annotation["height"]
+    height, width = size.size_of(*whole) if isinstance(size, WithinSides) else size
+    return torch.tensor([whole[0] / width, whole[1] / height] * 2)
 
 
 def _attach_center(model: nn.Module, center: CenterConfig, steps_an_epoch: int) -> None:

@@ -1,10 +1,15 @@
 import copy
+from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
-from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import box_iou
 
 from detcenter.models import build_model
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
@@ -102,3 +107,92 @@ def target(boxes, labels):
     keypoints[:, :, :2] = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
     labels = torch.tensor(labels, dtype=torch.long)
     return {"boxes": boxes, "labels": labels, "masks": masks, "keypoints": keypoints}
+
+
+class Recorder(nn.Module):
+    """A loss that keeps what it was called with; it is not called for a level without positives."""
+
+    features = torch.zeros(0, 0)
+    labels = torch.zeros(0, dtype=torch.long)
+
+    def forward(self, features, labels):
+        self.features, self.labels = features, labels
+        return features.square().sum() / max(1, len(labels))
+
+
+class Positive(NamedTuple):
+    vector: Tensor
+    label: int
+    object: int
+    iou: float
+
+
+def positives_by_loop(plain, images, targets):
+    """What torchvision matched in one training step, level by level, one box at a time.
+
+    The R-CNNs draw their proposals by random numbers: the seed is the caller's.
+    """
+    if isinstance(plain, FasterRCNN):
+        return [sampled_proposals(plain, images, targets)]
+    maps, targets, anchors, matched_idxs = matching(plain, images, targets)
+    found = []
+    start = 0
+    for x, per_cell in zip(maps, plain.anchor_generator.num_anchors_per_location(), strict=True):
+        height, width = x.shape[-2:]
+        level = []
+        for image in range(len(targets)):
+            for row in range(height):
+                for column in range(width):
+                    for k in range(per_cell):
+                        anchor = start + (row * width + column) * per_cell + k
+                        if (box := int(matched_idxs[image][anchor])) >= 0:
+                            vector = x[image, :, row, column]
+                            pair = anchors[image][anchor], image, box
+                            level.append(positive(vector, *pair, targets))
+        found.append(level)
+        start += height * width * per_cell
+    return found
+
+
+def matching(plain, images, targets):
+    """Maps, scaled targets, anchors and matched_idxs as torchvision hands them to its losses."""
+    maps = []
+    hook = plain.backbone.register_forward_hook(lambda *args: maps.extend(args[2].values()))
+    host = plain if isinstance(plain, SSD) else plain.head
+    with patch.object(host, "compute_loss", return_value={}) as losses:
+        plain(images, targets)
+    hook.remove()
+    targets, _, anchors, matched_idxs = losses.call_args.args
+    return maps, targets, anchors, matched_idxs
+
+
+def sampled_proposals(plain, images, targets):
+    read, drawn = [], []
+    heads = plain.roi_heads
+    select = heads.select_training_samples
+
+    def keep(proposals, targets):
+        drawn.append((*select(proposals, targets), targets))
+        return drawn[0][:4]
+
+    hook = heads.box_predictor.register_forward_pre_hook(lambda *args: read.append(args[1][0]))
+    with patch.object(heads, "select_training_samples", keep):
+        plain(images, targets)
+    hook.remove()
+    proposals, matched_idxs, labels, _, targets = drawn[0]
+    found = []
+    vectors = iter(read[0])
+    for image in range(len(targets)):
+        for proposal, box, label in zip(
+            proposals[image], matched_idxs[image], labels[image], strict=True
+        ):
+            vector = next(vectors)
+            if label > 0:
+                found.append(positive(vector, proposal, image, int(box), targets))
+    return found
+
+
+def positive(vector, anchor, image, box, targets):
+    earlier = sum(len(target["boxes"]) for target in targets[:image])
+    iou = box_iou(anchor[None], targets[image]["boxes"][box][None]).item()
+    return Positive(vector, int(targets[image]["labels"][box]), earlier + box, iou)

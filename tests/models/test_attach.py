@@ -3,114 +3,217 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torchvision.models.detection import retinanet_resnet50_fpn
-from torchvision.ops import box_iou
+from torch.nn import functional as F
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.ssd import SSD
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from detcenter import CenterLoss, attach, detach
-from detcenter.models import set_min_negatives
-from detcenter.models.ssd import level_widths
+from detcenter.models import build_model, set_min_negatives, terms_of
+from detcenter.models.pyramid import freeze_batch_norm
+from detcenter.models.ssd import feature_widths
+
+from .conftest import CLASSES, Recorder, positives_by_loop
 
 
-class Recorder(nn.Module):
-    """A loss that keeps what it was called with."""
+class SumOfSquares(nn.Module):
+    def forward(self, features, labels):
+        return features.square().sum()
+
+
+class Returns(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
 
     def forward(self, features, labels):
-        self.features, self.labels = features, labels
-        return features.sum() * 0
+        return self.value
 
 
-def positives_by_loop(model, images, targets):
-    """Vector and label of every positive anchor, level by level, one anchor at a time."""
-    batch, scaled = model.transform(images, copy.deepcopy(targets))
-    maps = list(model.backbone(batch.tensors).values())
-    anchors = model.anchor_generator(batch, maps)
-    found = []
-    start = 0
-    for x, per_cell in zip(maps, model.anchor_generator.num_anchors_per_location(), strict=True):
-        height, width = x.shape[-2:]
-        level = []
-        for image, target in enumerate(scaled):
-            matched = model.proposal_matcher(box_iou(target["boxes"], anchors[image]))
-            for row in range(height):
-                for column in range(width):
-                    for k in range(per_cell):
-                        anchor = start + (row * width + column) * per_cell + k
-                        if matched[anchor] >= 0:
-                            label = target["labels"][matched[anchor]]
-                            level.append((x[image, :, row, column], label))
-        found.append(level)
-        start += height * width * per_cell
-    return found
+@pytest.fixture
+def ssdlite():
+    """Levels of six widths."""
+    torch.manual_seed(0)
+    return freeze_batch_norm(build_model("ssdlite320_mobilenet_v3_large", CLASSES)).train()
 
 
-def test_cell_features_are_the_vectors_at_the_positive_anchors(built, images, targets):
-    for key in ("ssd_mobilenet_v2", "ssdlite320"):
-        # eval mode of the parts keeps batch norm still, so that both passes see the same maps
-        model = copy.deepcopy(built[key]).eval()
-        recorders = [Recorder() for _ in level_widths(model)]
-        attach(model, recorders, weight=1.0)
-        model.training = True
-        with torch.no_grad():
-            model(images, targets)
-            expected = positives_by_loop(model, images, targets)
-        assert sum(len(level) for level in expected) > 3
-        for recorder, level in zip(recorders, expected, strict=True):
-            assert recorder.labels.tolist() == [int(label) for _, label in level]
-            for got, (vector, _) in zip(recorder.features, level, strict=True):
-                torch.testing.assert_close(got, vector)
+def seeded(call, *args):
+    """With the same random numbers, by which the R-CNNs sample proposals."""
+    torch.manual_seed(7)
+    return call(*args)
 
 
-def test_levels_count_by_their_positives(small_model, images, targets):
-    """The cell term is what one center loss over all positives would be."""
-    model = small_model.eval()
-    recorders = [Recorder() for _ in level_widths(model)]
-    attach(model, recorders, weight=1.0, name="recorded")
-    attach(model, weight=0.7, normalize=False)
-    model.training = True
-    losses = model(images, targets)
-    vectors = torch.cat([recorder.features for recorder in recorders])
-    expected = 0.7 * vectors.square().sum() / (2 * len(vectors))  # all centers are still zero
-    torch.testing.assert_close(losses["loss_center"], expected)
+def check_recorded(recorders, expected):
+    for recorder, level in zip(recorders, expected, strict=True):
+        assert recorder.labels.tolist() == [positive.label for positive in level]
+        for got, positive in zip(recorder.features, level, strict=True):
+            torch.testing.assert_close(got, positive.vector)
 
 
-def test_the_embedding_is_one_space_for_all_levels(small_model, images, targets):
+def table_of(model):
+    return terms_of(model).center.losses[0].centers
+
+
+def test_the_loss_gets_the_vectors_of_the_boxes_that_torchvision_matched(
+    plain_model, images, targets
+):
+    plain_model.transform.fixed_size = (192, 192)  # large enough for FCOS to use both levels
+    expected = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
+    recorders = [Recorder() for _ in expected]
+    seeded(attach(plain_model, recorders, weight=1.0), images, targets)
+    assert {positive.label for level in expected for positive in level} == {1, 2, 3}
+    assert all(level for level in expected)
+    check_recorded(recorders, expected)
+
+
+def test_levels_of_different_widths_have_a_loss_each(ssdlite, images, targets):
+    assert feature_widths(ssdlite) == [672, 480, 512, 256, 256, 128]  # halved, without weights
+    expected = positives_by_loop(copy.deepcopy(ssdlite), images, targets)
+    recorders = [Recorder() for _ in expected]
+    losses = attach(ssdlite, recorders, weight=1.0)(images, targets)
+    check_recorded(recorders, expected)
+    vectors = [positive.vector for level in expected for positive in level]
+    assert len({len(vector) for vector in vectors}) > 2
+    mean = sum(vector.square().sum() for vector in vectors) / len(vectors)
+    torch.testing.assert_close(losses["loss_center"], mean)
+
+
+@pytest.mark.parametrize("family", ["ssd", "retinanet", "fcos"])
+def test_one_loss_for_levels_of_equal_width_gets_all_of_them(built, family, images, targets):
+    expected = positives_by_loop(copy.deepcopy(built[family]).train(), images, targets)
     recorder = Recorder()
-    attach(small_model, recorder, weight=1.0, features="embedding", embedding_dim=7)
-    losses = small_model(images, targets)
-    assert recorder.features.shape == (len(recorder.labels), 7)
-    assert set(recorder.labels.tolist()) == {1, 2, 3}
-    # untrained, a softmax over three classes says about log 3
-    assert 0.5 < losses["loss_embedding"].item() < 2
+    attached = attach(copy.deepcopy(built[family]), recorder, weight=1.0, features="cell")
+    attached.train()(images, targets)
+    check_recorded([recorder], [sum(expected, [])])
 
 
-def test_the_backbone_learns_from_the_term(small_model, images, targets):
-    for source in ("cell", "embedding"):
-        model = attach(copy.deepcopy(small_model), weight=1.0, features=source)
-        model(images, targets)["loss_center"].backward()
-        assert model.backbone.fpn.inner_blocks[0][0].weight.grad.abs().sum() > 0
+def test_levels_count_by_their_positives(plain_model, images, targets):
+    expected = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
+    own = "box" if isinstance(plain_model, FasterRCNN) else "cell"
+    attach(plain_model, weight=0.7, normalize=False, features=own)
+    losses = seeded(plain_model, images, targets)
+    vectors = [positive.vector for level in expected for positive in level]
+    squares = sum(vector.square().sum().item() for vector in vectors)
+    # all centers are still zero
+    assert losses["loss_center"].item() == pytest.approx(0.7 * squares / (2 * len(vectors)), 1e-4)
+
+
+def test_the_default_loss_has_a_table_of_centers_a_level_or_one_in_the_embedding(built):
+    shapes = {
+        "ssd": [(4, 128), (4, 128)],
+        "retinanet": [(4, 32), (4, 32)],
+        "fcos": [(4, 32), (4, 32)],
+        "fasterrcnn": [(4, 1024)],
+    }
+    for family, expected in shapes.items():
+        for source in ("own", "embedding"):
+            features = None if source == "own" else source
+            model = attach(
+                copy.deepcopy(built[family]), weight=1.0, features=features, embedding_dim=9
+            )
+            tables = [tuple(loss.centers.shape) for loss in terms_of(model).center.losses]
+            assert tables == (expected if source == "own" else [(4, 9)])
+
+
+def test_the_embedding_projects_every_level_into_one_space(plain_model, images, targets):
+    expected = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
+    recorder = Recorder()
+    source = {"features": "embedding", "embedding_dim": 7, "embedding_weight": 0.3}
+    attach(plain_model, recorder, weight=1.0, **source)
+    losses = seeded(plain_model, images, targets)
+    embedding = terms_of(plain_model).embedding
+    embedded = torch.stack(
+        [
+            layer.weight @ positive.vector + layer.bias
+            for layer, level in zip(embedding.projections, expected, strict=True)
+            for positive in level
+        ]
+    )
+    labels = torch.tensor([positive.label for level in expected for positive in level])
+    torch.testing.assert_close(recorder.features, embedded, rtol=1e-4, atol=1e-4)
+    assert torch.equal(recorder.labels, labels)
+    softmax = F.log_softmax(embedding.classifier(embedded), 1)  # background has no column
+    entropy = -sum(row[label - 1] for row, label in zip(softmax, labels, strict=True)) / len(labels)
+    torch.testing.assert_close(losses["loss_embedding"], 0.3 * entropy, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("source", [None, "embedding"])
+def test_the_backbone_learns_from_the_term(plain_model, source, images, targets):
+    attach(plain_model, weight=1.0, features=source)
+    plain_model(images, targets)["loss_center"].backward()
+    for block in plain_model.backbone.fpn.inner_blocks:
+        assert block[0].weight.grad.abs().sum() > 0
 
 
 def test_centers_move_in_training_and_rest_in_eval(small_model, images, targets):
     attach(small_model, weight=0.0)
-    table = small_model.box_terms.center.losses[0].centers
     small_model.eval()
     small_model.training = True  # the losses on validation images
     small_model(images, targets)
-    assert not table.any()
+    assert not table_of(small_model).any()
     small_model.train()(images, targets)
-    assert table.any()
+    assert table_of(small_model).any()
 
 
-def test_several_terms_have_their_own_names_and_go_one_by_one(small_model, images, targets):
+def test_several_terms_have_weights_of_their_own_and_share_one_embedding(
+    plain_model, images, targets
+):
+    vectors = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
+    sum_of_squares = sum(p.vector.square().sum() for level in vectors for p in level)
+    own, shared = [Recorder(), Recorder()], SumOfSquares()
+    attach(plain_model, SumOfSquares(), weight=0.5, name="plain")
+    attach(plain_model, own[0], weight=0.1, name="one", features="embedding", embedding_dim=7)
+    attach(plain_model, own[1], weight=0.4, name="two", features="embedding", embedding_dim=7)
+    attach(plain_model, shared, weight=2.0, name="three", features="embedding", embedding_dim=7)
+    losses = seeded(plain_model, images, targets)
+    torch.testing.assert_close(losses["loss_plain"], 0.5 * sum_of_squares, rtol=1e-4, atol=1e-4)
+    assert own[0].features.shape[1] == 7 and torch.equal(own[0].features, own[1].features)
+    torch.testing.assert_close(losses["loss_two"], 4 * losses["loss_one"])
+    expected = 2.0 * own[0].features.square().sum()
+    torch.testing.assert_close(losses["loss_three"], expected)
+    names = [name for name in plain_model.state_dict() if name.endswith("classifier.weight")]
+    assert sum("box_terms" in name for name in names) == 1
+
+
+def test_detached_one_by_one_the_embedding_leaves_with_its_last_reader(
+    plain_model, images, targets
+):
+    plain = copy.deepcopy(plain_model)
+    keys = plain_model.state_dict().keys()
+    attach(plain_model, weight=0.1)
+    for name in ("one", "two"):
+        attach(plain_model, weight=0.2, name=name, features="embedding")
+
+    before = plain(images, targets).keys()
+
+    def added():
+        return plain_model(images, targets).keys() - before
+
+    assert added() == {"loss_center", "loss_one", "loss_two", "loss_embedding"}
+    detach(plain_model, "one")
+    assert added() == {"loss_center", "loss_two", "loss_embedding"}
+    detach(plain_model, "two")
+    assert added() == {"loss_center"}
+    assert not any("embedding" in name for name in plain_model.state_dict())
+    detach(plain_model, "center")
+    assert plain_model.state_dict().keys() == keys and type(plain_model) is type(plain)
+
+
+def test_a_term_that_is_detached_may_be_attached_again(small_model, images, targets):
     attach(small_model, weight=0.1)
-    attach(small_model, CenterLoss(4, 64), weight=0.2, name="other", features="embedding")
-    losses = small_model(images, targets)
-    assert {"loss_center", "loss_other", "loss_embedding"} < losses.keys()
-    detach(small_model, "other")
-    assert "loss_other" not in small_model(images, targets)
-    detach(small_model, "center")
-    assert "loss_center" not in small_model(images, targets)
-    assert not any("box_terms" in name for name in small_model.state_dict())
+    small_model(images, targets)
+    attach(detach(small_model, "center"), weight=0.4)
+    assert not table_of(small_model).any()
+    # at zero centers, on the unit sphere, the loss is 1/2
+    assert small_model(images, targets)["loss_center"].item() == pytest.approx(0.2)
+
+
+def test_detaching_from_a_plain_model_is_harmless(plain_model):
+    keys = list(plain_model.state_dict())
+    assert detach(plain_model) is plain_model
+    assert list(plain_model.state_dict()) == keys
+    with pytest.raises(ValueError, match="no term 'center' is attached; there are: none"):
+        detach(plain_model, "center")
 
 
 def test_attaching_draws_no_random_numbers_of_the_caller(small_model):
@@ -121,37 +224,120 @@ def test_attaching_draws_no_random_numbers_of_the_caller(small_model):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_attached_in_eval_mode_the_term_is_in_eval_mode_too(plain_model):
+    attach(plain_model.eval(), weight=1.0, features="embedding")
+    assert not any(module.training for module in terms_of(plain_model).children())
+
+
 def test_a_floor_on_negatives_lets_background_images_teach(small_model, images, no_targets):
+    attach(small_model, weight=1.0)
     set_min_negatives(small_model, 10)
     losses = small_model(images, no_targets)
     assert losses["classification"] > 0 and losses["bbox_regression"] == 0
-    assert losses.keys() == {"classification", "bbox_regression"}
+    assert losses.keys() == {"classification", "bbox_regression", "loss_center"}
 
 
-def test_wrong_use_is_a_clear_error(small_model):
-    with pytest.raises(TypeError, match="RetinaNet"):
-        attach(retinanet_resnet50_fpn(weights=None, weights_backbone=None), weight=1.0)
-    with pytest.raises(ValueError, match="'cell' or 'embedding', not 'roi'"):
-        attach(small_model, weight=1.0, features="roi")
-    with pytest.raises(ValueError, match="2 levels, of widths .128, 128., not 1"):
-        attach(small_model, CenterLoss(4, 128), weight=1.0)
-    with pytest.raises(ValueError, match="single loss, not list"):
-        attach(small_model, [CenterLoss(4, 64)], weight=1.0, features="embedding")
-    with pytest.raises(TypeError, match="torch.nn.Module"):
+def test_a_model_that_is_not_known_is_told_which_are():
+    families = "SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN and Keypoint R-CNN, not LRASPP"
+    with pytest.raises(TypeError, match=families):
+        attach(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None), weight=1.0)
+    with pytest.raises(TypeError, match="not DataParallel.*before wrapping"):
+        attach(nn.DataParallel(nn.Linear(1, 1)), weight=1.0)
+    with pytest.raises(TypeError, match="not Linear"):
+        detach(nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments", "message"),
+    [
+        ("ssd", {"features": "box"}, "features is 'cell'.*or 'embedding', not 'box'"),
+        ("retinanet", {"features": "box"}, "features is 'cell'.*not 'box'"),
+        ("fcos", {"features": "roi"}, "features is 'cell'.*not 'roi'"),
+        ("fasterrcnn", {"features": "cell"}, "features is 'box'.*or 'embedding', not 'cell'"),
+        ("ssd", {"loss": CenterLoss(3, 128)}, r"4 classes \(with background\).*\[3, 128\]"),
+        ("ssd", {"loss": CenterLoss(4, 64)}, r"features of 128 dimensions.*\[4, 64\]"),
+        ("fasterrcnn", {"loss": CenterLoss(4, 128)}, r"features of 1024 dimensions.*\[4, 128\]"),
+        (
+            "ssd",
+            {"loss": CenterLoss(4, 128), "features": "embedding"},
+            r"features of 64 dimensions.*\[4, 128\]",
+        ),
+        ("ssd", {"loss": [Recorder()] * 3}, r"2 levels, of widths \[128, 128\].*not 3"),
+        ("fasterrcnn", {"loss": [Recorder()] * 2}, r"1 levels, of widths \[1024\].*not 2"),
+        ("ssd", {"loss": []}, "not 0"),
+        ("ssd", {"weight": -1.0}, "weights are not negative: weight=-1.0"),
+        ("ssd", {"embedding_weight": -1.0}, "not negative.*embedding_weight=-1.0"),
+        ("ssd", {"warmup": -1}, "steps are not negative: warmup=-1"),
+        ("ssd", {"start_step": -1}, "steps are not negative.*start_step=-1"),
+        ("ssd", {"min_iou": -0.1}, r"min_iou lies in 0\.\.1, not -0.1"),
+        ("ssd", {"min_iou": 1.1}, r"min_iou lies in 0\.\.1, not 1.1"),
+        ("fcos", {"min_iou": 0.5}, "min_iou: FCOS matches points"),
+        ("ssd", {"loss": Recorder(), "per_object": True}, "per_object: Recorder takes no weights"),
+        ("ssd", {"alpha": 1.5}, r"alpha.*0\.\.1, not 1.5"),
+        ("ssd", {"name": ""}, "identifier"),
+        ("ssd", {"name": "a.b"}, "identifier"),
+        ("ssd", {"name": "keys"}, "identifier.*not 'keys'"),
+        ("ssd", {"name": "terms"}, "identifier"),
+        ("ssd", {"name": "embedding"}, "other than 'embedding'"),
+        ("ssd", {"name": "training"}, "identifier"),
+    ],
+)
+def test_a_refused_term_says_why_and_leaves_the_model_plain(built, family, arguments, message):
+    model = copy.deepcopy(built[family])
+    with pytest.raises(ValueError, match=message):
+        attach(model, **{"weight": 1.0, **arguments})
+    kinds, plain = ([type(m).__name__ for m in x.modules()] for x in (model, built[family]))
+    assert kinds == plain
+    assert model.state_dict().keys() == built[family].state_dict().keys()
+
+
+def test_a_loss_is_a_module(small_model):
+    with pytest.raises(TypeError, match="torch.nn.Module, or a sequence of them, not <function"):
         attach(small_model, lambda x, y: x.sum(), weight=1.0)
-    with pytest.raises(ValueError, match="not negative"):
-        attach(small_model, weight=-1.0)
-    for name in ("", "a.b", "keys", "embedding"):
-        with pytest.raises(ValueError, match="identifier"):
-            attach(small_model, weight=1.0, name=name)
+    with pytest.raises(TypeError, match="torch.nn.Module"):
+        attach(small_model, CenterLoss, weight=1.0)
+    assert type(small_model) is SSD
+
+
+def test_levels_of_different_widths_want_a_loss_each_or_an_embedding(ssdlite, images, targets):
+    with pytest.raises(ValueError, match=r"6 levels.*672, 480.*as many losses, not 1.*'embedding'"):
+        attach(ssdlite, Recorder(), weight=1.0)
+    recorder = Recorder()
+    attach(ssdlite, recorder, weight=1.0, features="embedding", embedding_dim=5)
+    ssdlite(images, targets)
+    assert recorder.features.shape == (len(recorder.labels), 5)
+
+
+def test_a_name_is_attached_once_and_detached_by_its_name(small_model):
     attach(small_model, weight=1.0)
-    with pytest.raises(ValueError, match="attached already"):
+    with pytest.raises(ValueError, match="'center' is attached already"):
         attach(small_model, weight=1.0)
-    with pytest.raises(ValueError, match="no term 'other'.*center"):
+    with pytest.raises(ValueError, match="no term 'other' is attached; there are: center"):
         detach(small_model, "other")
+    with pytest.raises(ValueError, match="no term 'embedding'"):
+        detach(attach(small_model, weight=1.0, name="x", features="embedding"), "embedding")
 
 
-def test_detaching_from_a_plain_model_is_harmless(small_model):
-    keys = list(small_model.state_dict())
-    assert detach(small_model) is small_model
-    assert list(small_model.state_dict()) == keys
+def test_terms_that_share_an_embedding_agree_on_its_width(small_model):
+    attach(small_model, weight=1.0, features="embedding", embedding_dim=16)
+    with pytest.raises(ValueError, match="has 16 dimensions.*embedding_dim=8 does not fit"):
+        attach(small_model, weight=1.0, name="x", features="embedding", embedding_dim=8)
+
+
+def test_a_refused_term_leaves_the_shared_embedding_as_it_was(small_model, images, targets):
+    source = {"features": "embedding", "embedding_dim": 16}
+    attach(small_model, weight=1.0, embedding_weight=0.1, **source)
+    before = small_model(images, targets)["loss_embedding"]
+    with pytest.raises(ValueError, match="does not fit"):
+        attach(small_model, CenterLoss(4, 3), weight=1.0, name="x", embedding_weight=5.0, **source)
+    torch.testing.assert_close(small_model(images, targets)["loss_embedding"], before)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(torch.zeros(3), r"shape \[3\]"), (torch.zeros(1), r"shape \[1\]"), (None, "None")],
+)
+def test_a_loss_that_returns_no_scalar_is_named(small_model, images, targets, value, shown):
+    attach(small_model, Returns(value), weight=1.0)
+    with pytest.raises(TypeError, match=f"Returns must return a scalar tensor, not {shown}"):
+        small_model(images, targets)

@@ -22,51 +22,10 @@ from detcenter.cli import main
 from detcenter.commands import train as module
 from detcenter.data import make_digits
 
+from .conftest import fails
+
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "digits"
-    make_digits(root, train=8, val=4)
-    return root
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
-    values = {
-        "model": {
-            "name": "ssd",
-            "backbone": "shufflenet_v2_x0_5",
-            "image_size": 64,
-            "strides": [8],
-            "anchor_scales": [[0.25]],
-            "top_stride": 16,
-        },
-        "center": {"weight": 0.1},
-        "data": {"format": "voc", "root": str(data), "workers": 0, "augment": {"flip": False}},
-        "train": {"epochs": 2, "batch_size": 4, "lr": 0.01, "warmup_steps": 2},
-    }
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, recipe):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["train", "--config", str(recipe), "--output", str(folder)]) == 0
-    return folder
-
-
-def fails(capsys, *args):
-    """The one line that a wrong command line prints."""
-    assert main([str(arg) for arg in args]) == 2
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("detcenter")]
-    assert len(lines) == 1 and "Traceback" not in captured.err
-    return lines[0]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_run_leaves_everything_in_its_folder(run):
@@ -314,7 +273,7 @@ def test_a_broken_image_stops_the_run_with_its_name(recipe, tmp_path, capsys):
         assert image.name in line
 
 
-@pytest.mark.parametrize("tool", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("tool", ["train", "evaluate", "predict", "features", "sweep"])
 def test_the_tools_are_the_same_commands(tool, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{tool}.py", "--help"])
     with pytest.raises(SystemExit) as exited:

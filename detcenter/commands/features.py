@@ -1,0 +1,122 @@
+"""`detcenter features`: a checkpoint and a data set in, features, pictures and a table out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from detcenter.analysis import compactness, compactness_table, projections, scatter
+from detcenter.commands import wiring
+from detcenter.commands.checkpoints import checkpoint_in, detector_of
+from detcenter.errors import ConfigError
+from detcenter.losses import CenterLoss
+from detcenter.models import terms_of
+from detcenter.parsing import data_parser, parse
+
+_BATCH = 8  # images
+
+
+def main(args: Sequence[str]) -> None:
+    """Write ``features.npz``, ``features.png`` and ``compactness.json``, print the table."""
+    checkpoint, defaults = checkpoint_in(args)
+    parser = data_parser("detcenter features", "What the features of data.val say.", defaults)
+    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
+    parser.add_argument("--output", type=str, default="features", help="folder for the results")
+    parser.add_argument("--term", type=str, help="whose features; the first one's unless given")
+    parser.add_argument("--raw", action="store_true", help="do not put features on the unit sphere")
+    arguments = parse(parser, args)
+
+    classes, folder = checkpoint["classes"], Path(arguments.output)
+    dataset = wiring.validation_set(arguments.data, classes)
+    model = detector_of(checkpoint, Path(arguments.checkpoint))
+    _check_term(model, arguments.term)
+    found = wiring.features_in(
+        dataset, model, _BATCH, arguments.data.workers, arguments.term, progress=tqdm
+    )
+    if not len(found["labels"]):
+        raise ConfigError(f"data.val {arguments.data.val!r} has no boxes to take features of")
+    centers = centers_of(model, arguments.term)
+    files = [str(annotation["path"]) for annotation in dataset.annotations]
+    folder.mkdir(parents=True, exist_ok=True)
+    save_features(folder / "features.npz", found, centers, classes, files)
+    on_sphere = not arguments.raw
+    result = measured(found, classes, on_sphere)
+    (folder / "compactness.json").write_text(json.dumps(result, indent=2))
+    print(compactness_table(result, classes))
+    _picture(folder / "features.png", found, centers, classes, on_sphere)
+    print(f"features.npz, features.png and compactness.json in {folder}")
+
+
+def centers_of(model: nn.Module, name: str | None = None) -> np.ndarray | None:
+    """The centers [C - 1, D] of a term, from label 1; None where there is not one table of them.
+
+    Detectors without an embedding have a table a level, and a model without terms has none.
+    """
+    terms = dict(terms_of(model).terms())
+    if not terms:
+        return None
+    losses = list(terms[name or next(iter(terms))].losses)
+    if len(losses) != 1 or not isinstance(losses[0], CenterLoss):
+        return None
+    table: np.ndarray = losses[0].centers[1:].cpu().numpy()
+    return table
+
+
+def save_features(
+    path: Path,
+    found: Mapping[str, np.ndarray],
+    centers: np.ndarray | None,
+    classes: Sequence[str],
+    files: Sequence[str],
+) -> None:
+    """``found`` and what it takes to read it: ``np.load(path)`` needs no pickle."""
+    arrays: dict[str, Any] = {**found, "classes": np.array(classes), "files": np.array(files)}
+    if centers is not None:
+        arrays["centers"] = centers
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def measured(
+    found: Mapping[str, np.ndarray], classes: Sequence[str], on_sphere: bool
+) -> dict[str, Any]:
+    """The compactness of features, on the unit sphere or as they are."""
+    features = unit(found["features"]) if on_sphere else found["features"]
+    return compactness(features, found["labels"], classes)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """[N, D] scaled to length 1, zeros left alone."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: np.ndarray = rows / np.where(length > 0, length, 1)
+    return scaled
+
+
+def _check_term(model: nn.Module, name: str | None) -> None:
+    names = [name for name, _ in terms_of(model).terms()]
+    if name is not None and name not in names:
+        raise ConfigError(f"--term {name}: the model has {', '.join(names) or 'no terms'}")
+
+
+def _picture(
+    path: Path,
+    found: Mapping[str, np.ndarray],
+    centers: np.ndarray | None,
+    classes: Sequence[str],
+    on_sphere: bool,
+) -> None:
+    features = unit(found["features"]) if on_sphere else found["features"]
+    if centers is None:
+        title = f"{len(features)} boxes; the detector keeps no single table of centers"
+    else:
+        centers = unit(centers) if on_sphere else centers
+        title = f"{len(features)} boxes, and the centers of the loss"
+    panels = projections(features, found["labels"], centers=centers)
+    try:
+        scatter(panels, classes, title).savefig(path)
+    except ImportError as error:
+        raise ConfigError(str(error)) from None

@@ -1,0 +1,121 @@
+"""`detcenter sweep`: one recipe at several weights of the center term, and figure 5 of the paper.
+
+Wen et al. (ECCV 2016) show two-dimensional features that draw together as the weight rises.
+"""
+
+import copy
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from detcenter.analysis import SweepCell, sweep_figure
+from detcenter.commands import wiring
+from detcenter.commands.checkpoints import detector_of
+from detcenter.commands.features import centers_of, measured, save_features
+from detcenter.commands.train import check_same_run, train
+from detcenter.config import Config
+from detcenter.errors import ConfigError
+from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.training import load_checkpoint
+
+_WEIGHTS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0)  # 0 and those of figure 5, and ten times the last
+_BATCH = 8  # images
+
+
+def main(args: Sequence[str]) -> None:
+    """Train what is not trained yet, and write ``sweep.png`` and ``sweep.json``."""
+    parser = recipe_parser("detcenter sweep", "Train a recipe at several weights of its term.")
+    parser.add_argument(
+        "--weights", type=list[float], default=list(_WEIGHTS), help="the weights, [0, 0.01, ...]"
+    )
+    config, arguments = parse_recipe(parser, args)
+    if not arguments.config:
+        raise ConfigError("--config FILE is missing: the recipe, such as configs/digits_2d.yaml")
+    _check(config, arguments.weights)
+    folder = Path(config.output or f"runs/{Path(str(arguments.config[-1])).stem}")
+    try:
+        rows = [_run(config, folder, weight) for weight in arguments.weights]
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; the same command goes on from there") from None
+    cells, classes = [cell for cell, _ in rows], rows[0][1]
+    (folder / "sweep.json").write_text(json.dumps([_numbers(cell) for cell in cells], indent=2))
+    print(_table(cells))
+    try:
+        sweep_figure(cells, classes).savefig(folder / "sweep.png")
+    except ImportError as error:
+        raise ConfigError(str(error)) from None
+    print(f"sweep.png, sweep.json and the runs in {folder}")
+
+
+def _check(config: Config, weights: Sequence[float]) -> None:
+    if config.center is None:
+        raise ConfigError("center is null: a sweep needs a center term to weigh")
+    if config.center.features != "embedding" or config.center.embedding_dim != 2:
+        raise ConfigError(
+            "a sweep draws features of two dimensions: set center.features to embedding and "
+            "center.embedding_dim to 2"
+        )
+    if not weights or min(weights) < 0 or not all(map(math.isfinite, weights)):
+        raise ConfigError(f"--weights are one or more numbers from 0 up, not {list(weights)}")
+    if len(set(weights)) < len(weights):
+        raise ConfigError(f"--weights has a weight twice: {list(weights)}")
+
+
+def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, list[str]]:
+    """Train at ``weight``, unless that was done, and measure the model that came out."""
+    config = copy.deepcopy(config)
+    assert config.center is not None
+    config.center.weight = weight
+    folder = sweep / f"weight_{weight:g}"
+    config.output = str(folder)
+    if _finished(config, folder):
+        print(f"weight {weight:g}: done, in {folder}")
+    else:
+        print(f"weight {weight:g}:")
+        train(config, folder, resume=(folder / "last.pth").exists())
+    checkpoint = load_checkpoint(folder / "last.pth")
+    classes: list[str] = checkpoint["classes"]
+    model = detector_of(checkpoint, folder / "last.pth")
+    centers = centers_of(model)
+    parts = {}
+    names: tuple[Literal["train", "val"], ...] = ("train", "val")
+    for name in names:
+        dataset = wiring.part_of(config.data, name, classes)
+        parts[name] = wiring.features_in(dataset, model, _BATCH, config.data.workers)
+        files = [str(annotation["path"]) for annotation in dataset.annotations]
+        save_features(folder / f"features_{name}.npz", parts[name], centers, classes, files)
+    train_boxes, val_boxes = ((part["features"], part["labels"]) for part in parts.values())
+    cell = SweepCell(
+        weight,
+        train_boxes,
+        val_boxes,
+        centers=centers,
+        center_labels=np.arange(1, len(classes) + 1),
+        ap=json.loads((folder / "results.json").read_text())["AP"],
+        ratio=measured(parts["val"], classes, config.center.normalize)["ratio"],
+    )
+    return cell, classes
+
+
+def _finished(config: Config, folder: Path) -> bool:
+    if not (folder / "results.json").exists() or not (folder / "last.pth").exists():
+        return False
+    checkpoint = load_checkpoint(folder / "last.pth")
+    check_same_run(config, checkpoint["classes"], checkpoint)
+    return bool(checkpoint["epoch"] == config.train.epochs)
+
+
+def _numbers(cell: SweepCell) -> dict[str, Any]:
+    return {"weight": cell.weight, "AP": cell.ap, "ratio": cell.ratio}
+
+
+def _table(cells: Sequence[SweepCell]) -> str:
+    rows = [f"{'weight':>8}{'AP':>8}{'ratio':>9}"]
+    for cell in cells:
+        ratio = "–" if cell.ratio is None else f"{cell.ratio:.3g}"
+        rows.append(f"{cell.weight:8g}{cell.ap:8.3f}{ratio:>9}")
+    return "\n".join(rows)

@@ -1,0 +1,145 @@
+"""`detcenter features` and `detcenter sweep` on a small data set."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from detcenter import box_features
+from detcenter.analysis import compactness
+from detcenter.cli import main
+from detcenter.commands import sweep
+from detcenter.commands.checkpoints import detector_of
+from detcenter.data import VOCDataset
+from detcenter.training import load_checkpoint
+
+from .conftest import fails
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def written(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features")
+    args = ["--checkpoint", str(run / "last.pth"), "--output", str(folder)]
+    assert main(["features", *args]) == 0
+    return folder
+
+
+def test_every_ground_truth_box_has_its_feature_and_its_place(run, data, written):
+    found = np.load(written / "features.npz")
+    dataset = VOCDataset(data, "val", list(found["classes"]))
+    boxes = np.concatenate([a["boxes"] for a in dataset.annotations])
+    np.testing.assert_allclose(found["boxes"], boxes, atol=0.01)
+    labels = np.concatenate([a["labels"] for a in dataset.annotations])
+    assert found["labels"].tolist() == labels.tolist()
+    counts = [len(a["boxes"]) for a in dataset.annotations]
+    assert found["images"].tolist() == np.repeat(range(4), counts).tolist()
+    assert [name.rsplit("/")[-1] for name in found["files"]] == [
+        a["path"].name for a in dataset.annotations
+    ]
+    assert found["features"].shape == (len(boxes), 128)
+    # the second image by hand, on pixels averaged down from 160 to 64
+    checkpoint = load_checkpoint(run / "last.pth")
+    model = detector_of(checkpoint, run / "last.pth").cpu()
+    image = Image.open(dataset.annotations[1]["path"]).resize((64, 64), Image.Resampling.BOX)
+    pixels = torch.from_numpy(np.asarray(image) / 255).float().permute(2, 0, 1)
+    inside = torch.from_numpy(dataset.annotations[1]["boxes"]) * 64 / 160
+    (expected,) = box_features(model, [pixels], [inside])
+    got = found["features"][found["images"] == 1]
+    np.testing.assert_allclose(got, expected.numpy(), atol=0.1, rtol=0.1)
+
+
+def test_the_table_is_of_the_features_on_the_unit_sphere(written, run, tmp_path, capsys):
+    found = np.load(written / "features.npz")
+    rows = found["features"] / np.linalg.norm(found["features"], axis=1, keepdims=True)
+    expected = compactness(rows, found["labels"], list(found["classes"]))
+    result = json.loads((written / "compactness.json").read_text())
+    assert result["ratio"] == pytest.approx(expected["ratio"])
+    args = ["--checkpoint", str(run / "last.pth"), "--output", str(tmp_path), "--raw"]
+    assert main(["features", *args, "--data.val", "train", "--term", "center"]) == 0
+    raw = json.loads((tmp_path / "compactness.json").read_text())
+    assert raw["within"] != pytest.approx(result["within"], rel=0.1)
+    assert "silhouette" in capsys.readouterr().out
+
+
+def test_the_picture_shows_something(written):
+    assert np.asarray(Image.open(written / "features.png").convert("L")).std() > 10
+
+
+def test_the_centers_are_those_of_the_checkpoint(run, written):
+    (table,) = (
+        x
+        for name, x in torch.load(run / "last.pth", weights_only=True)["model"].items()
+        if name.endswith("centers")
+    )
+    np.testing.assert_array_equal(np.load(written / "features.npz")["centers"], table[1:])
+
+
+def test_wrong_use_of_features_is_one_line(run, tmp_path, capsys):
+    args = ("features", "--checkpoint", run / "last.pth", "--output", tmp_path)
+    assert "--term rank: the model has center" in fails(capsys, *args, "--term", "rank")
+    assert "not a readable checkpoint" in fails(capsys, "features", "--checkpoint", run)
+    assert "checkpoint" in fails(capsys, "features")
+
+
+@pytest.fixture(scope="module")
+def flat_recipe(recipe, tmp_path_factory):
+    values = yaml.safe_load(recipe.read_text())
+    values["center"] = {"features": "embedding", "embedding_dim": 2, "normalize": False}
+    values["train"]["epochs"] = 1
+    path = tmp_path_factory.mktemp("recipe") / "flat.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_sweep_trains_each_weight_once(flat_recipe, tmp_path, monkeypatch, capsys):
+    trained = []
+    train = sweep.train
+
+    def counted(config, folder, **options):
+        trained.append(config.center.weight)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(config, folder, **options)
+
+    monkeypatch.setattr(sweep, "train", counted)
+    args = ["sweep", "--config", str(flat_recipe), "--output", str(tmp_path)]
+    args += ["--weights", "[0, 0.5]"]
+    assert main(args) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert main(args) == 0
+    assert trained == [0, 0.5, 0.5]
+    assert main(args) == 0 and trained == [0, 0.5, 0.5]
+    rows = json.loads((tmp_path / "sweep.json").read_text())
+    assert [row["weight"] for row in rows] == [0, 0.5]
+    for row in rows:
+        folder = tmp_path / f"weight_{row['weight']:g}"
+        assert row["AP"] == json.loads((folder / "results.json").read_text())["AP"]
+        val = np.load(folder / "features_val.npz")
+        assert val["features"].shape[1] == 2
+        expected = compactness(val["features"], val["labels"], list(val["classes"]))
+        assert row["ratio"] == pytest.approx(expected["ratio"])
+        assert (
+            yaml.safe_load((folder / "config.yaml").read_text())["center"]["weight"]
+            == row["weight"]
+        )
+    assert np.asarray(Image.open(tmp_path / "sweep.png").convert("L")).std() > 10
+    line = fails(capsys, *args, "--train.lr", 0.5)
+    assert "train.lr is 0.5, but the run was started with 0.01" in line
+    shutil.rmtree(tmp_path / "weight_0")
+    assert main(args) == 0 and trained == [0, 0.5, 0.5, 0]
+
+
+def test_wrong_use_of_sweep_is_one_line(recipe, flat_recipe, tmp_path, capsys):
+    args = ("sweep", "--config", flat_recipe, "--output", tmp_path)
+    assert "two dimensions" in fails(capsys, "sweep", "--config", recipe)
+    assert "center is null" in fails(capsys, *args, "--center", "null")
+    assert "from 0 up, not [-1.0]" in fails(capsys, *args, "--weights", "[-1]")
+    assert "a weight twice" in fails(capsys, *args, "--weights", "[1,1]")
+    assert "--config FILE is missing" in fails(capsys, "sweep")
+    assert not list(tmp_path.iterdir())
