@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import re
+import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from detcenter.config import Config, DataConfig
+from detcenter.config import Config, DataConfig, LossConfig
 from detcenter.errors import ConfigError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -194,19 +195,22 @@ def _unknown(what: str, key: str, known: list[str]) -> str:
 def _readable(message: str) -> str:
     """The parser's complaint about a value in the words of a recipe; others as they are."""
     line = _one_line(message)
+    unknown = re.match(r"Parser key \"terms\": Option '(\w+)' is not accepted", line)
+    if unknown:
+        return _unknown(f"key {unknown[1]!r} of a term", unknown[1], [*_known_keys(LossConfig)])
     found = re.match(r'Parser key "([\w.]+)".*(?:Got|Given) value: (.*)', line)
-    types = _known_keys(Config)
-    if found is None or found[1] not in types:
+    kinds = _known_keys(Config)
+    if found is None or found[1] not in kinds:
         return line
     inner = re.match(r'Parser key "terms": Parser key "(\w+)"', line)
     if inner:
-        kind = types[f"terms.NAME.{inner[1]}"]
+        kind = kinds[f"terms.NAME.{inner[1]}"]
         return f"{inner[1]} of a term in terms takes {_type_name(kind)}, not {found[2]}"
     nested = re.match(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)", found[2])
-    if nested and f"{found[1]}.{nested[1]}" in types:  # a key of a section that may be null
+    if nested and f"{found[1]}.{nested[1]}" in kinds:  # a key of a section that may be null
         key = f"{found[1]}.{nested[1]}"
-        return f"{key} takes {_type_name(types[key])}, not {nested[2]}"
-    kind = types[found[1]]
+        return f"{key} takes {_type_name(kinds[key])}, not {nested[2]}"
+    kind = kinds[found[1]]
     if any(dataclasses.is_dataclass(k) for k in (kind, *typing.get_args(kind))):
         return f"{found[1]} is a section of keys, see --{found[1]}.help, or null, not {found[2]}"
     return f"{found[1]} takes {_type_name(kind)}, not {found[2]}"
@@ -215,8 +219,10 @@ def _readable(message: str) -> str:
 def _type_name(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(kind)))
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " | ".join(map(_type_name, typing.get_args(kind)))
     name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-    return name.replace("None", "null")
+    return name.replace("NoneType", "null")
 
 
 def _one_line(message: str) -> str:

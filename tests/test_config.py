@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detcenter.config import CenterConfig, Config, config_from_dict, differences
+from detcenter.config import CenterConfig, Config, LossConfig, config_from_dict, differences
 from detcenter.errors import ConfigError
 from detcenter.parsing import parse_recipe, recipe_parser
 
@@ -59,7 +59,10 @@ def test_one_word_switches_the_term_off_and_a_key_switches_it_on(recipe):
         (["--model.image_size", "big"], r"model.image_size takes int \| null, not big"),
         (["--data.format", "vco"], r"data.format takes 'digits' or 'voc' or 'coco', not vco"),
         (["--center", "nul"], r"center is a section of keys, see --center.help, or null"),
-        (["--center.features", "foo"], "center.features takes 'cell' or 'embedding', not foo"),
+        (
+            ["--center.features", "foo"],
+            "center.features takes 'cell' or 'box' or 'embedding' . null, not foo",
+        ),
         (["--config", "a.yaml", "--config=b.yaml"], "given more than once"),
         (["--config", "missing.yaml"], r"missing.yaml: No such file"),
         (["--train.epochs", "0"], "train.epochs is 0, the least is 1"),
@@ -110,7 +113,8 @@ def test_differences_are_named_by_their_dotted_keys(recipe):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_valid_and_opens_with_its_command(path):
-    assert path.read_text().startswith(f"# python tools/train.py --config configs/{path.name}\n")
+    tool = "sweep" if path.stem == "digits_2d" else "train"
+    assert path.read_text().startswith(f"# python tools/{tool}.py --config configs/{path.name}\n")
     parse("--config", str(path))
 
 
@@ -119,3 +123,31 @@ def test_every_key_has_a_line_of_help(capsys):
         parse("--help")
     text = capsys.readouterr().out
     assert "(type: int | null" in text and "half a cosine" in text and "PRINT" not in text
+
+
+def test_terms_have_names_of_ones_own(recipe):
+    recipe.write_text("terms: {rank: {loss: RankHardLoss, weight: 0.2, args: {margin: 1}}}\n")
+    config = parse("--config", str(recipe), "--terms.rank.warmup", "9")
+    expected = LossConfig(loss="RankHardLoss", weight=0.2, args={"margin": 1}, warmup=9)
+    assert config.terms == {"rank": expected}
+    config = parse("--config", str(recipe), "--terms.other.loss", "SupConLoss")
+    assert list(config.terms) == ["rank", "other"]
+    assert config_from_dict(dataclasses.asdict(config)) == config
+    assert parse("--model.options.min_size", "300").model.options == {"min_size": 300}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("terms: {a: {los: 3}}", "'terms.a.los'; the nearest known is 'terms.NAME.loss'"),
+        ("terms: {a: null}", "terms.a is a section of keys, not None"),
+        ("terms: [1]", "terms is a section of keys, not"),
+        ("terms: {a: {args: 3}}", "args of a term in terms takes dict.*, not 3"),
+        ("terms: {a: {weight: b}}", "weight of a term in terms takes float, not b"),
+        ("terms: {a: {weight: null}}", "terms.a.weight is null, but needs a value"),
+    ],
+)
+def test_wrong_terms_name_the_key(recipe, text, message):
+    recipe.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        parse("--config", str(recipe))

@@ -10,22 +10,33 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_code_for_ones_own_loop_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    # no download; the features do not matter here
-    code = code.replace('weights_backbone="DEFAULT"', "weights_backbone=None")
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     boxes = torch.tensor([[10.0, 10.0, 90.0, 90.0]])
     names = {
         "images": [torch.rand(3, 100, 120)],
+        "boxes": [boxes],
         "targets": [{"boxes": boxes, "labels": torch.tensor([5])}],
     }
-    exec(code, names)
-    expected = re.search(r"losses = .*# (.*)", code)[1].split(", ")
-    assert list(names["losses"]) == expected
+    run(first, names)
+    assert list(names["losses"]) == promised(first)
     assert not any("box_terms" in key for key in names["model"].state_dict())
+    run(second, names)
+    assert ["…", *list(names["losses"])[2:]] == promised(second)
+    assert names["features"][0].shape == (1, 64)
+    assert len(names["found"][0]["features"]) == len(names["found"][0]["boxes"])
+
+
+def run(code, names):
+    # no download; the features do not matter here
+    exec(code.replace('weights_backbone="DEFAULT"', "weights_backbone=None"), names)
+
+
+def promised(code):
+    return re.search(r"losses = .*# (.*)", code)[1].split(", ")
 
 
 def test_every_file_that_it_names_exists():
-    named = set(re.findall(r"(?:configs|tools|benchmarks)/\w+\.\w+", README))
+    named = set(re.findall(r"(?:configs|tools|benchmarks|docs)/\w+\.\w+", README))
     assert len(named) >= 6
     assert all((ROOT / name).exists() for name in named)
 
@@ -33,7 +44,9 @@ def test_every_file_that_it_names_exists():
 def test_every_option_that_it_names_is_known():
     from detcenter.config import Config, flat
 
-    ours = "config checkpoint json output overwrite resume detections score help center.help"
+    ours = (
+        "config checkpoint json output overwrite resume detections score help center.help term raw"
+    )
     benchmarks = {"repeats", "batch"}
     known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks
     options = set(re.findall(r"--([a-z_.0-9]+)", README))

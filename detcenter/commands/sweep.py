@@ -116,6 +116,6 @@ def _numbers(cell: SweepCell) -> dict[str, Any]:
 def _table(cells: Sequence[SweepCell]) -> str:
     rows = [f"{'weight':>8}{'AP':>8}{'ratio':>9}"]
     for cell in cells:
-        ratio = "–" if cell.ratio is None else f"{cell.ratio:.3g}"
-        rows.append(f"{cell.weight:8g}{cell.ap:8.3f}{ratio:>9}")
+        ap, ratio = ("–" if value is None else f"{value:.3g}" for value in (cell.ap, cell.ratio))
+        rows.append(f"{cell.weight:8g}{ap:>8}{ratio:>9}")
     return "\n".join(rows)

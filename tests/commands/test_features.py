@@ -51,7 +51,8 @@ def test_every_ground_truth_box_has_its_feature_and_its_place(run, data, written
     inside = torch.from_numpy(dataset.annotations[1]["boxes"]) * 64 / 160
     (expected,) = box_features(model, [pixels], [inside])
     got = found["features"][found["images"] == 1]
-    np.testing.assert_allclose(got, expected.numpy(), atol=0.1, rtol=0.1)
+    # rounded to whole bytes in another way
+    assert np.linalg.norm(got - expected.numpy()) < 0.03 * np.linalg.norm(got)
 
 
 def test_the_table_is_of_the_features_on_the_unit_sphere(written, run, tmp_path, capsys):

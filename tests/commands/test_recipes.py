@@ -82,7 +82,7 @@ def test_several_terms_ramp_train_and_continue(recipe, tmp_path):
     }
     path = tmp_path / "terms.yaml"
     path.write_text(yaml.safe_dump(values))
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole = tmp_path / "whole"
     assert main(["train", "--config", str(path), "--output", str(whole)]) == 0
     first, second = rows_of(whole)
     assert float(first["train/loss_arc"]) == 0 and float(second["train/loss_arc"]) > 0

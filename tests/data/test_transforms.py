@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
-from detcenter.data import build_transform
+from detcenter.data import WithinSides, build_transform
 from detcenter.data.crops import iou_crop, place
 from detcenter.data.transforms import RandomWindow, SeededTransform
 
@@ -213,6 +214,7 @@ def test_boxes_with_their_centre_outside_are_dropped():
     source, target = place(window, (100, 100), (100, 100))
     boxes = np.array([[0.2, 0.1, 0.78, 0.5, 1], [0.3, 0.1, 0.8, 0.5, 2]], dtype=np.float32)
     shown = {"window": window, "source": source, "target": target, "shape": (100, 100, 3)}
+    shown["size"] = (100, 100)
     moved = step.apply_to_bboxes(boxes, **shown)
     np.testing.assert_allclose(moved, [[0, 0.1, 0.6, 0.5, 2]], atol=1e-6)
 
@@ -258,3 +260,46 @@ def test_unknown_names_name_the_nearest():
         build_transform(64, "sdd")
     with pytest.raises(ValueError, match="switch 'flips'; did you mean 'flip'"):
         build_transform(64, flips=True)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (500, 375, (800, 1067)),
+        (375, 500, (1067, 800)),
+        (1000, 200, (267, 1333)),
+        (40, 40, (800, 800)),
+    ],
+)
+def test_sides_are_bounded_as_torchvisions_transform_bounds_them(width, height, expected):
+    size = WithinSides(800, 1333).size_of(width, height)
+    assert size == expected
+    theirs = GeneralizedRCNNTransform(800, 1333, [0, 0, 0], [1, 1, 1])
+    batch, _ = theirs([torch.rand(3, *size)])  # what we make needs no further resizing
+    assert batch.image_sizes == [size]
+
+
+def test_an_image_keeps_its_aspect_ratio_and_boxes_move_along():
+    image = np.zeros((60, 90, 3), dtype=np.uint8)
+    image[20:40, 30:60] = 255
+    boxes = np.array([[30, 20, 60, 40]], dtype=np.float32)
+    transform = build_transform(WithinSides(120, 200), "none")
+    resized, moved, _ = transform(image, boxes, np.array([1]))
+    assert resized.shape == (120, 180, 3)
+    np.testing.assert_allclose(moved, [[60, 40, 120, 80]])
+    assert resized[45:75, 65:115].min() == 255 and resized[:35].max() == 0
+
+
+def test_turned_cropped_and_zoomed_images_stay_within_their_sides():
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3)).astype(np.uint8)
+    transform = build_transform(WithinSides(48, 64), "ssd", rotate90=True)
+    shapes = set()
+    for _ in range(30):
+        resized, moved, _ = transform(
+            image, np.array([[30, 20, 60, 40]], dtype=np.float32), np.array([1])
+        )
+        height, width = resized.shape[:2]
+        shapes.add((height, width))
+        assert min(height, width) <= 48 and max(height, width) <= 64
+        assert (moved >= 0).all() and (moved[:, [0, 2]] <= width).all()
+    assert len(shapes) > 5

@@ -10,8 +10,8 @@ import pickle
 import pytest
 import torch
 from torch import nn
-from torchvision.models import get_model, list_models
 from torchvision.models import detection as torchvision_detection
+from torchvision.models import get_model, list_models
 
 from detcenter import attach, box_features, detach, detect_with_features
 from detcenter.models import seam_of, terms_of

@@ -43,3 +43,20 @@ def test_frozen_parameters_are_not_optimized_and_adamw_decays_no_biases():
     adamw = make_optimizer(model, "adamw", 0.1, 0.5)
     decay = {p.shape: g["weight_decay"] for g in adamw.param_groups for p in g["params"]}
     assert decay == {(1, 3): 0.5, (1,): 0.0}
+
+
+def test_the_backbone_has_its_part_of_the_rate_and_the_pyramid_the_whole():
+    model = torch.nn.ModuleDict(
+        {
+            "backbone": torch.nn.ModuleDict(
+                {"body": torch.nn.Linear(2, 3), "fpn": torch.nn.Linear(3, 4)}
+            ),
+            "head": torch.nn.Linear(4, 5),
+        }
+    )
+    names = {p: name for name, p in model.named_parameters()}
+    for kind in ("sgd", "adamw"):
+        optimizer = make_optimizer(model, kind, 0.1, 0.5, backbone_lr=0.2)
+        rates = {names[p]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+        assert rates.pop("backbone.body.weight") == rates.pop("backbone.body.bias") == 0.1 * 0.2
+        assert set(rates.values()) == {0.1} and "backbone.fpn.weight" in rates
