@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detcenter.commands import wiring
+from detcenter.commands.detectors import detector
 from detcenter.config import DataConfig, config_from_dict
 from detcenter.training import CheckpointError, load_checkpoint
 
@@ -35,7 +35,7 @@ def detector_of(checkpoint: Mapping[str, Any], path: Path) -> nn.Module:
         CheckpointError: if its weights do not fit its recipe; ``path`` is named.
     """
     config = config_from_dict(checkpoint["config"])
-    model = wiring.detector(config, checkpoint["builder"], load=False)
+    model = detector(config, checkpoint["builder"], load=False)
     try:
         model.load_state_dict(checkpoint["model"])
     except RuntimeError as error:

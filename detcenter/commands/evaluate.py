@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detcenter.commands import wiring
 from detcenter.commands.checkpoints import checkpoint_in, detector_of
+from detcenter.commands.datasets import validation_set
+from detcenter.commands.passes import detect_in
 from detcenter.data import COCODataset, DetectionDataset
 from detcenter.evaluation import (
     coco_results,
@@ -30,9 +31,9 @@ def main(args: Sequence[str]) -> None:
     arguments = parse(parser, args)
 
     classes = checkpoint["classes"]
-    dataset = wiring.validation_set(arguments.data, classes)
+    dataset = validation_set(arguments.data, classes)
     model = detector_of(checkpoint, Path(arguments.checkpoint))
-    found = wiring.detect_in(dataset, model, _BATCH, arguments.data.workers, progress=tqdm)
+    found = detect_in(dataset, model, _BATCH, arguments.data.workers, progress=tqdm)
     metrics = evaluate_detections(dataset.annotations, found, classes)
     print(results_table(metrics, classes))
     if arguments.json:

@@ -10,8 +10,9 @@ from torch import nn
 from tqdm import tqdm
 
 from detcenter.analysis import compactness, compactness_table, projections, scatter
-from detcenter.commands import wiring
 from detcenter.commands.checkpoints import checkpoint_in, detector_of
+from detcenter.commands.datasets import validation_set
+from detcenter.commands.passes import features_in
 from detcenter.errors import ConfigError
 from detcenter.losses import CenterLoss
 from detcenter.models import terms_of
@@ -31,10 +32,10 @@ def main(args: Sequence[str]) -> None:
     arguments = parse(parser, args)
 
     classes, folder = checkpoint["classes"], Path(arguments.output)
-    dataset = wiring.validation_set(arguments.data, classes)
+    dataset = validation_set(arguments.data, classes)
     model = detector_of(checkpoint, Path(arguments.checkpoint))
     _check_term(model, arguments.term)
-    found = wiring.features_in(
+    found = features_in(
         dataset, model, _BATCH, arguments.data.workers, arguments.term, progress=tqdm
     )
     if not len(found["labels"]):

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from detcenter.commands import wiring
 from detcenter.commands.checkpoints import detector_of
+from detcenter.commands.passes import detect_in
 from detcenter.data import Annotation, DetectionDataset, image_size, read_image
 from detcenter.errors import ConfigError
 from detcenter.evaluation import draw_boxes
@@ -39,7 +39,7 @@ def main(args: Sequence[str]) -> None:
     classes = checkpoint["classes"]
     dataset = DetectionDataset([_without_boxes(path) for path in paths], classes)
     model = detector_of(checkpoint, Path(arguments.checkpoint))
-    detections = wiring.detect_in(dataset, model, _BATCH, arguments.workers, progress=tqdm)
+    detections = detect_in(dataset, model, _BATCH, arguments.workers, progress=tqdm)
     shown = [_above(found, arguments.score) for found in detections]
 
     output.mkdir(parents=True, exist_ok=True)

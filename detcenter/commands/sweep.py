@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from detcenter.analysis import SweepCell, sweep_figure
-from detcenter.commands import wiring
 from detcenter.commands.checkpoints import detector_of
+from detcenter.commands.datasets import part_of
 from detcenter.commands.features import centers_of, measured, save_features
+from detcenter.commands.passes import features_in
 from detcenter.commands.train import check_same_run, train
 from detcenter.config import Config
 from detcenter.errors import ConfigError
@@ -84,8 +85,8 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, list[st
     parts = {}
     names: tuple[Literal["train", "val"], ...] = ("train", "val")
     for name in names:
-        dataset = wiring.part_of(config.data, name, classes)
-        parts[name] = wiring.features_in(dataset, model, _BATCH, config.data.workers)
+        dataset = part_of(config.data, name, classes)
+        parts[name] = features_in(dataset, model, _BATCH, config.data.workers)
         files = [str(annotation["path"]) for annotation in dataset.annotations]
         save_features(folder / f"features_{name}.npz", parts[name], centers, classes, files)
     train_boxes, val_boxes = ((part["features"], part["labels"]) for part in parts.values())

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -19,8 +18,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detcenter.commands import wiring
 from detcenter.commands.collapse import watched
+from detcenter.commands.datasets import training_set, validation_set
+from detcenter.commands.detectors import builder_arguments, detector
+from detcenter.commands.passes import augmentation, detect_in
+from detcenter.commands.run_folder import check_folder, clear_folder
 from detcenter.config import Config, TrainConfig, config_from_dict, differences
 from detcenter.data import DetectionDataset, read_image
 from detcenter.errors import ConfigError
@@ -33,13 +35,14 @@ from detcenter.training import (
     load_checkpoint,
     make_optimizer,
     make_schedule,
+    rng_state,
     save_checkpoint,
+    set_rng_state,
     train_epoch,
 )
 
 _PICTURED = 6  # validation images in the run's picture
 _FREE_TO_CHANGE = ("output", "data.workers", "data.root")  # when a run is continued
-_WRITTEN = ("*.pth", "*.partial", "config.yaml", "metrics.csv", "results.json", "detections.png")
 
 
 def train(
@@ -61,24 +64,24 @@ class Run:
     """The objects of one run, and what happens to them in an epoch."""
 
     def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
-        _check_folder(folder, resume, overwrite)
+        check_folder(folder, resume, overwrite)
         self.config, self.folder = config, folder
         training = config.train
-        self.train_set = wiring.training_set(config.data)
+        self.train_set = training_set(config.data)
         self.classes = self.train_set.classes
-        self.val_set = wiring.validation_set(config.data, self.classes)
-        self.builder = wiring.builder_arguments(config.model, self.classes)
+        self.val_set = validation_set(config.data, self.classes)
+        self.builder = builder_arguments(config.model, self.classes)
         self.accelerator = _accelerator(training.mixed_precision, folder)
         set_seed(training.seed)
         steps = max(1, len(self.train_set) // training.batch_size)  # as many as _loader gives
-        self.model = wiring.detector(config, self.builder, steps).to(self.accelerator.device)
+        self.model = detector(config, self.builder, steps).to(self.accelerator.device)
         if config.init_from is not None and not resume:
             print(f"from {config.init_from}:")
             print(initialize(self.model, config.init_from).table())
         if training.channels_last:
             self.model.to(memory_format=torch.channels_last)
         _check_batch(self.model, min(training.batch_size, len(self.train_set)))
-        self.train_set.transform = wiring.augmentation(config.data.augment, self.model)
+        self.train_set.transform = augmentation(config.data.augment, self.model)
 
         loader = _loader(self.train_set, training.batch_size, config.data.workers)
         optimizer = make_optimizer(
@@ -126,7 +129,7 @@ class Run:
         self._report(epoch, losses, features, time.monotonic() - start)
 
     def evaluate(self) -> None:
-        self.detections = wiring.detect_in(
+        self.detections = detect_in(
             self.val_set, self.model, self.config.train.batch_size, self.config.data.workers
         )
         self.metrics = evaluate_detections(self.val_set.annotations, self.detections, self.classes)
@@ -154,7 +157,7 @@ class Run:
             optimizer=self.optimizer.state_dict(),
             schedule=self.schedule.state_dict(),
             scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            rng=_rng_state(self.accelerator.device),
+            rng=rng_state(self.accelerator.device),
             epoch=epoch,
             best=self.best,
         )
@@ -179,13 +182,13 @@ class Run:
         self.schedule.load_state_dict(checkpoint["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(checkpoint["scaler"])
-        _set_rng_state(checkpoint["rng"], self.accelerator.device)
+        set_rng_state(checkpoint["rng"], self.accelerator.device)
         return checkpoint["epoch"] + 1, checkpoint["best"]
 
     def _open_folder(self, clear: bool) -> None:
         """From here on the folder is this run's; nothing was written or deleted before."""
         if clear:
-            _clear(self.folder)
+            clear_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
         (self.folder / "config.yaml").write_text(text)
@@ -204,27 +207,6 @@ class Run:
             disable=not sys.stderr.isatty(),  # a log file gets the line of every epoch only
             bar_format="{desc} {percentage:3.0f}%|{bar:8}|{remaining} left {rate_fmt}{postfix}",
         )
-
-
-def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    holds_run = (folder / "last.pth").exists()
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output {folder} is a file; name a folder")
-    if resume and not holds_run:
-        raise ConfigError(f"--resume: {folder} holds no last.pth; leave --resume out to start")
-    if holds_run and not (resume or overwrite):
-        raise ConfigError(
-            f"{folder} holds a run already: --resume continues it, --output names another "
-            "folder, --overwrite deletes it"
-        )
-
-
-def _clear(folder: Path) -> None:
-    """Delete what a run writes, and nothing else that a person may keep there."""
-    for pattern in _WRITTEN:
-        for path in folder.glob(pattern):
-            path.unlink()
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _accelerator(mixed_precision: str, folder: Path) -> Accelerator:
@@ -287,17 +269,6 @@ def check_same_run(config: Config, classes: list[str], checkpoint: Mapping[str, 
             f"--resume: the run was started with the classes {checkpoint['classes']}, "
             f"the data has {classes} now"
         )
-
-
-def _rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def _set_rng_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _picture(dataset: DetectionDataset, detections: list[dict[str, Any]]) -> np.ndarray:

@@ -1,6 +1,12 @@
 """The training loop on accelerate, its schedules, its checkpoints and what it leaves behind."""
 
-from detcenter.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from detcenter.training.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
 from detcenter.training.engine import (
     TrainingError,
     collate,
@@ -23,6 +29,8 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "recent_features",
+    "rng_state",
     "save_checkpoint",
+    "set_rng_state",
     "train_epoch",
 ]

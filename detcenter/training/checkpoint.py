@@ -1,6 +1,7 @@
 """Checkpoints: plain containers of tensors, numbers and strings, written whole or not at all."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(
             f"{path}: not a detcenter checkpoint, it has no {', '.join(sorted(missing))}; "
-            "plain torchvision weights go into model.weights of a training config"
+            "plain torchvision weights go into init_from of a recipe"
         )
     return dict(checkpoint)
+
+
+def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Of the generators that a training on ``device`` draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_rng_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Put back what :func:`rng_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

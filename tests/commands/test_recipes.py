@@ -117,7 +117,7 @@ def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
     ):
         assert message in fails(capsys, *args, "--terms", json.dumps(terms))
     for options, message in (
-        ({"min_size": 3, "num_clases": 4}, "num_clases"),
+        ({"num_clases": 4}, "num_clases"),
         ({"backbone": "resnet18"}, "model.options.backbone: set model.backbone instead"),
     ):
         assert message in fails(capsys, *args, "--model.options", json.dumps(options))

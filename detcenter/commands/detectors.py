@@ -1,0 +1,143 @@
+"""From a recipe to the detector that it names, with its terms attached."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torchvision.models.detection.ssd import SSD
+
+from detcenter.config import CenterConfig, Config, LossConfig, ModelConfig, TermConfig
+from detcenter.errors import ConfigError
+from detcenter.losses import CenterLoss, RankHardLoss, metric_loss
+from detcenter.models import (
+    MODEL_NAMES,
+    OVER_BACKBONES,
+    attach,
+    build_model,
+    seam_of,
+    set_l2_softmax,
+    set_min_negatives,
+)
+
+_OVER_BACKBONES = (
+    "backbone",
+    "image_size",
+    "strides",
+    "anchor_scales",
+    "aspect_ratios",
+    "top_stride",
+    "out_channels",
+    "frozen_batch_norm",
+)
+
+
+def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
+    """The arguments of ``build_model`` that ``model`` asks for; plain values, for a checkpoint."""
+    if model.num_classes not in (None, len(classes) + 1):
+        raise ConfigError(
+            f"model.num_classes is {model.num_classes}, but the data has {len(classes)} classes "
+            f"and background makes {len(classes) + 1}; set it so, or to null"
+        )
+    if model.name not in MODEL_NAMES:
+        raise ConfigError(f"model.name {model.name!r} is none of {', '.join(MODEL_NAMES)}")
+    chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
+    for key in ("min_negatives", "l2_softmax", "l2_softmax_learnt", "options"):
+        chosen.pop(key, None)
+    misplaced = [
+        key for key in _OVER_BACKBONES if key in chosen and model.name not in OVER_BACKBONES
+    ]
+    if misplaced:
+        raise ConfigError(
+            f"model.{misplaced[0]} is for model.name: {' or '.join(OVER_BACKBONES)}; {model.name} "
+            "has its own, remove the key"
+        )
+    if model.name in OVER_BACKBONES and model.backbone is None:
+        raise ConfigError(
+            f"model.backbone is missing: model.name {model.name} needs a torchvision classifier"
+        )
+    twice = sorted(chosen.keys() & model.options.keys())
+    if twice:
+        raise ConfigError(f"model.options.{twice[0]}: set model.{twice[0]} instead")
+    return chosen | model.options | {"num_classes": len(classes) + 1}
+
+
+def detector(
+    config: Config, builder: dict[str, Any], steps_an_epoch: int = 1, load: bool = True
+) -> nn.Module:
+    """The model of a recipe, with its terms attached."""
+    with _errors_of("model"):
+        model = build_model(**builder, load=load)
+        if config.model.l2_softmax is not None:
+            set_l2_softmax(model, config.model.l2_softmax, config.model.l2_softmax_learnt)
+    if config.model.min_negatives:
+        if not isinstance(model, SSD):
+            raise ConfigError(f"model.min_negatives is for SSDs; {config.model.name} has no mining")
+        set_min_negatives(model, config.model.min_negatives)
+    if config.center is not None:
+        with _errors_of("center"):
+            _attach_center(model, config.center, steps_an_epoch)
+    for name, term in config.terms.items():
+        with _errors_of(f"terms.{name}"):
+            _attach_loss(model, name, term, steps_an_epoch)
+    return model
+
+
+def _attach_center(model: nn.Module, center: CenterConfig, steps_an_epoch: int) -> None:
+    attach(
+        model,
+        alpha=center.alpha,
+        normalize=center.normalize,
+        **_term_arguments(center, steps_an_epoch),
+    )
+
+
+def _attach_loss(model: nn.Module, name: str, term: LossConfig, steps_an_epoch: int) -> None:
+    seam = seam_of(model)
+    embedded = term.features == "embedding"
+    widths = [term.embedding_dim] if embedded else seam.feature_widths(model)
+    if len(set(widths)) == 1 and term.loss != "CenterLoss":
+        widths = widths[:1]  # one loss compares the boxes of all levels
+    losses = [_loss(term, seam.num_classes(model), width) for width in widths]
+    attach(model, losses, name=name, **_term_arguments(term, steps_an_epoch))
+
+
+def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
+    own = {"CenterLoss": CenterLoss, "RankHardLoss": RankHardLoss}
+    if term.loss not in own:
+        try:
+            return metric_loss(
+                term.loss, num_classes, width, term.args, term.miner, term.miner_args
+            )
+        except ImportError as error:
+            raise ConfigError(f"loss {term.loss}: {error}") from None
+    if term.miner is not None:
+        raise ValueError(f"miner: {term.loss} picks its boxes itself")
+    sizes = {"num_classes": num_classes, "feature_dim": width}
+    args = (sizes if term.loss == "CenterLoss" else {}) | term.args
+    try:
+        return own[term.loss](**args)
+    except TypeError as error:
+        raise ValueError(f"{term.loss}: {error}") from None
+
+
+def _term_arguments(term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:
+    return {
+        "weight": term.weight,
+        "features": term.features,
+        "embedding_dim": term.embedding_dim,
+        "embedding_weight": term.embedding_weight,
+        "warmup": term.warmup,
+        "start_step": term.start_epoch * steps_an_epoch,
+        "min_iou": term.min_iou,
+        "per_object": term.per_object,
+    }
+
+
+@contextmanager
+def _errors_of(section: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:  # TypeError: of a builder's unknown argument
+        raise ConfigError(f"{section}: {error}") from error

@@ -1,0 +1,97 @@
+"""A model over the images of a data set: their size, what it detects, features of the boxes."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from detcenter.config import AugmentConfig
+from detcenter.data import (
+    Annotation,
+    BoxTransform,
+    DetectionDataset,
+    WithinSides,
+    build_transform,
+)
+from detcenter.models import box_features
+from detcenter.training import collate, detect
+
+
+def augmentation(augment: AugmentConfig, model: nn.Module) -> BoxTransform:
+    """The transform of the training images, down to the size that ``model`` takes."""
+    switches = dataclasses.asdict(augment)
+    preset = switches.pop("preset")
+    chosen = {name: value for name, value in switches.items() if value is not None}
+    return build_transform(_input_size(model), preset, **chosen)
+
+
+def detect_in(
+    dataset: DetectionDataset,
+    model: nn.Module,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> list[dict[str, Any]]:
+    """Detections in every image of ``dataset``, boxes in the pixels of its annotations.
+
+    Images are brought to the model's size as in training, by averaging where they shrink; the
+    model's own interpolation skips pixels. The transform of ``dataset`` is set to do so.
+    """
+    size = _input_size(model)
+    dataset.transform = build_transform(size, "none")
+    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
+    detections = detect(model, progress(loader), next(model.parameters()).device)
+    for found, annotation in zip(detections, dataset.annotations, strict=True):
+        found["boxes"] = found["boxes"] * _scale_back(annotation, size)
+    return detections
+
+
+def features_in(
+    dataset: DetectionDataset,
+    model: nn.Module,
+    batch_size: int,
+    workers: int,
+    name: str | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, np.ndarray]:
+    """The features of all ground-truth boxes of ``dataset``, as the term ``name`` saw them.
+
+    ``features`` float32 [N, D], ``labels`` [N], ``boxes`` [N, 4] in the pixels of the annotations
+    and ``images`` [N], the index of each box's image. Images are resized as in training.
+    """
+    size = _input_size(model)
+    dataset.transform = build_transform(size, "none")
+    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
+    device = next(model.parameters()).device
+    columns: dict[str, list[Tensor]] = {"features": [], "labels": [], "boxes": [], "images": []}
+    scales = (_scale_back(annotation, size) for annotation in dataset.annotations)
+    image = itertools.count()
+    for images, targets in progress(loader):
+        on_device = [image.to(device) for image in images]
+        boxes = [target["boxes"].to(device) for target in targets]
+        columns["features"] += [x.cpu() for x in box_features(model, on_device, boxes, name)]
+        for target in targets:
+            columns["labels"].append(target["labels"])
+            columns["boxes"].append(target["boxes"] * next(scales))
+            columns["images"].append(torch.full_like(target["labels"], next(image)))
+    return {key: torch.cat(parts).numpy() for key, parts in columns.items()}
+
+
+def _input_size(model: Any) -> tuple[int, int] | WithinSides:
+    """What ``model.transform`` resizes images to, so that it finds nothing left to do."""
+    if model.transform.fixed_size is not None:
+        width, height = model.transform.fixed_size
+        return height, width
+    return WithinSides(model.transform.min_size[-1], model.transform.max_size)
+
+
+def _scale_back(annotation: Annotation, size: tuple[int, int] | WithinSides) -> Tensor:
+    """What boxes in an image of the model's size are multiplied with, [4]."""
+    whole = annotation["width"], annotation["height"]
+    height, width = size.size_of(*whole) if isinstance(size, WithinSides) else size
+    return torch.tensor([whole[0] / width, whole[1] / height] * 2)

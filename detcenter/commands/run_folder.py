@@ -1,0 +1,29 @@
+"""The folder of a run: whether it may be written to, and what of it a run deletes."""
+
+import shutil
+from pathlib import Path
+
+from detcenter.errors import ConfigError
+
+_WRITTEN = ("*.pth", "*.partial", "config.yaml", "metrics.csv", "results.json", "detections.png")
+
+
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    holds_run = (folder / "last.pth").exists()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder} is a file; name a folder")
+    if resume and not holds_run:
+        raise ConfigError(f"--resume: {folder} holds no last.pth; leave --resume out to start")
+    if holds_run and not (resume or overwrite):
+        raise ConfigError(
+            f"{folder} holds a run already: --resume continues it, --output names another "
+            "folder, --overwrite deletes it"
+        )
+
+
+def clear_folder(folder: Path) -> None:
+    """Delete what a run writes, and nothing else that a person may keep there."""
+    for pattern in _WRITTEN:
+        for path in folder.glob(pattern):
+            path.unlink()
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
