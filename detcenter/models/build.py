@@ -1,10 +1,16 @@
 """Detectors by name, with torchvision's own arguments."""
 
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Literal, cast
 from unittest.mock import patch
 
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detcenter.models.custom import build_over_backbone
 from detcenter.models.exact import with_exact_boxes
@@ -31,6 +37,12 @@ _BACKBONE_OF = {
     "fcos_resnet50_fpn": "resnet50",
 }
 MODEL_NAMES = (*OVER_BACKBONES, *_BACKBONE_OF)
+_CLASSES: dict[str, type[Any]] = {
+    "ssd": SSD,
+    "fasterrcnn": FasterRCNN,
+    "retinanet": RetinaNet,
+    "fcos": FCOS,
+}
 _OF_DETECTIONS = ("score_thresh", "nms_thresh", "detections_per_img")
 
 
@@ -62,14 +74,14 @@ def build_model(
 
     Raises:
         WeightsError: for weights that cannot be had or do not fit.
-        ValueError: for an unknown name or options that contradict each other.
-        TypeError: for an option that the builder does not know.
+        ValueError: for an unknown name or option, or options that contradict each other.
     """
     if name not in MODEL_NAMES:
         raise ValueError(f"model name {name!r} is none of {', '.join(MODEL_NAMES)}")
     options |= {"trainable_backbone_layers": trainable_backbone_layers}
     if name.startswith("fasterrcnn"):
         options = {f"box_{k}" if k in _OF_DETECTIONS else k: v for k, v in options.items()}
+    _check_options(name, options)
     if name in OVER_BACKBONES:
         model = _over_backbone(name, num_classes, weights, weights_backbone, load, options)
     elif weights is not None:
@@ -77,6 +89,18 @@ def build_model(
     else:
         model = _with_backbone_weights(name, num_classes, weights_backbone, load, options)
     return with_exact_boxes(model)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """torchvision takes any further argument, and leaves unknown ones without effect."""
+    kind = next(kind for prefix, kind in _CLASSES.items() if name.startswith(prefix))
+    builder = build_over_backbone if name in OVER_BACKBONES else get_model_builder(name)
+    makers = (builder, kind.__init__, GeneralizedRCNNTransform.__init__)
+    known = [p for maker in makers for p in inspect.signature(maker).parameters]
+    for option in options:
+        if option not in known:
+            nearest = get_close_matches(option, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{name} has no option {option!r}; the nearest is {nearest!r}")
 
 
 def _over_backbone(

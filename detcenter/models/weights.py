@@ -63,12 +63,25 @@ class Matched(NamedTuple):
         return "\n".join(lines + _listed("new", self.new))
 
 
-def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Matched:
+def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load all of ``state`` that has a counterpart of the same shape in ``model``; log the rest.
 
     Raises:
         WeightsError: if not one key fits.
     """
+    matched = _load_matching(model, state, source)
+    if matched.new:
+        shown = ", ".join(matched.new[:4]) + (", …" if len(matched.new) > 4 else "")
+        logger.warning(
+            "%s: %d keys loaded, %d start new: %s",
+            source,
+            len(matched.loaded),
+            len(matched.new),
+            shown,
+        )
+
+
+def _load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Matched:
     own = model.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     if not fitting:
@@ -83,11 +96,6 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     }
     # Counters of batches are no weights; a frozen batch norm has none.
     new = sorted(k for k in own if k not in fitting and not k.endswith("num_batches_tracked"))
-    if new:
-        shown = ", ".join(new[:4]) + (", …" if len(new) > 4 else "")
-        logger.warning(
-            "%s: %d keys loaded, %d start new: %s", source, len(fitting), len(new), shown
-        )
     return Matched(sorted(fitting), left_out, new)
 
 
@@ -103,7 +111,7 @@ def initialize(model: nn.Module, path: str) -> Matched:
     kept = {
         k: v for k, v in state.items() if not (".box_terms." in f".{k}" and k.endswith(".step"))
     }
-    return load_matching(model, kept, path)
+    return _load_matching(model, kept, path)
 
 
 def _part(key: str) -> str:

@@ -121,7 +121,7 @@ def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
         ({"backbone": "resnet18"}, "model.options.backbone: set model.backbone instead"),
     ):
         assert message in fails(capsys, *args, "--model.options", json.dumps(options))
-    assert "l2_softmax" in fails(capsys, *args, "--model.l2_softmax", -2).lower()
+    assert "radius of L2Softmax" in fails(capsys, *args, "--model.l2_softmax", -2)
     assert not (tmp_path / "run").exists()
 
 
