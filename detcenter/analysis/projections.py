@@ -34,8 +34,9 @@ def projections(
 
     - "PCA": the two directions of the largest variance, in the features' own unit of length.
     - "LDA": the two directions that separate the classes best, measured by the scatter within
-      them. It knows the labels: with hardly more boxes than dimensions any classes look separate.
-      Left out where there are no two such directions, as with fewer than three classes.
+      them. It knows the labels, and with hardly more boxes than dimensions any classes would look
+      separate; so it sees only as many directions of the PCA as there are tens of boxes. Left out
+      where there are no two such directions, as with fewer than three classes.
     - "t-SNE": neighbours stay neighbours, but distances and densities are lost. Of at most 3000
       boxes, each class in its proportion; left out with fewer than four.
 
@@ -104,6 +105,7 @@ def _pca(features: np.ndarray, seed: int) -> Map:
 
 def _lda(features: np.ndarray, labels: np.ndarray) -> Map | None:
     """None where scikit-learn would find fewer than two axes, or fail to."""
+    from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     present, place = np.unique(labels, return_inverse=True)
@@ -112,10 +114,18 @@ def _lda(features: np.ndarray, labels: np.ndarray) -> Map | None:
     means = np.array([features[labels == label].mean(axis=0) for label in present])
     if np.abs(features - means[place]).max() <= 1e-12 * np.ptp(features, axis=0).max():
         return None  # no scatter within the classes to measure by
+    most = min(*features.shape, max(len(present), len(features) // 10))
+    pca = PCA(n_components=most, svd_solver="full").fit(features)
+    kept = int((pca.singular_values_ > 1e-9 * pca.singular_values_[0]).sum())  # others are rounding
+    if kept < 2:
+        return None
     with np.errstate(invalid="ignore"):  # of equal means: a share of no variance
-        lda = LinearDiscriminantAnalysis(n_components=2).fit(features, labels)
-    plane: Map = lda.transform
-    return plane if lda.scalings_.shape[1] >= 2 else None
+        lda = LinearDiscriminantAnalysis(n_components=2).fit(
+            pca.transform(features)[:, :kept], labels
+        )
+    if lda.scalings_.shape[1] < 2:
+        return None
+    return lambda rows: np.asarray(lda.transform(pca.transform(rows)[:, :kept]))
 
 
 def _tsne(features: np.ndarray, seed: int) -> np.ndarray | None:
