@@ -60,10 +60,10 @@ class TermConfig:
     """of the loss in the sum of losses"""
     features: Literal["cell", "box", "embedding"] | None = None
     """null: the detector's own vector (SSD's cell, R-CNN's box); embedding: a projection of it"""
-    embedding_dim: int = 64
-    """of embedding: its dimensions"""
-    embedding_weight: float = 1.0
-    """of embedding: weight of its auxiliary softmax, loss_embedding"""
+    embedding_dim: int | None = None
+    """of embedding: its dimensions; null is 64, or those of the embedding that another term made"""
+    embedding_weight: float | None = None
+    """of embedding: weight of its auxiliary softmax, loss_embedding; null is 1, or likewise"""
     warmup: int = 0
     """steps over which the weight rises from 0, while the centers already follow"""
     start_epoch: int = 0

@@ -16,6 +16,7 @@ from detcenter.models import (
     OVER_BACKBONES,
     attach,
     build_model,
+    embedding_dim,
     seam_of,
     set_l2_softmax,
     set_min_negatives,
@@ -95,8 +96,9 @@ def _attach_center(model: nn.Module, center: CenterConfig, steps_an_epoch: int) 
 
 def _attach_loss(model: nn.Module, name: str, term: LossConfig, steps_an_epoch: int) -> None:
     seam = seam_of(model)
-    embedded = term.features == "embedding"
-    widths = [term.embedding_dim] if embedded else seam.feature_widths(model)
+    widths = seam.feature_widths(model)
+    if term.features == "embedding":
+        widths = [term.embedding_dim or embedding_dim(model)]
     if len(set(widths)) == 1 and term.loss != "CenterLoss":
         widths = widths[:1]  # one loss compares the boxes of all levels
     losses = [_loss(term, seam.num_classes(model), width) for width in widths]

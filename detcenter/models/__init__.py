@@ -1,6 +1,6 @@
 """How a loss on box features reaches a torchvision detector; detectors built by name."""
 
-from detcenter.models.attach import attach, detach
+from detcenter.models.attach import attach, detach, embedding_dim
 from detcenter.models.box_features import box_features, detect_with_features
 from detcenter.models.build import MODEL_NAMES, OVER_BACKBONES, build_model
 from detcenter.models.families import seam_of, terms_of
@@ -18,6 +18,7 @@ __all__ = [
     "build_model",
     "detach",
     "detect_with_features",
+    "embedding_dim",
     "initialize",
     "read_weights",
     "seam_of",

@@ -13,6 +13,7 @@ from detcenter.models.families import seam_of, terms_of
 from detcenter.models.terms import BoxTerm, BoxTerms, LevelEmbedding
 
 Model = TypeVar("Model", bound=nn.Module)
+EMBEDDING_DIM = 64  # unless told otherwise
 
 
 def attach(
@@ -24,8 +25,8 @@ def attach(
     features: Literal["cell", "box", "embedding"] | None = None,
     alpha: float = 0.5,
     normalize: bool = True,
-    embedding_dim: int = 64,
-    embedding_weight: float = 1.0,
+    embedding_dim: int | None = None,
+    embedding_weight: float | None = None,
     warmup: int = 0,
     start_step: int = 0,
     min_iou: float = 0.0,
@@ -59,7 +60,8 @@ def attach(
         normalize: of the default loss: measure on the unit sphere, so that a weight means the
             same for every detector. On by default, unlike in the paper: raw features of a
             detector give losses from tens to hundreds.
-        embedding_dim, embedding_weight: D of the embedding and the weight of its softmax.
+        embedding_dim, embedding_weight: D of the embedding and the weight of its softmax; None
+            leaves those of the model's embedding, and is 64 and 1 for a new one.
         warmup: training steps over which the weight rises from 0, while the centers already
             follow; for a model that was trained without the term.
         start_step: training steps before that, at weight 0.
@@ -83,13 +85,14 @@ def attach(
     _check_loss(loss)
     terms = terms_of(model)
     _check_name(name, terms)
-    _check_ranges(weight, embedding_weight, warmup, start_step, min_iou)
+    _check_ranges(weight, embedding_weight or 0, warmup, start_step, min_iou)
     if min_iou > 0 and isinstance(model, FCOS):
         raise ValueError("min_iou: FCOS matches points, not boxes; there is no IoU to ask for")
     widths, num_classes = seam.feature_widths(model), seam.num_classes(model)
     embedding = _embedding(features, seam.SOURCE, terms, widths, num_classes, embedding_dim)
     if embedding is not None:
-        embedding.weight = embedding_weight
+        if embedding_weight is not None:
+            embedding.weight = embedding_weight
         widths = [embedding.embedding_dim]
     if loss is None:
         loss = [CenterLoss(num_classes, width, alpha, normalize) for width in widths]
@@ -141,6 +144,14 @@ def detach(model: Model, name: str | None = None) -> Model:
     return model
 
 
+def embedding_dim(model: nn.Module) -> int:
+    """D of the embedding that ``model`` has, or of one that it would be given."""
+    terms = terms_of(model)
+    if "embedding" not in terms:
+        return EMBEDDING_DIM
+    return cast(LevelEmbedding, terms["embedding"]).embedding_dim
+
+
 def _check_loss(loss: object) -> None:
     if callable(loss) and not isinstance(loss, nn.Module):
         raise TypeError(f"loss is a torch.nn.Module, or a sequence of them, not {loss!r}")
@@ -170,7 +181,7 @@ def _embedding(
     terms: BoxTerms,
     widths: list[int],
     num_classes: int,
-    embedding_dim: int,
+    embedding_dim: int | None,
 ) -> LevelEmbedding | None:
     """The model's, or a new one; None for the detector's own vectors."""
     if features in (None, own):
@@ -179,15 +190,18 @@ def _embedding(
         raise ValueError(f"features is {own!r} for this detector, or 'embedding', not {features!r}")
     if "embedding" in terms:
         shared = cast(LevelEmbedding, terms["embedding"])
-        if shared.embedding_dim != embedding_dim:
+        if embedding_dim not in (None, shared.embedding_dim):
             raise ValueError(
                 f"the model's embedding has {shared.embedding_dim} dimensions, and terms share it; "
                 f"embedding_dim={embedding_dim} does not fit"
             )
         return shared
+    dim = EMBEDDING_DIM if embedding_dim is None else embedding_dim
+    if dim < 1:
+        raise ValueError(f"embedding_dim is at least 1, not {dim}")
     # The caller's random numbers stay what they would have been without the term.
     with torch.random.fork_rng(devices=[]):
-        return LevelEmbedding(widths, embedding_dim, num_classes)
+        return LevelEmbedding(widths, dim, num_classes)
 
 
 def _fitting(

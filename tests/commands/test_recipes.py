@@ -68,8 +68,9 @@ def test_a_named_detector_keeps_the_aspect_ratio(fasterrcnn, data, tmp_path):
 def test_several_terms_ramp_train_and_continue(recipe, tmp_path):
     pytest.importorskip("pytorch_metric_learning")
     values = yaml.safe_load(recipe.read_text())
-    shared = {"features": "embedding", "embedding_dim": 8}
+    shared = {"features": "embedding"}
     values["center"] = {"weight": 0.1, "per_object": True, "min_iou": 0.4, **shared}
+    values["center"]["embedding_dim"] = 8  # the others take it over
     values["terms"] = {
         "arc": {"loss": "ArcFaceLoss", "args": {"margin": 20}, "start_epoch": 1, **shared},
         "rank": {"loss": "RankHardLoss", "args": {"seed": 3}, "weight": 0.2, "warmup": 2},
