@@ -17,6 +17,7 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/rank_hard.py
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -8,11 +8,10 @@ gradient is one number that PyTorch spreads over the whole matrix, which the CPU
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from timing import device, medians
 from torch import Tensor
 
 from detcenter.losses.rank_hard import RankHardLoss
@@ -25,19 +24,19 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {_device()}")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device()}")
     print(f"{'arm':12} {'median':>10} {'against similarity':>19}")
     arms = _arms(arguments.positives, arguments.dims, arguments.classes)
-    medians = _medians(arms, arguments.repeats)
-    for arm, median in medians.items():
-        print(f"{arm:12} {1000 * median:7.2f} ms {median / medians['similarity']:18.2f}x")
+    found = medians(arms, arguments.repeats)
+    for arm, median in found.items():
+        print(f"{arm:12} {1000 * median:7.2f} ms {median / found['similarity']:18.2f}x")
 
 
 def _arms(positives: int, dims: int, classes: int) -> dict[str, Callable[[], None]]:
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(positives, dims, generator=generator).to(_device()).requires_grad_()
-    labels = torch.randint(1, classes + 1, (positives,), generator=generator).to(_device())
-    gradient = torch.randn(positives, positives, generator=generator).to(_device())
+    features = torch.randn(positives, dims, generator=generator).to(device()).requires_grad_()
+    labels = torch.randint(1, classes + 1, (positives,), generator=generator).to(device())
+    gradient = torch.randn(positives, positives, generator=generator).to(device())
     rank_hard_loss = RankHardLoss()
 
     def similarity() -> Tensor:
@@ -53,23 +52,6 @@ def _arms(positives: int, dims: int, classes: int) -> dict[str, Callable[[], Non
 def _backward(features: Tensor, output: Tensor, gradient: Tensor | None = None) -> None:
     features.grad = None
     output.backward(gradient)
-
-
-def _medians(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, after one turn to warm up."""
-    seconds: dict[str, list[float]] = {arm: [] for arm in steps}
-    for _ in range(repeats + 1):
-        for arm, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[arm].append(time.perf_counter() - start)
-    return {arm: statistics.median(values[1:]) for arm, values in seconds.items()}
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ medians. "plain" is torchvision's own model and loss, "own" the term on the dete
 
 import argparse
 import copy
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from timing import device, medians
 from torch import nn
 
 from detcenter import attach
@@ -49,15 +48,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="images a step")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {_device()}")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device()}")
     print(f"{'model':23} {'arm':10} {'train step':>11} {'against plain':>14} {'inference':>10}")
     for name in arguments.models:
-        arms = _arms(build_model(**MODELS[name]).to(_device()))
+        arms = _arms(build_model(**MODELS[name]).to(device()))
         batch = _batch(arguments.batch, MODELS[name]["num_classes"])
-        training = _medians(
+        training = medians(
             {arm: _training_step(model, batch) for arm, model in arms.items()}, arguments.repeats
         )
-        inference = _medians(
+        inference = medians(
             {arm: _inference(model, batch) for arm, model in arms.items()}, arguments.repeats
         )
         for arm in arms:
@@ -78,13 +77,13 @@ def _arms(plain: nn.Module) -> dict[str, nn.Module]:
 def _batch(size: int, num_classes: int) -> tuple[list[Any], list[Any]]:
     """Noise with eight objects an image, of sizes that anchors of all levels match."""
     generator = torch.Generator().manual_seed(0)
-    images = [torch.rand(3, 320, 320, generator=generator).to(_device()) for _ in range(size)]
+    images = [torch.rand(3, 320, 320, generator=generator).to(device()) for _ in range(size)]
     sides = torch.tensor([20.0, 25.0, 30.0, 50.0, 80.0, 120.0, 160.0, 200.0])
     corners = torch.rand(size, 8, 2, generator=generator) * (319 - sides[:, None])
     labels = torch.randint(1, num_classes, (size, 8), generator=generator)
     boxes = torch.cat([corners, corners + sides[:, None]], dim=2)
     targets = [
-        {"boxes": b.to(_device()), "labels": y.to(_device())}
+        {"boxes": b.to(device()), "labels": y.to(device())}
         for b, y in zip(boxes, labels, strict=True)
     ]
     return images, targets
@@ -110,23 +109,6 @@ def _inference(model: nn.Module, batch: tuple[list[Any], list[Any]]) -> Callable
         model(batch[0])
 
     return step
-
-
-def _medians(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, after one turn to warm up."""
-    seconds: dict[str, list[float]] = {arm: [] for arm in steps}
-    for _ in range(repeats + 1):
-        for arm, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[arm].append(time.perf_counter() - start)
-    return {arm: statistics.median(values[1:]) for arm, values in seconds.items()}
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from detcenter.models.terms import Positives
+from detcenter.models.terms import BoxTerms, Positives
 
 
 def matched_objects(
@@ -57,6 +57,23 @@ def positive_cells(
         ious = pair_iou(anchor[at], box[at])
         found.append(Positives(vectors, y[at], object_index[at], ious))
     return found
+
+
+# How many boxes are positive is known at run time only: one graph break instead of several.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def cell_losses(
+    terms: BoxTerms,
+    feature_maps: Sequence[Tensor],
+    per_cell: Sequence[int],
+    targets: Sequence[dict[str, Tensor]],
+    anchors: Sequence[Tensor],
+    matched_idxs: Sequence[Tensor],
+) -> dict[str, Tensor]:
+    """The losses of ``terms`` on :func:`positive_cells` of the same arguments."""
+    losses: dict[str, Tensor] = terms(
+        positive_cells(feature_maps, per_cell, targets, anchors, matched_idxs)
+    )
+    return losses
 
 
 def vectors_at(

@@ -8,7 +8,7 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
-from detcenter.models.cells import best_anchors, positive_cells, vectors_at
+from detcenter.models.cells import best_anchors, cell_losses, vectors_at
 from detcenter.models.terms import BoxTerms
 
 SOURCE = "cell"
@@ -39,21 +39,9 @@ class _HeadWithTerms:
         losses: dict[str, Tensor] = super().compute_loss(  # type: ignore[misc]
             targets, head_outputs, anchors, matched_idxs
         )
-        return losses | self._term_losses(targets, head_outputs.feature_maps, anchors, matched_idxs)
-
-    # How many boxes are positive is known at run time only: one graph break instead of several.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _term_losses(
-        self,
-        targets: list[dict[str, Tensor]],
-        feature_maps: list[Tensor],
-        anchors: list[Tensor],
-        matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
-        per_cell = [self.classification_head.num_anchors] * len(feature_maps)
-        levels = positive_cells(feature_maps, per_cell, targets, anchors, matched_idxs)
-        losses: dict[str, Tensor] = self.box_terms(levels)
-        return losses
+        maps = head_outputs.feature_maps
+        per_cell = [self.classification_head.num_anchors] * len(maps)
+        return losses | cell_losses(self.box_terms, maps, per_cell, targets, anchors, matched_idxs)
 
 
 class AttachedRetinaNetHead(_HeadWithTerms, RetinaNetHead):

@@ -8,7 +8,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.losses import MultiBoxLoss
-from detcenter.models.cells import best_anchors, matched_objects, positive_cells, vectors_at
+from detcenter.models.cells import best_anchors, cell_losses, matched_objects, vectors_at
 from detcenter.models.terms import BoxTerms
 
 SOURCE = "cell"
@@ -45,21 +45,10 @@ class AttachedSSD(SSD):
             head_outputs["cls_logits"], head_outputs["bbox_regression"], labels, regression_targets
         )
         if self.box_terms:
-            losses |= self._term_losses(targets, head_outputs["features"], anchors, matched_idxs)
-        return losses
-
-    # How many boxes are positive is known at run time only: one graph break instead of several.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _term_losses(
-        self,
-        targets: list[dict[str, Tensor]],
-        feature_maps: list[Tensor],
-        anchors: list[Tensor],
-        matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
-        per_cell = self.anchor_generator.num_anchors_per_location()
-        levels = positive_cells(feature_maps, per_cell, targets, anchors, matched_idxs)
-        losses: dict[str, Tensor] = self.box_terms(levels)
+            per_cell = self.anchor_generator.num_anchors_per_location()
+            losses |= cell_losses(
+                self.box_terms, head_outputs["features"], per_cell, targets, anchors, matched_idxs
+            )
         return losses
 
 
