@@ -161,6 +161,81 @@ def test_wrong_shapes_are_a_value_error_that_names_them():
             CenterLoss(*wrong)
 
 
+def test_weights_make_the_mean_and_the_update_weighted_ones():
+    center_loss = CenterLoss(num_classes=3, feature_dim=2, alpha=0.5)
+    features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    weights = torch.tensor([2.0, 0.5, 1.5])
+    loss = center_loss(features, torch.tensor([1, 1, 2]), weights)
+    loss.backward()
+    # (2 * 1 + 0.5 * 9 + 1.5 * 4) / (2 * 4)
+    torch.testing.assert_close(loss.item(), 12.5 / 8)
+    gradient = torch.tensor([[2 * 1, 0], [0.5 * 3, 0], [0, 1.5 * 2]]) / 4
+    torch.testing.assert_close(features.grad, gradient)
+    # class 1: 0.5 * (2 * 1 + 0.5 * 3) / (1 + 2.5), class 2: 0.5 * 1.5 * 2 / (1 + 1.5)
+    expected = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.6]])
+    torch.testing.assert_close(center_loss.centers, expected)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_weights_of_one_are_no_weights(normalize):
+    plain, weighted = (CenterLoss(4, 3, normalize=normalize) for _ in range(2))
+    features, labels = torch.randn(6, 3), torch.tensor([1, 3, 1, 2, 2, 1])
+    for _ in range(3):
+        expected, got = plain(features, labels), weighted(features, labels, torch.ones(6))
+        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(weighted.centers, plain.centers)
+
+
+def test_an_integer_weight_is_a_feature_given_so_many_times():
+    features, labels = torch.randn(4, 3), torch.tensor([1, 2, 2, 1])
+    times = torch.tensor([3, 1, 2, 0])
+    repeated, weighted = CenterLoss(3, 3), CenterLoss(3, 3)
+    for _ in range(2):
+        expected = repeated(features.repeat_interleave(times, 0), labels.repeat_interleave(times))
+        torch.testing.assert_close(weighted(features, labels, times.float()), expected)
+        torch.testing.assert_close(weighted.centers, repeated.centers)
+
+
+def test_weights_twice_as_large_move_the_centers_further_at_the_same_loss():
+    features, labels = torch.tensor([[6.0], [2.0]]), torch.tensor([1, 1])
+    for scale, moved in ((1, 0.5 * 8 / (1 + 2)), (2, 0.5 * 16 / (1 + 4))):
+        center_loss = CenterLoss(2, 1, alpha=0.5)
+        loss = center_loss(features, labels, scale * torch.ones(2))
+        torch.testing.assert_close(loss.item(), (36 + 4) / 4)
+        torch.testing.assert_close(center_loss.centers[1].item(), moved)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_weights_of_zero_are_a_zero_with_a_graph_and_move_nothing(normalize):
+    center_loss = CenterLoss(3, 2, normalize=normalize)
+    center_loss.centers[1] = torch.tensor([0.6, 0.8])
+    before = center_loss.centers.clone()
+    features = torch.ones(2, 2, requires_grad=True)
+    loss = center_loss(features, torch.tensor([1, 2]), torch.zeros(2))
+    loss.backward()
+    assert loss == 0 and not features.grad.any()
+    assert torch.equal(center_loss.centers, before)
+    nothing = center_loss(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), torch.zeros(0))
+    assert nothing == 0 and torch.equal(center_loss.centers, before)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_gradcheck_with_weights(normalize):
+    center_loss = CenterLoss(4, 3, normalize=normalize).double().eval()
+    center_loss.centers[1:] = torch.randn(3, 3, dtype=torch.double)
+    features = torch.randn(5, 3, dtype=torch.double, requires_grad=True)
+    labels, weights = torch.tensor([1, 3, 3, 2, 1]), torch.rand(5, dtype=torch.double)
+    assert torch.autograd.gradcheck(lambda x: center_loss(x, labels, weights), features)
+
+
+def test_weights_are_one_for_each_feature():
+    center_loss = CenterLoss(3, 2)
+    for wrong in ((1,), (3,), (2, 1), ()):
+        with pytest.raises(ValueError, match=rf"weights \{list(wrong)}.*each of 2 features"):
+            center_loss(torch.ones(2, 2), torch.tensor([1, 2]), torch.ones(wrong))
+    assert not center_loss.centers.any()
+
+
 def test_centers_are_a_buffer_that_no_optimizer_sees():
     center_loss = CenterLoss(3, 4)
     assert list(center_loss.parameters()) == []

@@ -10,6 +10,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detcenter.models import build_model
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
@@ -60,11 +61,28 @@ def fcos():
 FAMILIES = {"ssd": ssd, "fasterrcnn": fasterrcnn, "retinanet": retinanet, "fcos": fcos}
 
 
+def with_statistics(model):
+    """Of batch norm, as pretrained weights have them: else features vanish on their way (1e-6)."""
+
+    def follow(norm, inputs):
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))
+
+    kinds = FrozenBatchNorm2d, nn.BatchNorm2d
+    norms = [module for module in model.modules() if isinstance(module, kinds)]
+    hooks = [norm.register_forward_pre_hook(follow) for norm in norms]
+    with torch.no_grad():
+        model.eval().backbone(torch.randn(4, 3, 96, 96))
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
 @pytest.fixture(scope="session")
 def built():
     """A small model of every family, built once; `plain_model` gives copies."""
     torch.manual_seed(0)
-    return {family: build() for family, build in FAMILIES.items()}
+    return {family: with_statistics(build()) for family, build in FAMILIES.items()}
 
 
 @pytest.fixture(params=FAMILIES)

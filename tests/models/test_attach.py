@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from detcenter import CenterLoss, attach, detach
-from detcenter.models import build_model, set_min_negatives, terms_of
+from detcenter.models import build_model, embedding_dim, set_min_negatives, terms_of
 from detcenter.models.pyramid import freeze_batch_norm
 from detcenter.models.ssd import feature_widths
 
-from .conftest import CLASSES, Recorder, positives_by_loop
+from .conftest import CLASSES, Recorder, positives_by_loop, with_statistics
 
 
 class SumOfSquares(nn.Module):
@@ -34,7 +34,8 @@ class Returns(nn.Module):
 def ssdlite():
     """Levels of six widths."""
     torch.manual_seed(0)
-    return freeze_batch_norm(build_model("ssdlite320_mobilenet_v3_large", CLASSES)).train()
+    model = freeze_batch_norm(build_model("ssdlite320_mobilenet_v3_large", CLASSES))
+    return with_statistics(model).train()
 
 
 def seeded(call, *args):
@@ -57,7 +58,8 @@ def table_of(model):
 def test_the_loss_gets_the_vectors_of_the_boxes_that_torchvision_matched(
     plain_model, images, targets
 ):
-    plain_model.transform.fixed_size = (192, 192)  # large enough for FCOS to use both levels
+    if isinstance(plain_model, FCOS):
+        plain_model.transform.fixed_size = (192, 192)  # its coarse level is for large boxes
     expected = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
     recorders = [Recorder() for _ in expected]
     seeded(attach(plain_model, recorders, weight=1.0), images, targets)
@@ -267,6 +269,7 @@ def test_a_model_that_is_not_known_is_told_which_are():
         ("ssd", {"loss": []}, "not 0"),
         ("ssd", {"weight": -1.0}, "weights are not negative: weight=-1.0"),
         ("ssd", {"embedding_weight": -1.0}, "not negative.*embedding_weight=-1.0"),
+        ("ssd", {"features": "embedding", "embedding_dim": 0}, "at least 1, not 0"),
         ("ssd", {"warmup": -1}, "steps are not negative: warmup=-1"),
         ("ssd", {"start_step": -1}, "steps are not negative.*start_step=-1"),
         ("ssd", {"min_iou": -0.1}, r"min_iou lies in 0\.\.1, not -0.1"),
@@ -316,6 +319,19 @@ def test_a_name_is_attached_once_and_detached_by_its_name(small_model):
         detach(small_model, "other")
     with pytest.raises(ValueError, match="no term 'embedding'"):
         detach(attach(small_model, weight=1.0, name="x", features="embedding"), "embedding")
+
+
+def test_a_term_takes_over_the_embedding_that_is_there(small_model, images, targets):
+    assert embedding_dim(small_model) == 64
+    attach(small_model, weight=1.0, features="embedding", embedding_dim=16, embedding_weight=0.1)
+    assert embedding_dim(small_model) == 16
+    recorder = Recorder()
+    first = small_model(images, targets)["loss_embedding"]
+    attach(small_model, recorder, weight=1.0, name="x", features="embedding")
+    same = small_model(images, targets)["loss_embedding"]
+    assert recorder.features.shape[1] == 16 and torch.equal(first, same)
+    attach(small_model, weight=1.0, name="y", features="embedding", embedding_weight=0.3)
+    torch.testing.assert_close(small_model(images, targets)["loss_embedding"], 3 * first)
 
 
 def test_terms_that_share_an_embedding_agree_on_its_width(small_model):

@@ -1,5 +1,6 @@
 import copy
 import logging
+import math
 import pickle
 from urllib.error import URLError
 
@@ -9,9 +10,20 @@ from torchvision.models import WeightsEnum, get_model, mobilenet_v2, mobilenet_v
 from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detcenter.models import WeightsError, build_model, load_matching, read_weights
-from detcenter.models.build import ScaledBoxGenerator, build_ssd
+from detcenter import attach
+from detcenter.models import (
+    MODEL_NAMES,
+    WeightsError,
+    build_model,
+    initialize,
+    read_weights,
+    terms_of,
+)
+from detcenter.models.custom import ScaledBoxGenerator, build_over_backbone
 from detcenter.models.pyramid import PyramidBackbone
+from detcenter.models.weights import load_matching
+
+from .conftest import FEW_BOXES, Recorder
 
 SMALL = {"name": "ssd", "backbone": "mobilenet_v2", "image_size": 96}
 
@@ -191,11 +203,7 @@ def test_frozen_batch_norm_keeps_statistics_scale_and_shift(tmp_path):
             torch.nn.init.uniform_(module.weight)
     file = save(classifier, tmp_path / "weights.pth")
     model = build_model(num_classes=3, weights_backbone=file, frozen_batch_norm=True, **SMALL)
-    norm = (
-        model.backbone.body.features[0][1]
-        if False
-        else model.backbone.body.get_submodule("features.0.1")
-    )
+    norm = model.backbone.body.get_submodule("features.0.1")
     assert isinstance(norm, FrozenBatchNorm2d)
     assert torch.equal(norm.running_mean, classifier.features[0][1].running_mean)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
@@ -245,6 +253,206 @@ def test_options_that_contradict_each_other():
         ({"backbone": "squeezenet1_1"}, r"none of \[32\]"),
     ):
         with pytest.raises(ValueError, match=message):
-            build_ssd(3, **{"backbone": "mobilenet_v2", **arguments})
+            build_over_backbone("ssd", 3, **{"backbone": "mobilenet_v2", **arguments})
     with pytest.raises(ValueError, match="'ssd512' is none of ssd, "):
         build_model("ssd512", 3)
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
+def test_a_faster_rcnn_over_any_backbone(backbone, images, targets):
+    model = build_model(
+        "fasterrcnn",
+        5,
+        backbone=backbone,
+        image_size=96,
+        strides=[8, 16],
+        anchor_scales=[[0.125, 0.25], [0.5, 0.75]],
+        aspect_ratios=[1.0, 4.0],
+        out_channels=32,
+        **FEW_BOXES,
+    )
+    batch, _ = model.transform(images)
+    maps = model.backbone(batch.tensors)
+    assert [tuple(x.shape) for x in maps.values()] == [(2, 32, 12, 12), (2, 32, 6, 6)]
+    anchors = model.rpn.anchor_generator(batch, list(maps.values()))
+    assert [len(x) for x in anchors] == [(12 * 12 + 6 * 6) * 4] * 2
+    # sides of 12 and 24, then of 48 and 72 pixels, in the last cell 72 times the square root of 4
+    assert anchors[0][0].tolist() == [-6, -6, 6, 6]
+    assert anchors[0][2].tolist() == [-12, -3, 12, 3]
+    assert anchors[0][-1].tolist() == [80 - 72, 80 - 18, 80 + 72, 80 + 18]
+    assert model.roi_heads.box_predictor.cls_score.out_features == 5
+    losses = model(images, targets)
+    sum(losses.values()).backward()
+    assert losses.keys() == {
+        "loss_classifier",
+        "loss_box_reg",
+        "loss_objectness",
+        "loss_rpn_box_reg",
+    }
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad is not None for p in model.parameters())
+    # an untrained classifier says about log 5
+    assert losses["loss_classifier"].item() == pytest.approx(math.log(5), abs=0.5)
+    with torch.inference_mode():
+        found = model.eval()(images)
+    assert all(0 < len(x["boxes"]) <= 6 and x["labels"].max() < 5 for x in found)
+
+
+def test_anchors_of_a_faster_rcnn_are_equally_many_at_every_stride():
+    unequal = {"backbone": "mobilenet_v2", "strides": [8, 16], "anchor_scales": [[0.1, 0.2], [0.4]]}
+    with pytest.raises(ValueError, match=r"equally many for each, not \[\[0.1, 0.2\], \[0.4\]\]"):
+        build_model("fasterrcnn", 3, **unequal)
+    assert build_model("ssd", 3, **unequal).anchor_generator.num_anchors_per_location() == [2, 1]
+
+
+def test_a_faster_rcnn_pools_boxes_of_every_size_where_a_stride_is_left_out():
+    scales = [[0.1], [0.5]]
+    model = build_model(
+        "fasterrcnn", 3, backbone="mobilenet_v2", strides=[8, 32], anchor_scales=scales
+    )
+    maps = {"8": torch.ones(1, 128, 80, 80), "32": torch.ones(1, 128, 20, 20)}
+    boxes = torch.tensor([[16.0, 16, 16 + side, 16 + side] for side in (20, 100, 300, 500, 600)])
+    pooled = model.roi_heads.box_roi_pool(maps, [boxes], [(640, 640)])
+    torch.testing.assert_close(pooled, torch.ones_like(pooled))
+
+
+@pytest.fixture(scope="module")
+def backbone_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backbones")
+    torch.manual_seed(0)
+    return {
+        name: save(get_model(name, weights=None), folder / f"{name}.pth")
+        for name in ("resnet50", "mobilenet_v3_large")
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in MODEL_NAMES if "_fpn" in name])
+def test_models_with_a_pyramid_are_torchvisions(name, backbone_files):
+    def shapes(model):
+        return {key: tuple(x.shape) for key, x in model.state_dict().items()}
+
+    with torch.device("meta"):
+        plain = get_model(name, weights=None, weights_backbone=None, num_classes=7)
+        assert shapes(build_model(name, 7)) == shapes(plain)
+    backbone = "mobilenet_v3_large" if "mobilenet" in name else "resnet50"
+    file = backbone_files[backbone]
+    model = build_model(name, 7, weights_backbone=file)
+    expected = shapes(plain)
+    frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
+    assert frozen == (not name.endswith("_v2"))
+    if frozen:  # then there are no batches to be counted
+        expected = {k: v for k, v in expected.items() if not k.endswith("num_batches_tracked")}
+    assert type(model) is type(plain) and shapes(model) == expected
+    weights = read_weights(file)
+    body = {key: x for key, x in model.state_dict().items() if key.startswith("backbone.body.")}
+    loaded = [key for key in weights if f"backbone.body.{key.removeprefix('features.')}" in body]
+    assert len(loaded) >= len(body) - 2
+    for key in loaded:
+        assert torch.equal(body[f"backbone.body.{key.removeprefix('features.')}"], weights[key])
+    with torch.device("meta"):
+        rebuilt = build_model(name, 7, weights_backbone=file, load=False)
+    assert shapes(rebuilt) == expected
+    trained, retrained = (
+        {n for n, p in m.named_parameters() if p.requires_grad} for m in (model, rebuilt)
+    )
+    assert trained == retrained and len(trained) < len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_options_of_detections_have_one_name_for_all(name):
+    options = {"score_thresh": 0.3, "nms_thresh": 0.4, "detections_per_img": 7}
+    extra = {"backbone": "mobilenet_v2"} if name in ("ssd", "fasterrcnn") else {}
+    with torch.device("cpu" if extra else "meta"):
+        model = build_model(name, 3, **options, **extra)
+    holder = model.roi_heads if name.startswith("fasterrcnn") else model
+    assert {key: getattr(holder, key) for key in options} == options
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_an_unknown_option_is_refused_with_the_nearest(name):
+    extra = {"backbone": "mobilenet_v2"} if name in ("ssd", "fasterrcnn") else {}
+    for option in ("scor_thresh", "box_scor_thresh"):
+        nearest = f"{name} has no option '{option}'; the nearest is '(box_)?score_thresh'"
+        with pytest.raises(ValueError, match=nearest):
+            build_model(name, 3, **{option: 0.3}, **extra)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model of four classes with a term in mid-ramp, its weights set apart, and their file."""
+    torch.manual_seed(1)
+    model = attach(build_model(num_classes=4, **SMALL), weight=1.0, warmup=10)
+    terms_of(model).center.step.fill_(6)
+    for loss in terms_of(model).center.losses:
+        loss.centers[1:] = 0.25
+    file = tmp_path_factory.mktemp("trained") / "checkpoint.pth"
+    torch.save({"model": model.state_dict(), "epoch": 3}, file)
+    return model, str(file)
+
+
+def test_training_on_starts_from_all_that_fits_but_the_ramps(trained):
+    source, file = trained
+    model = attach(build_model(num_classes=4, **SMALL), weight=1.0, warmup=10)
+    terms_of(model).center.step.fill_(2)
+    matched = initialize(model, file)
+    expected = source.state_dict() | {"box_terms.center.step": torch.tensor(2)}
+    assert same_state(model.state_dict(), expected)
+    assert not matched.left_out
+    assert set(matched.loaded) == expected.keys() - {"box_terms.center.step"}
+    initialize(attach(model, Recorder(), weight=1.0, name="other", start_step=5), file)
+    assert terms_of(model).other.step == 0
+
+
+def test_training_on_with_other_classes_says_what_was_left_out(trained):
+    source, file = trained
+    model = attach(build_model(num_classes=6, **SMALL), weight=1.0, name="other")
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    matched = initialize(model, file)
+    for name, x in model.state_dict().items():
+        other = source.state_dict().get(name)
+        fits = other is not None and other.shape == x.shape
+        assert torch.equal(x, other if fits else before[name])
+        assert (name in matched.loaded) == fits
+    table = matched.table().splitlines()
+    # 3 levels of 2 anchors a cell: logits of 4 and of 6 classes
+    key = "head.classification_head.module_list.0.weight"
+    assert f"  {key} ([8, 128, 3, 3], the model has [12, 128, 3, 3])" in table
+    rows = {line.split()[0]: line.split()[1:] for line in table}
+    assert table[0].split() == ["part", "loaded", "left", "out", "new"]
+    assert rows["head.classification_head"] == ["0", "6", "6"]
+    assert rows["head.regression_head"] == ["6", "0", "0"]
+    assert rows["box_terms.center"] == ["0", "3", "0"]
+    assert "  box_terms.center.losses.0.centers (not in the model)" in table
+    assert "new:" in table
+    new = {"box_terms.other.step", *(f"box_terms.other.losses.{i}.centers" for i in range(3))}
+    assert new < set(matched.new) and "  box_terms.other.losses.0.centers" in table
+
+
+def test_training_on_starts_from_a_plain_torchvision_file_too(tmp_path):
+    name = "ssdlite320_mobilenet_v3_large"
+    plain = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
+    file = save(plain, tmp_path / "plain.pth")
+    model = attach(build_model(name, 4), weight=1.0, features="embedding")
+    matched = initialize(model, file)
+    state = model.state_dict()
+    assert all(torch.equal(x, state[key]) for key, x in plain.state_dict().items())
+    assert not matched.left_out and set(matched.loaded) == plain.state_dict().keys()
+    assert set(matched.new) == {key for key in state if key.startswith("box_terms.")}
+    assert "left out:" not in matched.table()
+
+
+def test_long_lists_of_keys_are_cut_short(trained):
+    model = build_model(num_classes=4, **SMALL | {"backbone": "mobilenet_v3_small"})
+    matched = initialize(model, trained[1])
+    assert len(matched.new) > 8
+    table = matched.table()
+    assert f"  … and {len(matched.new) - 8} more" in table
+    assert f"  … and {len(matched.left_out) - 8} more" in table
+
+
+def test_a_file_of_which_nothing_fits_is_refused(tmp_path, trained):
+    other = save(torch.nn.Linear(2, 2), tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="other.pth: weights of another model, none of its 2"):
+        initialize(trained[0], other)
+    with pytest.raises(WeightsError, match="none.pth: no such"):
+        initialize(trained[0], str(tmp_path / "none.pth"))
