@@ -84,7 +84,7 @@ def _one_line(error: Exception) -> str | None:
     """What to tell the person; None for an error that is not theirs."""
     message = str(error).strip()
     if isinstance(error, torch.OutOfMemoryError):
-        return "the device's memory is full; lower train.batch_size or model.image_size"
+        return "the device's memory is full; lower train.batch_size or the size of the images"
     if isinstance(error, RuntimeError) and message.startswith("DataLoader worker"):
         return f"{' '.join(message.split())}; set data.workers to 0 to load in the main process"
     if not isinstance(error, _PERSONS_ERRORS):

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from detcenter.errors import ConfigError
+
 
 @dataclass
 class ModelConfig:
@@ -201,7 +203,21 @@ class Config:
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """The :class:`Config` that ``dataclasses.asdict`` was called on."""
+    """The :class:`Config` that ``dataclasses.asdict`` was called on.
+
+    Raises:
+        ConfigError: if another version of the package made it.
+    """
+    try:
+        return _from_dict(values)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"the checkpoint's recipe is of another version of detcenter ({error}); its weights "
+            "go into init_from"
+        ) from None
+
+
+def _from_dict(values: dict[str, Any]) -> Config:
     center, data = values["center"], values["data"]
     augment = AugmentConfig(**data["augment"])
     return Config(

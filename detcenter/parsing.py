@@ -21,6 +21,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 _LEAST: dict[str, float] = {
     "data.workers": 0,
     "model.min_negatives": 0,
+    "train.backbone_lr": 0,
     "train.batch_size": 1,
     "train.clip_grad_norm": 1e-6,
     "train.epochs": 1,
@@ -195,6 +196,8 @@ def _unknown(what: str, key: str, known: list[str]) -> str:
 def _readable(message: str) -> str:
     """The parser's complaint about a value in the words of a recipe; others as they are."""
     line = _one_line(message)
+    if line.startswith('Parser key "terms"') and "Subclass types" in line:
+        return "terms maps names of your choice to sections of keys, see docs/terms.md"
     unknown = re.match(r"Parser key \"terms\": Option '(\w+)' is not accepted", line)
     if unknown:
         return _unknown(f"key {unknown[1]!r} of a term", unknown[1], [*_known_keys(LossConfig)])
@@ -212,7 +215,8 @@ def _readable(message: str) -> str:
         return f"{key} takes {_type_name(kinds[key])}, not {nested[2]}"
     kind = kinds[found[1]]
     if any(dataclasses.is_dataclass(k) for k in (kind, *typing.get_args(kind))):
-        return f"{found[1]} is a section of keys, see --{found[1]}.help, or null, not {found[2]}"
+        null = ", or null" if type(None) in typing.get_args(kind) else ""
+        return f"{found[1]} is a section of keys, see --{found[1]}.help{null}, not {found[2]}"
     return f"{found[1]} takes {_type_name(kind)}, not {found[2]}"
 
 

@@ -86,7 +86,7 @@ def scatter(
 
 
 def sweep_figure(cells: Sequence[SweepCell], classes: Sequence[str]) -> "Figure":
-    """Figure 5 of Wen et al. (ECCV 2016): features of two dimensions, weight by weight.
+    """The figure of Wen et al. (ECCV 2016): features of two dimensions, weight by weight.
 
     A column a cell, under its weight, AP and compactness ratio: the features of train, and below
     them those of validation with the same centers. Every panel has a range of its own, as in

@@ -13,6 +13,7 @@ from detcenter.losses import CenterLoss
 from detcenter.models import terms_of
 from detcenter.training import recent_features
 
+_MOST = 1000  # boxes
 _NUMBERS = ("within", "between", "ratio", "silhouette")
 
 
@@ -25,7 +26,9 @@ def watched(model: nn.Module, classes: Sequence[str]) -> Iterator[dict[str, floa
     """
     losses = {name: list(term.losses) for name, term in terms_of(model).terms()}
     numbers: dict[str, float] = {}
-    with recent_features([loss for several in losses.values() for loss in several]) as recent:
+    with recent_features(
+        [loss for several in losses.values() for loss in several], _MOST
+    ) as recent:
         yield numbers
     pairs = iter(recent)
     for name, several in losses.items():
@@ -36,10 +39,15 @@ def watched(model: nn.Module, classes: Sequence[str]) -> Iterator[dict[str, floa
 def _measured(loss: nn.Module, pairs: Any, classes: Sequence[str]) -> Mapping[str, Any]:
     if not pairs:
         return {"count": 0}
-    features, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
-    if not isinstance(loss, CenterLoss) or loss.normalize:
+    features, labels = (torch.cat(column)[-_MOST:] for column in zip(*pairs, strict=True))
+    if on_unit_sphere(loss):
         features = F.normalize(features, dim=1)
-    return compactness(features.cpu().numpy(), labels.cpu().numpy(), classes, len(labels))
+    return compactness(features.cpu().numpy(), labels.cpu().numpy(), classes)
+
+
+def on_unit_sphere(loss: nn.Module) -> bool:
+    """Whether a loss is measured there: all that do not say otherwise look at directions."""
+    return not isinstance(loss, CenterLoss) or loss.normalize
 
 
 def _mean(levels: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -58,7 +58,8 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
         raise ConfigError(
             f"model.backbone is missing: model.name {model.name} needs a torchvision classifier"
         )
-    twice = sorted(chosen.keys() & model.options.keys())
+    own = {f.name for f in dataclasses.fields(model)}
+    twice = sorted(own & model.options.keys())
     if twice:
         raise ConfigError(f"model.options.{twice[0]}: set model.{twice[0]} instead")
     return chosen | model.options | {"num_classes": len(classes) + 1}
@@ -68,6 +69,8 @@ def detector(
     config: Config, builder: dict[str, Any], steps_an_epoch: int = 1, load: bool = True
 ) -> nn.Module:
     """The model of a recipe, with its terms attached."""
+    if config.model.l2_softmax_learnt and config.model.l2_softmax is None:
+        raise ConfigError("model.l2_softmax_learnt is set without model.l2_softmax, the radius")
     with _errors_of("model"):
         model = build_model(**builder, load=load)
         if config.model.l2_softmax is not None:
@@ -114,9 +117,9 @@ def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
             )
         except ImportError as error:
             raise ConfigError(f"loss {term.loss}: {error}") from None
-    if term.miner is not None:
+    if term.miner is not None or term.miner_args:
         raise ValueError(f"miner: {term.loss} picks its boxes itself")
-    sizes = {"num_classes": num_classes, "feature_dim": width}
+    sizes = {"num_classes": num_classes, "feature_dim": width, "normalize": True}
     args = (sizes if term.loss == "CenterLoss" else {}) | term.args
     try:
         return own[term.loss](**args)
@@ -125,6 +128,8 @@ def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
 
 
 def _term_arguments(term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:
+    if term.start_epoch < 0:
+        raise ValueError(f"start_epoch is not negative: {term.start_epoch}")
     return {
         "weight": term.weight,
         "features": term.features,
@@ -141,5 +146,5 @@ def _term_arguments(term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:
 def _errors_of(section: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError) as error:  # TypeError: of a builder's unknown argument
+    except (ValueError, TypeError, ArithmeticError) as error:  # of a builder's wrong argument
         raise ConfigError(f"{section}: {error}") from error

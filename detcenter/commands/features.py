@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from detcenter.analysis import compactness, compactness_table, projections, scatter
 from detcenter.commands.checkpoints import checkpoint_in, detector_of
+from detcenter.commands.collapse import on_unit_sphere
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.passes import features_in
 from detcenter.errors import ConfigError
@@ -23,12 +25,13 @@ _BATCH = 8  # images
 
 def main(args: Sequence[str]) -> None:
     """Write ``features.npz``, ``features.png`` and ``compactness.json``, print the table."""
+    check_for_plots()
     checkpoint, defaults = checkpoint_in(args)
     parser = data_parser("detcenter features", "What the features of data.val say.", defaults)
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
     parser.add_argument("--output", type=str, default="features", help="folder for the results")
     parser.add_argument("--term", type=str, help="whose features; the first one's unless given")
-    parser.add_argument("--raw", action="store_true", help="do not put features on the unit sphere")
+    parser.add_argument("--raw", action="store_true", help="never put features on the unit sphere")
     arguments = parse(parser, args)
 
     classes, folder = checkpoint["classes"], Path(arguments.output)
@@ -44,7 +47,7 @@ def main(args: Sequence[str]) -> None:
     files = [str(annotation["path"]) for annotation in dataset.annotations]
     folder.mkdir(parents=True, exist_ok=True)
     save_features(folder / "features.npz", found, centers, classes, files)
-    on_sphere = not arguments.raw
+    on_sphere = not arguments.raw and _on_sphere(model, arguments.term)
     result = measured(found, classes, on_sphere)
     (folder / "compactness.json").write_text(json.dumps(result, indent=2))
     print(compactness_table(result, classes))
@@ -97,6 +100,12 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return scaled
 
 
+def _on_sphere(model: nn.Module, name: str | None) -> bool:
+    """As the term measures; so that its absence can be compared with it, also without a term."""
+    terms = dict(terms_of(model).terms())
+    return not terms or on_unit_sphere(terms[name or next(iter(terms))].losses[0])
+
+
 def _check_term(model: nn.Module, name: str | None) -> None:
     names = [name for name, _ in terms_of(model).terms()]
     if name is not None and name not in names:
@@ -117,7 +126,10 @@ def _picture(
         centers = unit(centers) if on_sphere else centers
         title = f"{len(features)} boxes, and the centers of the loss"
     panels = projections(features, found["labels"], centers=centers)
-    try:
-        scatter(panels, classes, title).savefig(path)
-    except ImportError as error:
-        raise ConfigError(str(error)) from None
+    scatter(panels, classes, title).savefig(path)
+
+
+def check_for_plots() -> None:
+    """Before anything that takes long."""
+    if find_spec("matplotlib") is None:
+        raise ConfigError("drawing features needs matplotlib: pip install 'detcenter[plots]'")

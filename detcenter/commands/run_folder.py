@@ -9,6 +9,8 @@ _WRITTEN = ("*.pth", "*.partial", "config.yaml", "metrics.csv", "results.json", 
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    if not folder.name:
+        raise ConfigError(f"--output {str(folder)!r} is no folder of a run; name one below it")
     holds_run = (folder / "last.pth").exists()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder} is a file; name a folder")

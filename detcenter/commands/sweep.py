@@ -1,4 +1,4 @@
-"""`detcenter sweep`: one recipe at several weights of the center term, and figure 5 of the paper.
+"""`detcenter sweep`: one recipe at several weights of the center term, and the paper's figure.
 
 Wen et al. (ECCV 2016) show two-dimensional features that draw together as the weight rises.
 """
@@ -15,7 +15,13 @@ import numpy as np
 from detcenter.analysis import SweepCell, sweep_figure
 from detcenter.commands.checkpoints import detector_of
 from detcenter.commands.datasets import part_of
-from detcenter.commands.features import centers_of, measured, save_features
+from detcenter.commands.features import (
+    centers_of,
+    check_for_plots,
+    measured,
+    save_features,
+    unit,
+)
 from detcenter.commands.passes import features_in
 from detcenter.commands.train import check_same_run, train
 from detcenter.config import Config
@@ -23,7 +29,7 @@ from detcenter.errors import ConfigError
 from detcenter.parsing import parse_recipe, recipe_parser
 from detcenter.training import load_checkpoint
 
-_WEIGHTS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0)  # 0 and those of figure 5, and ten times the last
+_WEIGHTS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0)  # 0, the paper's, and more
 _BATCH = 8  # images
 
 
@@ -36,19 +42,18 @@ def main(args: Sequence[str]) -> None:
     config, arguments = parse_recipe(parser, args)
     if not arguments.config:
         raise ConfigError("--config FILE is missing: the recipe, such as configs/digits_2d.yaml")
+    check_for_plots()
     _check(config, arguments.weights)
     folder = Path(config.output or f"runs/{Path(str(arguments.config[-1])).stem}")
     try:
         rows = [_run(config, folder, weight) for weight in arguments.weights]
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command goes on from there") from None
-    cells, classes = [cell for cell, _ in rows], rows[0][1]
-    (folder / "sweep.json").write_text(json.dumps([_numbers(cell) for cell in cells], indent=2))
-    print(_table(cells))
-    try:
-        sweep_figure(cells, classes).savefig(folder / "sweep.png")
-    except ImportError as error:
-        raise ConfigError(str(error)) from None
+    cells, numbers = [cell for cell, _ in rows], [row for _, row in rows]
+    (folder / "sweep.json").write_text(json.dumps(numbers, indent=2))
+    print(_table(numbers))
+    classes = list(numbers[0]["val"]["by_class"])
+    sweep_figure(cells, classes).savefig(folder / "sweep.png")
     print(f"sweep.png, sweep.json and the runs in {folder}")
 
 
@@ -62,11 +67,11 @@ def _check(config: Config, weights: Sequence[float]) -> None:
         )
     if not weights or min(weights) < 0 or not all(map(math.isfinite, weights)):
         raise ConfigError(f"--weights are one or more numbers from 0 up, not {list(weights)}")
-    if len(set(weights)) < len(weights):
+    if len({f"{weight:g}" for weight in weights}) < len(weights):
         raise ConfigError(f"--weights has a weight twice: {list(weights)}")
 
 
-def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, list[str]]:
+def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, dict[str, Any]]:
     """Train at ``weight``, unless that was done, and measure the model that came out."""
     config = copy.deepcopy(config)
     assert config.center is not None
@@ -82,6 +87,7 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, list[st
     classes: list[str] = checkpoint["classes"]
     model = detector_of(checkpoint, folder / "last.pth")
     centers = centers_of(model)
+    on_sphere = config.center.normalize
     parts = {}
     names: tuple[Literal["train", "val"], ...] = ("train", "val")
     for name in names:
@@ -89,17 +95,21 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, list[st
         parts[name] = features_in(dataset, model, _BATCH, config.data.workers)
         files = [str(annotation["path"]) for annotation in dataset.annotations]
         save_features(folder / f"features_{name}.npz", parts[name], centers, classes, files)
-    train_boxes, val_boxes = ((part["features"], part["labels"]) for part in parts.values())
+    shown = unit if on_sphere else np.asarray
+    train_boxes, val_boxes = ((shown(part["features"]), part["labels"]) for part in parts.values())
+    results = json.loads((folder / "results.json").read_text())
+    numbers = {"weight": weight, "AP": results["AP"], "AP50": results["AP50"]}
+    numbers |= {name: measured(part, classes, on_sphere) for name, part in parts.items()}
     cell = SweepCell(
         weight,
         train_boxes,
         val_boxes,
         centers=centers,
         center_labels=np.arange(1, len(classes) + 1),
-        ap=json.loads((folder / "results.json").read_text())["AP"],
-        ratio=measured(parts["val"], classes, config.center.normalize)["ratio"],
+        ap=results["AP"],
+        ratio=numbers["val"]["ratio"],
     )
-    return cell, classes
+    return cell, numbers
 
 
 def _finished(config: Config, folder: Path) -> bool:
@@ -110,13 +120,10 @@ def _finished(config: Config, folder: Path) -> bool:
     return bool(checkpoint["epoch"] == config.train.epochs)
 
 
-def _numbers(cell: SweepCell) -> dict[str, Any]:
-    return {"weight": cell.weight, "AP": cell.ap, "ratio": cell.ratio}
-
-
-def _table(cells: Sequence[SweepCell]) -> str:
-    rows = [f"{'weight':>8}{'AP':>8}{'ratio':>9}"]
-    for cell in cells:
-        ap, ratio = ("–" if value is None else f"{value:.3g}" for value in (cell.ap, cell.ratio))
-        rows.append(f"{cell.weight:8g}{ap:>8}{ratio:>9}")
-    return "\n".join(rows)
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [f"{'weight':>8}{'AP':>8}{'AP50':>8}{'ratio, train':>14}{'ratio, val':>12}"]
+    for row in rows:
+        values = row["AP"], row["AP50"], row["train"]["ratio"], row["val"]["ratio"]
+        ap, ap50, train, val = ("–" if x is None else f"{x:.3f}" for x in values)
+        lines.append(f"{row['weight']:8g}{ap:>8}{ap50:>8}{train:>14}{val:>12}")
+    return "\n".join(lines)

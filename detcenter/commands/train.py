@@ -261,12 +261,12 @@ def check_same_run(config: Config, classes: list[str], checkpoint: Mapping[str, 
     for key, new, old in differences(config, config_from_dict(checkpoint["config"])):
         if key not in _FREE_TO_CHANGE:
             raise ConfigError(
-                f"--resume: {key} is {new!r}, but the run was started with {old!r}; "
+                f"{key} is {new!r}, but the run was started with {old!r}; "
                 "give the same value, or start another run with --output"
             )
     if checkpoint["classes"] != classes:
         raise ConfigError(
-            f"--resume: the run was started with the classes {checkpoint['classes']}, "
+            f"the run was started with the classes {checkpoint['classes']}, "
             f"the data has {classes} now"
         )
 

@@ -171,5 +171,6 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return values.sum() / max(1, len(values))
     # A sum of weights may be below 1; without any, 0 over 1.
+    weights = weights.to(values.dtype)
     total = weights.sum()
     return (values * weights).sum() / total.where(total > 0, 1.0)

@@ -1,5 +1,6 @@
 """Losses of pytorch-metric-learning by name (an optional extra of the package)."""
 
+import copy
 import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -100,7 +101,7 @@ def _made(kind: type[nn.Module], args: dict[str, Any]) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             return kind(**args)
     except Exception as error:  # whatever the library's constructors raise
-        raise ValueError(f"{kind.__name__}({_shown(args)}): {error}") from error
+        raise ValueError(f"{kind.__name__}({_shown(args)}): {_one_line(error)}") from error
 
 
 def _try(loss: nn.Module, name: str, num_classes: int, feature_dim: int) -> None:
@@ -109,11 +110,17 @@ def _try(loss: nn.Module, name: str, num_classes: int, feature_dim: int) -> None
     features = torch.rand(6, feature_dim, generator=torch.Generator().manual_seed(0))
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            value = loss(features, labels)
+            value = copy.deepcopy(loss)(features, labels)  # some keep what they saw
     except Exception as error:
-        raise ValueError(f"{name} does not work on features and labels alone: {error}") from error
+        raise ValueError(
+            f"{name} does not work on features and labels alone: {_one_line(error)}"
+        ) from error
     if not torch.is_tensor(value) or value.dim() > 0:
         raise ValueError(f"{name} returns no scalar")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _shown(args: Mapping[str, Any]) -> str:

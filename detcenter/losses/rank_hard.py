@@ -66,6 +66,9 @@ class RankHardLoss(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        whole = {"neg_num": neg_num, "pair_size": pair_size, "seed": seed}
+        if not all(isinstance(value, int) for value in whole.values()):
+            raise ValueError(f"RankHardLoss takes whole numbers for these, not {whole}")
         if neg_num < 1 or pair_size < 2 or not margin >= 0:
             raise ValueError(
                 "RankHardLoss needs neg_num >= 1, pair_size >= 2 and margin >= 0, not "

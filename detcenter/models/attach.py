@@ -1,6 +1,7 @@
 """Attach a loss on box features to a torchvision detector, and take it off again."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeVar, cast
 
@@ -14,6 +15,7 @@ from detcenter.models.terms import BoxTerm, BoxTerms, LevelEmbedding
 
 Model = TypeVar("Model", bound=nn.Module)
 EMBEDDING_DIM = 64  # unless told otherwise
+_KEYS_OF_TORCHVISION = ["classifier", "box_reg", "mask", "keypoint", "objectness", "rpn_box_reg"]
 
 
 def attach(
@@ -47,7 +49,7 @@ def attach(
             :class:`detcenter.CenterLoss` sized for the model. Where levels differ in width and
             there is no embedding, a sequence of one loss a level; where they do not, it may be.
         weight: what the loss is multiplied with; at 0 every other loss and every gradient is
-            the plain model's.
+            the plain model's (with an embedding, at an ``embedding_weight`` of 0 too).
         name: of the term; several may be attached under different names.
         features: what a positive box is described by. None: the detector's own vector, which is
             ``"box"`` for the R-CNNs, the vector that the box predictor reads, and ``"cell"`` for
@@ -90,9 +92,9 @@ def attach(
         raise ValueError("min_iou: FCOS matches points, not boxes; there is no IoU to ask for")
     widths, num_classes = seam.feature_widths(model), seam.num_classes(model)
     embedding = _embedding(features, seam.SOURCE, terms, widths, num_classes, embedding_dim)
+    if embedding is None and (embedding_dim is not None or embedding_weight is not None):
+        raise ValueError("embedding_dim and embedding_weight are for features='embedding'")
     if embedding is not None:
-        if embedding_weight is not None:
-            embedding.weight = embedding_weight
         widths = [embedding.embedding_dim]
     if loss is None:
         loss = [CenterLoss(num_classes, width, alpha, normalize) for width in widths]
@@ -106,6 +108,8 @@ def attach(
         min_iou=min_iou,
         per_object=per_object,
     )
+    if embedding is not None and embedding_weight is not None:
+        embedding.weight = embedding_weight
     host = seam.adopt(model)
     like = next(host.parameters())
     added = {name: term} | ({} if embedding is None else {"embedding": embedding})
@@ -117,9 +121,9 @@ def attach(
 def detach(model: Model, name: str | None = None) -> Model:
     """Take the term ``name`` off ``model``, or all terms; in place.
 
-    With the last term that reads it goes the embedding, and with the last term all that was added:
-    what is left is the plain torchvision model, its class, its ``state_dict`` keys and its losses.
-    A model that nothing is attached to is returned as it is.
+    With the last term that reads it goes the embedding, and with the last term all that was added
+    (the floor of ``set_min_negatives`` too): what is left is the plain torchvision model, its
+    class, its ``state_dict`` keys and its losses. A plain model is returned as it is.
 
     Raises:
         TypeError: if ``model`` is no detector that is known here.
@@ -153,13 +157,16 @@ def embedding_dim(model: nn.Module) -> int:
 
 
 def _check_loss(loss: object) -> None:
-    if callable(loss) and not isinstance(loss, nn.Module):
+    several = loss if isinstance(loss, Sequence) else [loss]
+    if loss is not None and not all(isinstance(one, nn.Module) for one in several):
         raise TypeError(f"loss is a torch.nn.Module, or a sequence of them, not {loss!r}")
 
 
 def _check_name(name: str, taken: BoxTerms) -> None:
-    if not name.isidentifier() or name == "embedding" or hasattr(BoxTerms, name):
-        raise ValueError(f"a term's name is an identifier other than 'embedding', not {name!r}")
+    if not isinstance(name, str) or not name.isidentifier() or hasattr(BoxTerms(), name):
+        raise ValueError(f"a term's name is an identifier, and free, not {name!r}")
+    if name in _KEYS_OF_TORCHVISION or name == "embedding":
+        raise ValueError(f"a term {name!r} would replace the model's own loss_{name}; rename it")
     if name in taken:
         raise ValueError(f"a term {name!r} is attached already; detach it or choose another name")
 
@@ -167,8 +174,8 @@ def _check_name(name: str, taken: BoxTerms) -> None:
 def _check_ranges(
     weight: float, embedding_weight: float, warmup: int, start_step: int, min_iou: float
 ) -> None:
-    if weight < 0 or embedding_weight < 0:
-        raise ValueError(f"weights are not negative: {weight=}, {embedding_weight=}")
+    if not (0 <= weight < math.inf and 0 <= embedding_weight < math.inf):
+        raise ValueError(f"weights are finite and not negative: {weight=}, {embedding_weight=}")
     if warmup < 0 or start_step < 0:
         raise ValueError(f"steps are not negative: {warmup=}, {start_step=}")
     if not 0 <= min_iou <= 1:

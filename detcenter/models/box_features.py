@@ -41,7 +41,10 @@ def box_features(
     seam_of(model)
     _check(images, boxes)
     with evaluating(model):
-        scaled = [{"boxes": b.to(image)} for image, b in zip(images, boxes, strict=True)]
+        # Not in the images' dtype: half precision would move boxes by pixels.
+        scaled = [
+            {"boxes": b.to(x.device, torch.float32)} for x, b in zip(images, boxes, strict=True)
+        ]
         batch, targets = model.transform(list(images), scaled)
         maps = _as_dict(model.backbone(batch.tensors))
         return _features(model, batch, maps, [target["boxes"] for target in targets], name)

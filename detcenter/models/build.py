@@ -79,9 +79,9 @@ def build_model(
     if name not in MODEL_NAMES:
         raise ValueError(f"model name {name!r} is none of {', '.join(MODEL_NAMES)}")
     options |= {"trainable_backbone_layers": trainable_backbone_layers}
+    _check_options(name, options)
     if name.startswith("fasterrcnn"):
         options = {f"box_{k}" if k in _OF_DETECTIONS else k: v for k, v in options.items()}
-    _check_options(name, options)
     if name in OVER_BACKBONES:
         model = _over_backbone(name, num_classes, weights, weights_backbone, load, options)
     elif weights is not None:
@@ -96,7 +96,9 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
     kind = next(kind for prefix, kind in _CLASSES.items() if name.startswith(prefix))
     builder = build_over_backbone if name in OVER_BACKBONES else get_model_builder(name)
     makers = (builder, kind.__init__, GeneralizedRCNNTransform.__init__)
-    known = [p for maker in makers for p in inspect.signature(maker).parameters]
+    parameters = [p for maker in makers for p in inspect.signature(maker).parameters.values()]
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
+    known += _OF_DETECTIONS
     for option in options:
         if option not in known:
             nearest = get_close_matches(option, known, n=1, cutoff=0.0)[0]

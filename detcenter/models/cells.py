@@ -96,9 +96,15 @@ def vectors_at(
 
 
 def best_anchors(anchors: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
-    """For each image's boxes [N, 4] the anchor of the highest IoU, [N]."""
+    """For each image's boxes [N, 4] the anchor of the highest IoU; if all are 0 the nearest."""
     pairs = zip(boxes, anchors, strict=True)
-    return [box_iou(b, a.to(b.dtype)).argmax(1) for b, a in pairs]
+    return [_best_anchor(a.to(b.dtype), b) for b, a in pairs]
+
+
+def _best_anchor(anchors: Tensor, boxes: Tensor) -> Tensor:
+    best, index = box_iou(boxes, anchors).max(1)
+    here, there = ((x[:, :2] + x[:, 2:]) / 2 for x in (boxes, anchors))
+    return index.where(best > 0, torch.cdist(here, there).argmin(1))
 
 
 def pair_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -80,6 +80,8 @@ def build_over_backbone(
             "the region proposal network has one head for all strides: anchor_scales needs equally "
             f"many for each, not {[list(level) for level in anchor_scales]}"
         )
+    if list(strides) != [strides[0] * 2**k for k in range(len(strides))]:
+        raise ValueError(f"boxes are pooled from maps that halve: no stride left out of {strides}")
     anchors = AnchorGenerator(
         tuple(tuple(scale * image_size for scale in level) for level in anchor_scales),
         (tuple(1 / ratio for ratio in aspect_ratios),) * len(strides),  # height by width there

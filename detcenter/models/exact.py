@@ -1,7 +1,7 @@
-"""Coordinates in float32 whatever the features' dtype.
+"""Coordinates in float32 under autocast.
 
-torchvision makes anchors and decodes boxes in the dtype of the feature maps; in bfloat16, as under
-autocast, a coordinate of 300 pixels is then rounded to a multiple of two, and so are the boxes of
+torchvision makes anchors and decodes boxes in the dtype of the feature maps; in bfloat16 a
+coordinate of 300 pixels is then rounded to a multiple of two, and so are the boxes of
 the targets that are compared with it.
 """
 
@@ -24,24 +24,24 @@ class ExactBoxGenerator(DefaultBoxGenerator):
         image_size: list[int],
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        return super()._grid_default_boxes(grid_sizes, image_size, torch.float32)
+        return super()._grid_default_boxes(grid_sizes, image_size, _exact(dtype))
 
 
 class ExactAnchorGenerator(AnchorGenerator):
     """Anchors of the R-CNNs and RetinaNet, points of FCOS."""
 
     def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().set_cell_anchors(torch.float32, device)
+        super().set_cell_anchors(_exact(dtype), device)
 
 
 class ExactBoxCoder(BoxCoder):
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
-        return super().decode_single(_exact(rel_codes), boxes)
+        return super().decode_single(rel_codes.to(_exact(rel_codes.dtype)), boxes)
 
 
 class ExactBoxLinearCoder(BoxLinearCoder):
     def decode(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
-        return super().decode(_exact(rel_codes), boxes)
+        return super().decode(rel_codes.to(_exact(rel_codes.dtype)), boxes)
 
 
 _EXACT = {
@@ -61,5 +61,12 @@ def with_exact_boxes(model: Model) -> Model:
     return model
 
 
-def _exact(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """Float32 at least under autocast; a model that was moved to half precision stays whole."""
+    return torch.promote_types(dtype, torch.float32) if _in_autocast() else dtype
+
+
+def _in_autocast() -> bool:
+    accelerator = torch.accelerator.current_accelerator()
+    kinds = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
+    return any(torch.is_autocast_enabled(kind) for kind in kinds)

@@ -48,7 +48,9 @@ class L2Softmax(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if features.dim() < 2:
             raise ValueError(f"L2Softmax takes [N, D] or [N, D, H, W], not {list(features.shape)}")
-        return self.radius.to(features.dtype) * F.normalize(features, dim=1)
+        # In float16 a zero vector divided by F.normalize's floor, which rounds to 0, is nan.
+        exact = features.to(torch.promote_types(features.dtype, torch.float32))
+        return (self.radius * F.normalize(exact, dim=1)).to(features.dtype)
 
 
 def set_l2_softmax(model: Model, radius: float, learnt: bool = False) -> Model:
@@ -61,11 +63,12 @@ def set_l2_softmax(model: Model, radius: float, learnt: bool = False) -> Model:
     sigmoids, which the constraint bounds just so. A second call replaces the radius.
     """
     for classifier in seam_of(model).classifiers(model):
+        like = classifier.weight
+        layer = L2Softmax(radius, learnt).to(like.device, like.dtype)
         # Not Sequential(L2Softmax, classifier): that would rename the classifier's weights.
         if not hasattr(classifier, "l2_softmax"):
             classifier.register_forward_pre_hook(_scaled_input)
-        like = classifier.weight
-        classifier.l2_softmax = L2Softmax(radius, learnt).to(like.device, like.dtype)
+        classifier.l2_softmax = layer
     return model
 
 

@@ -62,6 +62,10 @@ class AttachedRoIHeads(RoIHeads):
         (at,) = (label > 0).nonzero(as_tuple=True)
         index = torch.cat([m + start for m, start in zip(matched_idxs, first, strict=True)])[at]
         boxes = torch.cat([target["boxes"] for target in targets])
+        if not hasattr(self.box_predictor, "box_features"):
+            raise RuntimeError(
+                "roi_heads.box_predictor was replaced after attach: detach, replace, attach again"
+            )
         features = self.box_predictor.box_features.flatten(1)
         ious = pair_iou(torch.cat(proposals)[at], boxes[index])
         return Positives(features[at], label[at], index, ious)
@@ -129,6 +133,8 @@ def vectors(
 ) -> list[tuple[Tensor, Tensor]]:
     """The vectors of ``boxes``: what the box predictor would read if they were proposals."""
     heads = model.roi_heads
+    dtype = next(iter(feature_maps.values())).dtype
+    boxes = [b.to(dtype) for b in boxes]
     pooled = heads.box_roi_pool(feature_maps, boxes, images.image_sizes)
     found = heads.box_head(pooled).flatten(1)
     return [(torch.arange(len(found), device=found.device), found)]

@@ -122,26 +122,38 @@ def vectors(
     """The vectors of ``boxes`` by level, see :func:`vectors_at`."""
     maps = list(feature_maps.values())
     anchors = model.anchor_generator(images, maps)
-    nearest = _nearest_points if isinstance(model, FCOS) else best_anchors
-    best = nearest(anchors, boxes)
+    if isinstance(model, FCOS):
+        best = _responsible_points(anchors, boxes, model.center_sampling_radius)
+    else:
+        best = best_anchors(anchors, boxes)
     image = torch.cat([torch.full_like(found, i) for i, found in enumerate(best)])
     per_cell = model.anchor_generator.num_anchors_per_location()
     return vectors_at(maps, per_cell, image, torch.cat(best))
 
 
-def _nearest_points(anchors: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+def _responsible_points(anchors: list[Tensor], boxes: list[Tensor], radius: float) -> list[Tensor]:
     """For each image's boxes [N, 4] the point, [N], that FCOS would hold responsible.
 
-    A level is for boxes that reach 4 to 8 strides from the point, as in training; the coarsest
-    also for larger ones, and of its points the nearest to the box's center counts.
+    Of the points that training would match with the box, were it alone, the nearest to its center.
+    A box that none matches (a thin one may lie between all points) gets the nearest point of the
+    level for its size.
     """
-    return [_nearest_point(a.to(b.dtype), b) for a, b in zip(anchors, boxes, strict=True)]
+    pairs = zip(anchors, boxes, strict=True)
+    return [_responsible_point(a.to(b.dtype), b, radius) for a, b in pairs]
 
 
-def _nearest_point(anchors: Tensor, boxes: Tensor) -> Tensor:
+def _responsible_point(anchors: Tensor, boxes: Tensor, radius: float) -> Tensor:
     strides = anchors[:, 2] - anchors[:, 0]
-    reach = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
-    level = torch.where(8 * strides > reach, strides, strides.max()).amin(1, keepdim=True)
+    finest, coarsest = strides == strides.min(), strides == strides.max()
+    least = torch.where(finest, 0.0, 4 * strides)
+    most = torch.where(coarsest, torch.inf, 8 * strides)
     points, centers = ((x[:, :2] + x[:, 2:]) / 2 for x in (anchors, boxes))
     distance = torch.cdist(centers, points, p=torch.inf)
-    return distance.masked_fill(strides != level, torch.inf).argmin(1)
+    # left, top, right and bottom as FCOS regresses them, [N, A, 4]
+    sides = torch.cat([points - boxes[:, None, :2], boxes[:, None, 2:] - points], 2)
+    reach = sides.amax(2)
+    matched = (distance < radius * strides) & (sides.amin(2) > 0) & (reach > least) & (reach < most)
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
+    level = torch.where(half < most, strides, strides.max()).amin(1, keepdim=True)
+    allowed = torch.where(matched.any(1, keepdim=True), matched, strides == level)
+    return distance.masked_fill(~allowed, torch.inf).argmin(1)

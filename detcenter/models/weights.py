@@ -15,6 +15,8 @@ from torchvision.models import WeightsEnum
 
 logger = logging.getLogger("detcenter")
 
+_OF_THE_RECIPE = (".step", ".l2_softmax.radius")
+
 
 class WeightsError(ValueError):
     """Weights that cannot be had, or that are of another model."""
@@ -92,7 +94,7 @@ def _load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -
         if k in own
         else "not in the model"
         for k, v in state.items()
-        if k not in fitting
+        if k not in fitting and not k.endswith("num_batches_tracked")
     }
     # Counters of batches are no weights; a frozen batch norm has none.
     new = sorted(k for k in own if k not in fitting and not k.endswith("num_batches_tracked"))
@@ -102,15 +104,14 @@ def _load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -
 def initialize(model: nn.Module, path: str) -> Matched:
     """Load what fits from a checkpoint of detcenter or torchvision, to train on from there.
 
-    The ramps of terms start anew.
+    The ramps of terms start anew, and a fixed radius of L2Softmax is the recipe's.
 
     Raises:
         WeightsError: for a file that cannot be read, or of which nothing fits.
     """
     state = read_weights(path)
-    kept = {
-        k: v for k, v in state.items() if not (".box_terms." in f".{k}" and k.endswith(".step"))
-    }
+    own = {k for k, _ in model.named_buffers() if k.endswith(_OF_THE_RECIPE)}
+    kept = {k: v for k, v in state.items() if k not in own}
     return _load_matching(model, kept, path)
 
 

@@ -209,7 +209,7 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
         ((*train, "--model.name", "ssd300_vgg16"), "model.backbone is for model.name: ssd"),
         ((*train, "--model.name", "yolo"), "'yolo' is none of"),
         ((*train, "--model.weights_backbone", plain), "plain.pth: weights of another model"),
-        ((*train, "--center.weight", -1), "center: weights are not negative"),
+        ((*train, "--center.weight", -1), "center: weights are finite and not negative"),
         ((*train, "--resume"), "holds no last.pth"),
         (("train", "--config", recipe, "--output", run), "holds a run already"),
         (

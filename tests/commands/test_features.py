@@ -12,7 +12,7 @@ from PIL import Image
 from detcenter import box_features
 from detcenter.analysis import compactness
 from detcenter.cli import main
-from detcenter.commands import sweep
+from detcenter.commands import features, sweep
 from detcenter.commands.checkpoints import detector_of
 from detcenter.data import VOCDataset
 from detcenter.training import load_checkpoint
@@ -81,6 +81,12 @@ def test_the_centers_are_those_of_the_checkpoint(run, written):
     np.testing.assert_array_equal(np.load(written / "features.npz")["centers"], table[1:])
 
 
+def test_without_matplotlib_it_says_so_before_it_starts(run, flat_recipe, monkeypatch, capsys):
+    monkeypatch.setattr(features, "find_spec", lambda name: None)
+    for args in (("features", "--checkpoint", run), ("sweep", "--config", flat_recipe)):
+        assert "pip install 'detcenter[plots]'" in fails(capsys, *args)
+
+
 def test_wrong_use_of_features_is_one_line(run, tmp_path, capsys):
     args = ("features", "--checkpoint", run / "last.pth", "--output", tmp_path)
     assert "--term rank: the model has center" in fails(capsys, *args, "--term", "rank")
@@ -124,7 +130,8 @@ def test_a_sweep_trains_each_weight_once(flat_recipe, tmp_path, monkeypatch, cap
         val = np.load(folder / "features_val.npz")
         assert val["features"].shape[1] == 2
         expected = compactness(val["features"], val["labels"], list(val["classes"]))
-        assert row["ratio"] == pytest.approx(expected["ratio"])
+        assert row["val"]["ratio"] == pytest.approx(expected["ratio"])
+        assert row["train"]["count"] > row["val"]["count"] == len(val["labels"])
         assert (
             yaml.safe_load((folder / "config.yaml").read_text())["center"]["weight"]
             == row["weight"]

@@ -115,15 +115,32 @@ def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
         ({"a b": {"loss": "SupConLoss"}}, "a term's name is an identifier"),
         ({"center": {"loss": "SupConLoss"}}, "terms.center: a term 'center' is attached already"),
         ({"a": {"wieght": 1}}, "weight"),
+        ({"a": 3}, "terms maps names of your choice to sections"),
+        ({"training": {"loss": "SupConLoss"}}, "terms.training: a term's name"),
+        ({"a": {"loss": "RankHardLoss", "args": {"neg_num": 2.5}}}, "whole numbers"),
+        ({"a": {"loss": "SupConLoss", "start_epoch": -1}}, "start_epoch is not negative: -1"),
+        ({"a": {"loss": "SupConLoss", "embedding_dim": 3}}, "are for features='embedding'"),
     ):
         assert message in fails(capsys, *args, "--terms", json.dumps(terms))
     for options, message in (
         ({"num_clases": 4}, "num_clases"),
         ({"backbone": "resnet18"}, "model.options.backbone: set model.backbone instead"),
+        ({"num_classes": 3}, "model.options.num_classes: set model.num_classes instead"),
     ):
         assert message in fails(capsys, *args, "--model.options", json.dumps(options))
     assert "radius of L2Softmax" in fails(capsys, *args, "--model.l2_softmax", -2)
+    assert "without model.l2_softmax" in fails(capsys, *args, "--model.l2_softmax_learnt", "true")
+    assert "train.backbone_lr is -1.0" in fails(capsys, *args, "--train.backbone_lr", -1)
+    assert "is no folder of a run" in fails(capsys, *args[:-1], "")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_version_says_so(run, tmp_path, capsys):
+    checkpoint = torch.load(run / "last.pth", weights_only=True)
+    del checkpoint["config"]["terms"]
+    torch.save(checkpoint, tmp_path / "old.pth")
+    line = fails(capsys, "evaluate", "--checkpoint", tmp_path / "old.pth")
+    assert "another version of detcenter ('terms'); its weights go into init_from" in line
 
 
 def test_a_run_starts_from_another_runs_weights(recipe, run, tmp_path, capsys):

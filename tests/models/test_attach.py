@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.detection import FCOS, FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
@@ -109,10 +110,8 @@ def test_the_default_loss_has_a_table_of_centers_a_level_or_one_in_the_embedding
     }
     for family, expected in shapes.items():
         for source in ("own", "embedding"):
-            features = None if source == "own" else source
-            model = attach(
-                copy.deepcopy(built[family]), weight=1.0, features=features, embedding_dim=9
-            )
+            options = {} if source == "own" else {"features": source, "embedding_dim": 9}
+            model = attach(copy.deepcopy(built[family]), weight=1.0, **options)
             tables = [tuple(loss.centers.shape) for loss in terms_of(model).center.losses]
             assert tables == (expected if source == "own" else [(4, 9)])
 
@@ -267,7 +266,7 @@ def test_a_model_that_is_not_known_is_told_which_are():
         ("ssd", {"loss": [Recorder()] * 3}, r"2 levels, of widths \[128, 128\].*not 3"),
         ("fasterrcnn", {"loss": [Recorder()] * 2}, r"1 levels, of widths \[1024\].*not 2"),
         ("ssd", {"loss": []}, "not 0"),
-        ("ssd", {"weight": -1.0}, "weights are not negative: weight=-1.0"),
+        ("ssd", {"weight": -1.0}, "weights are finite and not negative: weight=-1.0"),
         ("ssd", {"embedding_weight": -1.0}, "not negative.*embedding_weight=-1.0"),
         ("ssd", {"features": "embedding", "embedding_dim": 0}, "at least 1, not 0"),
         ("ssd", {"warmup": -1}, "steps are not negative: warmup=-1"),
@@ -281,7 +280,7 @@ def test_a_model_that_is_not_known_is_told_which_are():
         ("ssd", {"name": "a.b"}, "identifier"),
         ("ssd", {"name": "keys"}, "identifier.*not 'keys'"),
         ("ssd", {"name": "terms"}, "identifier"),
-        ("ssd", {"name": "embedding"}, "other than 'embedding'"),
+        ("ssd", {"name": "embedding"}, "the model's own loss_embedding"),
         ("ssd", {"name": "training"}, "identifier"),
     ],
 )
@@ -357,3 +356,30 @@ def test_a_loss_that_returns_no_scalar_is_named(small_model, images, targets, va
     attach(small_model, Returns(value), weight=1.0)
     with pytest.raises(TypeError, match=f"Returns must return a scalar tensor, not {shown}"):
         small_model(images, targets)
+
+
+@pytest.mark.parametrize("name", ["classifier", "objectness", "training", "_buffers", 1])
+def test_a_name_that_something_else_has_is_refused(built, name):
+    model = copy.deepcopy(built["fasterrcnn"])
+    with pytest.raises(ValueError, match="term"):
+        attach(model, weight=1.0, name=name)
+    assert not any(type(module).__name__.startswith("Attached") for module in model.modules())
+
+
+@pytest.mark.parametrize("loss", [5, "ArcFaceLoss", [CenterLoss(4, 3), None]])
+def test_what_is_no_loss_is_refused(small_model, loss):
+    with pytest.raises(TypeError, match="loss is a torch.nn.Module"):
+        attach(small_model, loss, weight=1.0)
+
+
+def test_options_of_an_embedding_need_one(small_model):
+    for options in ({"embedding_dim": 2}, {"embedding_weight": 0.5}):
+        with pytest.raises(ValueError, match="are for features='embedding'"):
+            attach(small_model, weight=1.0, **options)
+
+
+def test_a_predictor_that_was_replaced_after_attaching_is_named(built, images, targets):
+    model = attach(copy.deepcopy(built["fasterrcnn"]).train(), weight=1.0)
+    model.roi_heads.box_predictor = FastRCNNPredictor(1024, 4)
+    with pytest.raises(RuntimeError, match="box_predictor was replaced after attach"):
+        model(images, targets)

@@ -9,6 +9,7 @@ from torchvision.ops import box_iou
 
 from detcenter import attach, box_features, detect_with_features
 from detcenter.models import build_model, terms_of
+from detcenter.models.cells import best_anchors
 
 from .conftest import CLASSES, SMALL, matching, with_statistics
 
@@ -328,3 +329,24 @@ def test_wrong_use_is_a_clear_error(small_model, images, boxes):
     ):
         with pytest.raises(TypeError, match="supported are.*not Linear"):
             call(nn.Linear(1, 1))
+
+
+def test_a_box_that_overlaps_no_anchor_gets_the_nearest(built):
+    anchors = torch.tensor([[0.0, 0, 8, 8], [16, 16, 24, 24], [40, 40, 48, 48]])
+    boxes = torch.tensor([[34.0, 34, 37, 37], [27, 20, 27, 20], [1, 1, 4, 4]])
+    (found,) = best_anchors([anchors], [boxes])
+    assert found.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("family", ["ssd", "retinanet", "fcos"])
+def test_boxes_keep_their_pixels_in_half_precision(built, family):
+    model = copy.deepcopy(built[family]).eval()
+    boxes = [torch.tensor([[301.0, 7.0, 333.0, 39.0]])]
+    image = torch.rand(3, 400, 400, generator=torch.Generator().manual_seed(0))
+    scaled = []
+    hook = model.transform.register_forward_hook(
+        lambda _, __, output: scaled.append(output[1][0]["boxes"])
+    )
+    box_features(model.bfloat16(), [image.bfloat16()], boxes)
+    hook.remove()
+    torch.testing.assert_close(scaled[0], boxes[0] * 96 / 400)

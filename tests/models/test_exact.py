@@ -134,10 +134,13 @@ def test_decoding_is_done_in_float32():
     holder = torch.nn.Module()
     holder.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
     coder = with_exact_boxes(holder).box_coder
-    torch.testing.assert_close(coder.decode_single(codes, boxes), expected, rtol=1e-5, atol=1e-3)
-    torch.testing.assert_close(coder.decode(codes, [boxes])[:, 0], expected, rtol=1e-5, atol=1e-3)
+    with torch.autocast(**BFLOAT16):
+        single, several = coder.decode_single(codes, boxes), coder.decode(codes, [boxes])[:, 0]
+    torch.testing.assert_close(single, expected, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(several, expected, rtol=1e-5, atol=1e-3)
     holder.box_coder = BoxLinearCoder(normalize_by_size=False)
-    linear = with_exact_boxes(holder).box_coder.decode(codes, boxes)
+    with torch.autocast(**BFLOAT16):
+        linear = with_exact_boxes(holder).box_coder.decode(codes, boxes)
     x, y = 101.3 + width / 2, 57.7 + height / 2
     expected = torch.tensor([[x - dx, y - dy, x + dw, y + dh]])
     torch.testing.assert_close(linear, expected, rtol=1e-5, atol=1e-3)

@@ -200,3 +200,11 @@ def test_wrong_use_is_a_clear_error():
         L2Softmax(1.0)(torch.ones(3))
     with pytest.raises(TypeError, match="supported are.*not Linear"):
         set_l2_softmax(nn.Linear(1, 1), 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_zero_vector_stays_zero_in_half_precision(dtype):
+    features = torch.zeros(2, 5, dtype=dtype)
+    features[1, 0] = 3
+    scaled = L2Softmax(16.0).to(dtype)(features)
+    assert scaled.dtype == dtype and scaled.tolist() == [[0] * 5, [16, 0, 0, 0, 0]]
