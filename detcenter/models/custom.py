@@ -70,29 +70,50 @@ def build_over_backbone(
         freeze_batch_norm(classifier)
     trainable = 5 if trainable_backbone_layers is None else trainable_backbone_layers
     pyramid = PyramidBackbone(classifier, strides, top_stride, out_channels, trainable)
-    size = (image_size, image_size)
-    if detector == "ssd":
-        boxes = ScaledBoxGenerator(anchor_scales, aspect_ratios)
-        head = SSDHead([out_channels] * len(strides), boxes.num_anchors_per_location(), num_classes)
-        return SSD(pyramid, boxes, size, num_classes, head=head, **options)
-    if len({len(level) for level in anchor_scales}) > 1:
+    make = _ssd if detector == "ssd" else _fasterrcnn
+    return make(pyramid, num_classes, image_size, anchor_scales, aspect_ratios, options)
+
+
+def _ssd(
+    pyramid: PyramidBackbone,
+    num_classes: int,
+    image_size: int,
+    scales: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    options: dict[str, Any],
+) -> SSD:
+    boxes = ScaledBoxGenerator(scales, ratios)
+    widths = [pyramid.out_channels] * len(pyramid.strides)
+    head = SSDHead(widths, boxes.num_anchors_per_location(), num_classes)
+    return SSD(pyramid, boxes, (image_size, image_size), num_classes, head=head, **options)
+
+
+def _fasterrcnn(
+    pyramid: PyramidBackbone,
+    num_classes: int,
+    image_size: int,
+    scales: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    options: dict[str, Any],
+) -> FasterRCNN:
+    strides = pyramid.strides
+    if len({len(level) for level in scales}) > 1:
         raise ValueError(
             "the region proposal network has one head for all strides: anchor_scales needs equally "
-            f"many for each, not {[list(level) for level in anchor_scales]}"
+            f"many for each, not {[list(level) for level in scales]}"
         )
-    if list(strides) != [strides[0] * 2**k for k in range(len(strides))]:
+    if strides != [strides[0] * 2**k for k in range(len(strides))]:
         raise ValueError(f"boxes are pooled from maps that halve: no stride left out of {strides}")
     anchors = AnchorGenerator(
-        tuple(tuple(scale * image_size for scale in level) for level in anchor_scales),
-        (tuple(1 / ratio for ratio in aspect_ratios),) * len(strides),  # height by width there
+        tuple(tuple(scale * image_size for scale in level) for level in scales),
+        (tuple(1 / ratio for ratio in ratios),) * len(strides),  # height by width there
     )
-    pooling = MultiScaleRoIAlign([str(stride) for stride in strides], 7, sampling_ratio=2)
     return FasterRCNN(
         pyramid,
         num_classes,
         rpn_anchor_generator=anchors,
-        box_roi_pool=pooling,
-        fixed_size=size,
+        box_roi_pool=MultiScaleRoIAlign([str(stride) for stride in strides], 7, sampling_ratio=2),
+        fixed_size=(image_size, image_size),
         **options,
     )
 
