@@ -44,7 +44,10 @@ def test_every_file_that_it_names_exists():
 def test_every_option_that_it_names_is_known():
     from detcenter.config import Config, flat
 
-    ours = "config checkpoint json output overwrite resume detections score help center.help term raw terms model.options"
+    ours = (
+        "config checkpoint json output overwrite resume detections score term raw "
+        "help center.help terms model.options"
+    )
     benchmarks = {"repeats", "batch", "models"}
     known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks
     options = set(re.findall(r"--([a-z_.0-9]+)", README))
