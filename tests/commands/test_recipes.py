@@ -9,6 +9,7 @@ import yaml
 from torchvision.models import resnet18
 
 from detcenter.cli import main
+from detcenter.commands import train
 
 from .conftest import fails
 
@@ -65,7 +66,7 @@ def test_a_named_detector_keeps_the_aspect_ratio(fasterrcnn, data, tmp_path):
     assert rows and max(r["bbox"][0] + r["bbox"][2] for r in rows) > 80  # in the image's pixels
 
 
-def test_several_terms_ramp_train_and_continue(recipe, tmp_path):
+def test_several_terms_ramp_train_and_continue(recipe, tmp_path, monkeypatch):
     pytest.importorskip("pytorch_metric_learning")
     values = yaml.safe_load(recipe.read_text())
     shared = {"features": "embedding"}
@@ -96,6 +97,18 @@ def test_several_terms_ramp_train_and_continue(recipe, tmp_path):
     assert state["model"]["box_terms.center.step"] == 4  # two epochs of two steps
     in_optimizer = sum(len(group["params"]) for group in state["optimizer"]["param_groups"])
     assert in_optimizer == len(state["optimizer"]["state"])
+
+    def stop(self, epoch, *args):
+        raise KeyboardInterrupt
+
+    args = ["train", "--config", str(path), "--output", str(tmp_path / "stopped")]
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Run, "_report", stop)
+        assert main(args) == 130
+    assert main([*args, "--resume"]) == 0
+    resumed = torch.load(tmp_path / "stopped/last.pth", weights_only=True)["model"]
+    assert resumed["box_terms.rank.losses.0._extra_state"] == 4  # as many draws
+    assert all(torch.equal(x, resumed[name]) for name, x in state["model"].items())
 
 
 def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
