@@ -43,8 +43,9 @@ def plain(request):
 
 @pytest.fixture(params=["own", "embedding"])
 def attached(request, plain):
-    source = None if request.param == "own" else request.param
-    return attach(copy.deepcopy(plain), weight=0.0, features=source, embedding_weight=0.0)
+    embedding = {"features": "embedding", "embedding_weight": 0.0}
+    options = {} if request.param == "own" else embedding
+    return attach(copy.deepcopy(plain), weight=0.0, **options)
 
 
 def train_losses(model, images, targets):

@@ -37,7 +37,8 @@ def test_with_weight_zero_losses_and_gradients_are_torchvisions(
     plain_model, source, images, targets
 ):
     attached = copy.deepcopy(plain_model)
-    attach(attached, weight=0.0, features=source, embedding_weight=0.0)
+    softmax = {} if source is None else {"embedding_weight": 0.0}
+    attach(attached, weight=0.0, features=source, **softmax)
     expected = train_losses(plain_model, images, targets)
     losses = train_losses(attached, images, targets)
     for name in expected:
