@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from detcenter.parsing import parse_recipe, recipe_parser
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -52,3 +54,15 @@ def test_every_option_that_it_names_is_known():
     known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks
     options = set(re.findall(r"--([a-z_.0-9]+)", README))
     assert len(options) > 10 and options <= known
+
+
+def test_the_recipes_that_are_shown_are_valid(tmp_path):
+    text = README + (ROOT / "docs/terms.md").read_text()
+    recipes = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(recipes) == 2
+    for recipe in recipes:
+        (tmp_path / "recipe.yaml").write_text(recipe)
+        config, _ = parse_recipe(
+            recipe_parser("train", ""), ["--config", str(tmp_path / "recipe.yaml")]
+        )
+        assert config.center.weight == 0.3
