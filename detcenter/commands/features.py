@@ -60,13 +60,10 @@ def centers_of(model: nn.Module, name: str | None = None) -> np.ndarray | None:
 
     Detectors without an embedding have a table a level, and a model without terms has none.
     """
-    terms = dict(terms_of(model).terms())
-    if not terms:
+    term = terms_of(model).named(name)
+    if term is None or len(term.losses) != 1 or not isinstance(term.losses[0], CenterLoss):
         return None
-    losses = list(terms[name or next(iter(terms))].losses)
-    if len(losses) != 1 or not isinstance(losses[0], CenterLoss):
-        return None
-    table: np.ndarray = losses[0].centers[1:].cpu().numpy()
+    table: np.ndarray = term.losses[0].centers[1:].cpu().numpy()
     return table
 
 
@@ -102,14 +99,15 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def _on_sphere(model: nn.Module, name: str | None) -> bool:
     """As the term measures; so that its absence can be compared with it, also without a term."""
-    terms = dict(terms_of(model).terms())
-    return not terms or on_unit_sphere(terms[name or next(iter(terms))].losses[0])
+    term = terms_of(model).named(name)
+    return term is None or on_unit_sphere(term.losses[0])
 
 
 def _check_term(model: nn.Module, name: str | None) -> None:
-    names = [name for name, _ in terms_of(model).terms()]
-    if name is not None and name not in names:
-        raise ConfigError(f"--term {name}: the model has {', '.join(names) or 'no terms'}")
+    try:
+        terms_of(model).named(name)
+    except ValueError as error:
+        raise ConfigError(f"--term: {error}") from None
 
 
 def _picture(

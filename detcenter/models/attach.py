@@ -87,13 +87,11 @@ def attach(
     _check_loss(loss)
     terms = terms_of(model)
     _check_name(name, terms)
-    _check_ranges(weight, embedding_weight or 0, warmup, start_step, min_iou)
     if min_iou > 0 and isinstance(model, FCOS):
         raise ValueError("min_iou: FCOS matches points, not boxes; there is no IoU to ask for")
     widths, num_classes = seam.feature_widths(model), seam.num_classes(model)
     embedding = _embedding(features, seam.SOURCE, terms, widths, num_classes, embedding_dim)
-    if embedding is None and (embedding_dim is not None or embedding_weight is not None):
-        raise ValueError("embedding_dim and embedding_weight are for features='embedding'")
+    _check_softmax(embedding, embedding_dim, embedding_weight)
     if embedding is not None:
         widths = [embedding.embedding_dim]
     if loss is None:
@@ -130,17 +128,11 @@ def detach(model: Model, name: str | None = None) -> Model:
         ValueError: if there is no term of that name.
     """
     seam = seam_of(model)
-    host = seam.host(model)
-    if not hasattr(host, "box_terms"):
-        if name is not None:
-            raise ValueError(f"no term {name!r} is attached; there are: none")
-        return model
-    terms: BoxTerms = host.box_terms
-    names = [key for key, _ in terms.terms()]
-    if name is not None and name not in names:
-        raise ValueError(f"no term {name!r} is attached; there are: {', '.join(names) or 'none'}")
-    if name is None or names == [name]:
-        seam.release(model)
+    terms = terms_of(model)
+    terms.named(name)
+    if name is None or len(terms.terms()) == 1:
+        if hasattr(seam.host(model), "box_terms"):
+            seam.release(model)
         return model
     del terms[name]
     if "embedding" in terms and not any(term.embedded for _, term in terms.terms()):
@@ -171,15 +163,13 @@ def _check_name(name: str, taken: BoxTerms) -> None:
         raise ValueError(f"a term {name!r} is attached already; detach it or choose another name")
 
 
-def _check_ranges(
-    weight: float, embedding_weight: float, warmup: int, start_step: int, min_iou: float
+def _check_softmax(
+    embedding: LevelEmbedding | None, embedding_dim: int | None, embedding_weight: float | None
 ) -> None:
-    if not (0 <= weight < math.inf and 0 <= embedding_weight < math.inf):
-        raise ValueError(f"weights are finite and not negative: {weight=}, {embedding_weight=}")
-    if warmup < 0 or start_step < 0:
-        raise ValueError(f"steps are not negative: {warmup=}, {start_step=}")
-    if not 0 <= min_iou <= 1:
-        raise ValueError(f"min_iou lies in 0..1, not {min_iou}")
+    if embedding_weight is not None and not 0 <= embedding_weight < math.inf:
+        raise ValueError(f"weights are finite and not negative: {embedding_weight=}")
+    if embedding is None and (embedding_dim is not None or embedding_weight is not None):
+        raise ValueError("embedding_dim and embedding_weight are for features='embedding'")
 
 
 def _embedding(

@@ -100,8 +100,10 @@ def _features(
 ) -> list[Tensor]:
     """``boxes`` in the pixels of ``batch``."""
     levels = seam_of(model).vectors(model, batch, maps, boxes)
-    if _embedded(model, name):
-        projections: Any = terms_of(model)["embedding"].projections
+    terms = terms_of(model)
+    term = terms.named(name)
+    if term is not None and term.embedded:
+        projections: Any = terms["embedding"].projections
         levels = [(at, f(x)) for f, (at, x) in zip(projections, levels, strict=True)]
     counts = [len(b) for b in boxes]
     return list(_placed(levels, sum(counts)).split(counts))
@@ -117,15 +119,6 @@ def _placed(levels: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
         placed[at, start : start + width] = x
         start += width if blocks else 0
     return placed
-
-
-def _embedded(model: nn.Module, name: str | None) -> bool:
-    terms = dict(terms_of(model).terms())
-    if name is None:
-        return bool(terms) and next(iter(terms.values())).embedded
-    if name not in terms:
-        raise ValueError(f"no term {name!r} is attached; there are: {', '.join(terms) or 'none'}")
-    return terms[name].embedded
 
 
 def _check(images: Sequence[Tensor], boxes: Sequence[Tensor]) -> None:

@@ -34,22 +34,19 @@ def matched_objects(
 def positive_cells(
     feature_maps: Sequence[Tensor],
     per_cell: Sequence[int],
-    targets: Sequence[dict[str, Tensor]],
-    anchors: Sequence[Tensor],
-    matched_idxs: Sequence[Tensor],
+    matches: tuple[Tensor, Tensor, Tensor],
+    anchors: Tensor,
 ) -> list[Positives]:
     """The positive anchors of every level, described by the vector of their cell.
 
     Args:
         feature_maps: [N, D_l, H_l, W_l] a level.
         per_cell: anchors a cell, a level.
-        targets: ``boxes`` and ``labels`` of each image.
-        anchors, matched_idxs: [A, 4] and [A] of each image; negative for no match.
+        matches: what :func:`matched_objects` returns.
+        anchors: [N, A, 4].
     """
-    labels, boxes, objects = matched_objects(targets, torch.stack(list(matched_idxs)))
-    columns = labels, boxes, objects, torch.stack(list(anchors))
     sizes = _anchors_a_level(feature_maps, per_cell)
-    levels = zip(*(column.split(sizes, 1) for column in columns), strict=True)
+    levels = zip(*(column.split(sizes, 1) for column in (*matches, anchors)), strict=True)
     found = []
     for x, n, (y, box, object_index, anchor) in zip(feature_maps, per_cell, levels, strict=True):
         at = y.nonzero(as_tuple=True)
@@ -65,25 +62,24 @@ def cell_losses(
     terms: BoxTerms,
     feature_maps: Sequence[Tensor],
     per_cell: Sequence[int],
-    targets: Sequence[dict[str, Tensor]],
-    anchors: Sequence[Tensor],
-    matched_idxs: Sequence[Tensor],
+    matches: tuple[Tensor, Tensor, Tensor],
+    anchors: Tensor,
 ) -> dict[str, Tensor]:
     """The losses of ``terms`` on :func:`positive_cells` of the same arguments."""
-    losses: dict[str, Tensor] = terms(
-        positive_cells(feature_maps, per_cell, targets, anchors, matched_idxs)
-    )
+    losses: dict[str, Tensor] = terms(positive_cells(feature_maps, per_cell, matches, anchors))
     return losses
 
 
 def vectors_at(
-    feature_maps: Sequence[Tensor], per_cell: Sequence[int], image: Tensor, anchor: Tensor
+    feature_maps: Sequence[Tensor], per_cell: Sequence[int], chosen: Sequence[Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
     """Per level, which of M boxes lie there, [M_l], and the vectors of their cells, [M_l, D_l].
 
     Args:
-        image, anchor: [M], which image and which of its anchors stands for each box.
+        chosen: for each image the anchors that stand for its boxes; M of all images.
     """
+    anchor = torch.cat(list(chosen))
+    image = torch.cat([torch.full_like(found, i) for i, found in enumerate(chosen)])
     found = []
     start = 0
     sizes = _anchors_a_level(feature_maps, per_cell)

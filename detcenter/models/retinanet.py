@@ -8,7 +8,7 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
-from detcenter.models.cells import best_anchors, cell_losses, vectors_at
+from detcenter.models.cells import best_anchors, cell_losses, matched_objects, vectors_at
 from detcenter.models.terms import BoxTerms
 
 SOURCE = "cell"
@@ -40,8 +40,23 @@ class _HeadWithTerms:
             targets, head_outputs, anchors, matched_idxs
         )
         maps = head_outputs.feature_maps
+        return losses | self._term_losses(maps, targets, anchors, matched_idxs)
+
+    # The matching would break the graph too: one break for both.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _term_losses(
+        self,
+        maps: list[Tensor],
+        targets: list[dict[str, Tensor]],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
         per_cell = [self.classification_head.num_anchors] * len(maps)
-        return losses | cell_losses(self.box_terms, maps, per_cell, targets, anchors, matched_idxs)
+        matches = matched_objects(targets, torch.stack(matched_idxs))
+        losses: dict[str, Tensor] = cell_losses(
+            self.box_terms, maps, per_cell, matches, torch.stack(anchors)
+        )
+        return losses
 
 
 class AttachedRetinaNetHead(_HeadWithTerms, RetinaNetHead):
@@ -126,9 +141,7 @@ def vectors(
         best = _responsible_points(anchors, boxes, model.center_sampling_radius)
     else:
         best = best_anchors(anchors, boxes)
-    image = torch.cat([torch.full_like(found, i) for i, found in enumerate(best)])
-    per_cell = model.anchor_generator.num_anchors_per_location()
-    return vectors_at(maps, per_cell, image, torch.cat(best))
+    return vectors_at(maps, model.anchor_generator.num_anchors_per_location(), best)
 
 
 def _responsible_points(anchors: list[Tensor], boxes: list[Tensor], radius: float) -> list[Tensor]:

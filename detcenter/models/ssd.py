@@ -37,7 +37,8 @@ class AttachedSSD(SSD):
         :func:`with_features`, ``features``, one map [N, D_l, H_l, W_l] a level; ``matched_idxs``
         the index of each anchor's box in its image, negative for background.
         """
-        labels, boxes, _ = matched_objects(targets, torch.stack(matched_idxs))
+        matches = matched_objects(targets, torch.stack(matched_idxs))
+        labels, boxes, _ = matches
         regression_targets = self.box_coder.encode_single(
             boxes.flatten(0, 1), torch.cat(anchors)
         ).view_as(boxes)
@@ -47,7 +48,7 @@ class AttachedSSD(SSD):
         if self.box_terms:
             per_cell = self.anchor_generator.num_anchors_per_location()
             losses |= cell_losses(
-                self.box_terms, head_outputs["features"], per_cell, targets, anchors, matched_idxs
+                self.box_terms, head_outputs["features"], per_cell, matches, torch.stack(anchors)
             )
         return losses
 
@@ -122,9 +123,7 @@ def vectors(
     """The vectors of ``boxes`` by level, see :func:`vectors_at`: those of the best anchors."""
     maps = list(feature_maps.values())
     best = best_anchors(model.anchor_generator(images, maps), boxes)
-    image = torch.cat([torch.full_like(found, i) for i, found in enumerate(best)])
-    per_cell = model.anchor_generator.num_anchors_per_location()
-    return vectors_at(maps, per_cell, image, torch.cat(best))
+    return vectors_at(maps, model.anchor_generator.num_anchors_per_location(), best)
 
 
 def convolutions(branch: nn.Module) -> list[nn.Conv2d]:

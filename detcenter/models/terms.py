@@ -4,6 +4,7 @@ A family of detectors says which boxes are positive and which vector is theirs (
 a feature level); what is done with them is decided here.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -42,6 +43,20 @@ class BoxTerms(nn.ModuleDict):
             losses["loss_embedding"] = embedding.softmax_loss(*embedded)
         return losses
 
+    def named(self, name: str | None) -> "BoxTerm | None":
+        """The term ``name``; for None the first one, if there is any.
+
+        Raises:
+            ValueError: if there is no term of that name.
+        """
+        terms = dict(self.terms())
+        if name is None:
+            return next(iter(terms.values()), None)
+        if name not in terms:
+            known = ", ".join(terms) or "none"
+            raise ValueError(f"no term {name!r} is attached; there are: {known}")
+        return terms[name]
+
     def terms(self) -> list[tuple[str, "BoxTerm"]]:
         """By name, without the embedding."""
         return [(name, term) for name, term in self.items() if isinstance(term, BoxTerm)]
@@ -78,6 +93,12 @@ class BoxTerm(nn.Module):
         per_object: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weights are finite and not negative: {weight=}")
+        if warmup < 0 or start_step < 0:
+            raise ValueError(f"steps are not negative: {warmup=}, {start_step=}")
+        if not 0 <= min_iou <= 1:
+            raise ValueError(f"min_iou lies in 0..1, not {min_iou}")
         self.losses = nn.ModuleList(losses)
         self.weight = weight
         self.embedded = embedded

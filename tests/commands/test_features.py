@@ -89,7 +89,9 @@ def test_without_matplotlib_it_says_so_before_it_starts(run, flat_recipe, monkey
 
 def test_wrong_use_of_features_is_one_line(run, tmp_path, capsys):
     args = ("features", "--checkpoint", run / "last.pth", "--output", tmp_path)
-    assert "--term rank: the model has center" in fails(capsys, *args, "--term", "rank")
+    assert "--term: no term 'rank' is attached; there are: center" in fails(
+        capsys, *args, "--term", "rank"
+    )
     assert "not a readable checkpoint" in fails(capsys, "features", "--checkpoint", run)
     assert "checkpoint" in fails(capsys, "features")
 
