@@ -33,6 +33,7 @@ setup(
         "pycocotools>=2.0.8,<3",
         "pyyaml>=6.0,<7",
         "scikit-learn>=1.5,<2",
+        "scipy>=1.15,<2",
         "tensorboard>=2.17,<3",
         "tqdm>=4.66,<5",
     ],

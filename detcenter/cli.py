@@ -1,4 +1,4 @@
-"""The command line: `detcenter train | evaluate | predict | features | sweep`."""
+"""The command line: `detcenter train | evaluate | predict | features | sweep | compare`."""
 
 import shlex
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from detcenter.commands import evaluate, features, predict, sweep
+from detcenter.commands import compare, evaluate, features, predict, sweep
 from detcenter.commands.train import train
 from detcenter.data import DataError
 from detcenter.errors import ConfigError
@@ -22,6 +22,8 @@ USAGE = """usage: detcenter COMMAND ...
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
   sweep     try several weights:  detcenter sweep --config configs/digits_2d.yaml
+  compare   does it help?         detcenter compare --config configs/digits.yaml
+                                    --set center=null --set center.weight=0.3
 
 `detcenter COMMAND --help` lists the options of a command."""
 
@@ -37,6 +39,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "predict": predict.main,
         "features": features.main,
         "sweep": sweep.main,
+        "compare": compare.main,
     }
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)

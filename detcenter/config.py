@@ -119,6 +119,26 @@ class AugmentConfig:
 
 
 @dataclass
+class DigitsConfig:
+    """The scenes of handwritten digits, which are made on first use."""
+
+    train: int = 400
+    """training images"""
+    val: int = 200
+    """validation images"""
+    seed: int = 0
+    """of the scenes; other than train.seed"""
+    digits: list[int] = field(default_factory=lambda: list(range(10)))
+    """those that are drawn"""
+    styles: list[str] = field(default_factory=lambda: ["plain"])
+    """of plain, hollow, striped, underlined; every digit in every style is a class"""
+    imbalance: float = 1.0
+    """how many times as frequent in training the first class is as the last"""
+    wrong_labels: float = 0.0
+    """part of the training boxes that bear a wrong class"""
+
+
+@dataclass
 class DataConfig:
     """Where the images are and how they are read."""
 
@@ -138,6 +158,12 @@ class DataConfig:
     """voc: names in the order of their labels; null takes those that occur, sorted"""
     keep_difficult: bool = False
     """voc: train on objects flagged difficult too"""
+    folds: int | None = None
+    """cross-validation: the images of train and val together, cut into this many parts"""
+    fold: int = 0
+    """of folds: the part for evaluation, from 0; training is on the others"""
+    digits: DigitsConfig = field(default_factory=DigitsConfig)
+    """of format digits: what the scenes are like"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """augmentation of the training images"""
     workers: int = 2
@@ -219,13 +245,16 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 def _from_dict(values: dict[str, Any]) -> Config:
     center, data = values["center"], values["data"]
-    augment = AugmentConfig(**data["augment"])
+    sections = {
+        "augment": AugmentConfig(**data["augment"]),
+        "digits": DigitsConfig(**data["digits"]),
+    }
     return Config(
         model=ModelConfig(**values["model"]),
         center=None if center is None else CenterConfig(**center),
         terms={name: LossConfig(**term) for name, term in values["terms"].items()},
         init_from=values["init_from"],
-        data=DataConfig(**(data | {"augment": augment})),
+        data=DataConfig(**(data | sections)),
         train=TrainConfig(**values["train"]),
         output=values["output"],
     )

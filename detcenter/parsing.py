@@ -19,6 +19,11 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 # Smallest sensible values; what a builder checks itself is not repeated here.
 _LEAST: dict[str, float] = {
+    "data.digits.seed": 0,
+    "data.fold": 0,
+    "data.folds": 2,
+    "data.digits.train": 1,
+    "data.digits.val": 1,
     "data.workers": 0,
     "model.min_negatives": 0,
     "train.backbone_lr": 0,
@@ -34,7 +39,7 @@ _LEAST: dict[str, float] = {
     "train.weight_decay": 0,
     "workers": 0,
 }
-_OF_TRAINING = {"train", "train_images", "classes", "keep_difficult", "augment"}
+_OF_TRAINING = {"classes", "keep_difficult", "augment"}
 
 
 class _Parser(ArgumentParser):

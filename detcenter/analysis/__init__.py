@@ -1,15 +1,41 @@
-"""How compact the features of each class are: in numbers, in two dimensions, and in pictures."""
+"""What runs and their features say: compactness, comparisons of variants, and pictures of both."""
 
 from detcenter.analysis.compactness import compactness, compactness_table
+from detcenter.analysis.comparison import (
+    Comparison,
+    SeedScores,
+    VariantScores,
+    compare,
+    comparison_json,
+    comparison_table,
+)
+from detcenter.analysis.comparison_plot import comparison_figure
+from detcenter.analysis.paired import (
+    PairedDifference,
+    mean_and_spread,
+    paired_difference,
+    resampling_interval,
+)
 from detcenter.analysis.plots import SweepCell, scatter, sweep_figure
 from detcenter.analysis.projections import Projection, projections
 
 __all__ = [
+    "Comparison",
+    "PairedDifference",
     "Projection",
+    "SeedScores",
     "SweepCell",
+    "VariantScores",
     "compactness",
     "compactness_table",
+    "compare",
+    "comparison_figure",
+    "comparison_json",
+    "comparison_table",
+    "mean_and_spread",
+    "paired_difference",
     "projections",
+    "resampling_interval",
     "scatter",
     "sweep_figure",
 ]

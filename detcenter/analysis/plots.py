@@ -19,7 +19,7 @@ Place = Literal["outside right center", "outside lower center"]
 
 # Ten colours that stay apart for colour-blind eyes too (Petroff, "Accessible Color Sequences for
 # Data Visualization", 2021), and a shape for each ten classes.
-_COLOURS = (
+COLOURS = (
     "#3f90da",  # blue
     "#ffa90e",  # yellow
     "#bd1f01",  # red
@@ -32,7 +32,7 @@ _COLOURS = (
     "#92dadd",  # cyan
 )
 _SHAPES = "o^sPDv*<h>"
-_INK, _GREY = "#1e1e1e", "#6a6a6a"
+INK, GREY = "#1e1e1e", "#6a6a6a"
 _LONGEST_NAME = 24  # characters
 
 
@@ -64,7 +64,7 @@ def scatter(
     if not panels:
         raise ValueError("there are no panels to draw")
     side = 4.6  # inches
-    figure = _new_figure()
+    figure = new_figure()
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (name, panel) in zip(row, panels.items(), strict=True):
         axes.set_title(name, fontsize=12)
@@ -99,7 +99,7 @@ def sweep_figure(cells: Sequence[SweepCell], classes: Sequence[str]) -> "Figure"
     if not cells:
         raise ValueError("there are no cells to draw")
     side = 2.7  # inches
-    figure = _new_figure()
+    figure = new_figure()
     grid = figure.subplots(2, len(cells), squeeze=False)
     for cell, column in zip(cells, grid.T, strict=True):
         column[0].set_title(_heading(cell), fontsize=10)
@@ -122,7 +122,7 @@ def sweep_figure(cells: Sequence[SweepCell], classes: Sequence[str]) -> "Figure"
     return figure
 
 
-def _new_figure() -> "Figure":
+def new_figure() -> "Figure":
     """A figure with a canvas of its own; pyplot would keep it, and might open a window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -155,9 +155,9 @@ def _draw_boxes(
     if points.shape[1] != 2:
         raise ValueError(f"draws points [N, 2], not {list(points.shape)}")
     if len(points) == 0:
-        axes.text(0.5, 0.3, "no boxes", ha="center", color=_GREY, transform=axes.transAxes)
+        axes.text(0.5, 0.3, "no boxes", ha="center", color=GREY, transform=axes.transAxes)
     order = np.random.default_rng(0).permutation(len(points))
-    points, (shapes, colours) = points[order], np.divmod(labels[order] - 1, len(_COLOURS))
+    points, (shapes, colours) = points[order], np.divmod(labels[order] - 1, len(COLOURS))
     # Enough of the panel to see colours, not so much that points merge; in square points.
     size = np.clip(0.2 * (72 * side) ** 2 / max(1, len(points)), 6, 26)
     for shape in np.unique(shapes):
@@ -166,7 +166,7 @@ def _draw_boxes(
             points[mine, 0],
             points[mine, 1],
             s=size,
-            c=[_COLOURS[colour] for colour in colours[mine]],
+            c=[COLOURS[colour] for colour in colours[mine]],
             marker=_SHAPES[shape % len(_SHAPES)],
             alpha=0.75,
             edgecolors="white",  # shapes are told apart by their outline
@@ -189,7 +189,7 @@ def _set_range(
         span = np.full(2, span.max())
         axes.set_aspect("equal")
         axes.locator_params(nbins=5)
-        axes.tick_params(labelsize=8, color=_GREY, labelcolor=_GREY)
+        axes.tick_params(labelsize=8, color=GREY, labelcolor=GREY)
     else:
         axes.set_box_aspect(1)
         axes.set_xticks([])
@@ -197,7 +197,7 @@ def _set_range(
     half = 0.58 * np.where(span > 0, span, 1.0)  # with a margin for the outermost points
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
-    axes.spines[:].set_color(_GREY)
+    axes.spines[:].set_color(GREY)
 
 
 def _legend(
@@ -207,12 +207,12 @@ def _legend(
     from matplotlib.lines import Line2D
 
     looks = [
-        (_SHAPES[k // len(_COLOURS) % len(_SHAPES)], _COLOURS[k % len(_COLOURS)])
+        (_SHAPES[k // len(COLOURS) % len(_SHAPES)], COLOURS[k % len(COLOURS)])
         for k in range(len(classes))
     ]
     names = [_short(name) for name in classes]
     if centers_shown:
-        looks, names = [*looks, ("x", _INK)], [*names, "center"]
+        looks, names = [*looks, ("x", INK)], [*names, "center"]
     handles = [
         Line2D([], [], linestyle="none", marker=shape, color=colour) for shape, colour in looks
     ]

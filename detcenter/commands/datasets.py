@@ -1,11 +1,14 @@
 """From a recipe to the data sets that it names."""
 
+import dataclasses
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
+
+import numpy as np
 
 from detcenter.config import DataConfig
-from detcenter.data import COCODataset, DetectionDataset, VOCDataset, make_digits
+from detcenter.data import Annotation, COCODataset, DetectionDataset, VOCDataset, make_digits
 from detcenter.errors import ConfigError
 
 logger = logging.getLogger("detcenter")
@@ -15,7 +18,7 @@ def training_set(data: DataConfig) -> DetectionDataset:
     """The training images, not augmented; see :func:`augmentation`."""
     if data.format == "coco" and data.classes is not None:
         raise ConfigError("data.classes is for data.format: voc; COCO's JSON names its categories")
-    dataset = _dataset(data, data.train, data.train_images, data.classes)
+    dataset = _part(data, "train", data.classes)
     seen = {int(label) for annotation in dataset.annotations for label in annotation["labels"]}
     if not seen:
         raise ConfigError(
@@ -35,16 +38,64 @@ def validation_set(data: DataConfig, classes: list[str]) -> DetectionDataset:
 def part_of(
     data: DataConfig, part: Literal["train", "val"], classes: list[str]
 ) -> DetectionDataset:
-    """The images of ``data.train`` or ``data.val``, whose classes must be ``classes``."""
-    name = {"train": data.train, "val": data.val}[part]
-    images = {"train": data.train_images, "val": data.val_images}[part]
-    dataset = _dataset(data, name, images, classes)
+    """The images of ``data.train`` or ``data.val``, whose classes must be ``classes``.
+
+    With ``data.folds``, those of the fold that is held out ("val"), or of the others ("train").
+    """
+    dataset = _part(data, part, classes)
     if dataset.classes != classes:
         raise ConfigError(
-            f"data.{part} {name!r} has the classes {_names(dataset.classes)}, "
+            f"data.{part} {getattr(data, part)!r} has the classes {_names(dataset.classes)}, "
             f"the training set or checkpoint {_names(classes)}; they must be the same"
         )
     return dataset
+
+
+def _part(
+    data: DataConfig, part: Literal["train", "val"], classes: list[str] | None
+) -> DetectionDataset:
+    if data.folds is None:
+        images = {"train": data.train_images, "val": data.val_images}[part]
+        return _dataset(data, getattr(data, part), images, classes)
+    if data.fold >= data.folds:
+        raise ConfigError(f"data.fold is {data.fold}; data.folds {data.folds} has 0 and on")
+    train = _dataset(data, data.train, data.train_images, classes)
+    val = _dataset(data, data.val, data.val_images, train.classes)
+    if val.classes != train.classes:
+        raise ConfigError(
+            f"data.val {data.val!r} has the classes {_names(val.classes)}, data.train "
+            f"{_names(train.classes)}; they must be the same"
+        )
+    return _fold_of([*train.annotations, *val.annotations], train, data, part)
+
+
+def _fold_of(
+    annotations: list[Annotation],
+    like: DetectionDataset,
+    data: DataConfig,
+    part: Literal["train", "val"],
+) -> DetectionDataset:
+    assert data.folds is not None
+    if data.folds > len(annotations):
+        raise ConfigError(f"data.folds is {data.folds}, but there are {len(annotations)} images")
+    paths = [annotation["path"] for annotation in annotations]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ConfigError(
+            f"data.folds: {twice} is in data.train and in data.val; folds need it once"
+        )
+    # Fixed, so that all variants and seeds of a comparison are evaluated on the same parts.
+    order = np.random.default_rng(0).permutation(len(annotations))
+    parts = np.array_split(order, data.folds)
+    held_out = set(parts[data.fold].tolist())
+    chosen = [
+        {**annotation, "image_id": number + 1}
+        for number, annotation in enumerate(annotations)
+        if (number in held_out) == (part == "val")
+    ]
+    return DetectionDataset(
+        cast(list[Annotation], chosen), like.classes, keep_difficult=like.keep_difficult
+    )
 
 
 def _dataset(
@@ -52,7 +103,10 @@ def _dataset(
 ) -> DetectionDataset:
     root = Path(data.root)
     if data.format == "digits":
-        make_digits(root)
+        try:
+            make_digits(root, **dataclasses.asdict(data.digits))
+        except ValueError as error:
+            raise ConfigError(f"data.digits: {error}") from None
     elif not root.is_dir():
         raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
     if data.format == "coco":

@@ -5,7 +5,16 @@ from pathlib import Path
 
 from detcenter.errors import ConfigError
 
-_WRITTEN = ("*.pth", "*.partial", "config.yaml", "metrics.csv", "results.json", "detections.png")
+_WRITTEN = (
+    "*.pth",
+    "*.partial",
+    "config.yaml",
+    "metrics.csv",
+    "results.json",
+    "detections.npz",
+    "detections.png",
+    "compactness.json",
+)
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:

@@ -26,7 +26,13 @@ from detcenter.commands.run_folder import check_folder, clear_folder
 from detcenter.config import Config, TrainConfig, config_from_dict, differences
 from detcenter.data import DetectionDataset, read_image
 from detcenter.errors import ConfigError
-from detcenter.evaluation import evaluate_detections, metrics_json, results_table, side_by_side
+from detcenter.evaluation import (
+    evaluate_detections,
+    metrics_json,
+    results_table,
+    save_detections,
+    side_by_side,
+)
 from detcenter.models import initialize
 from detcenter.training import (
     RunRecords,
@@ -35,6 +41,7 @@ from detcenter.training import (
     load_checkpoint,
     make_optimizer,
     make_schedule,
+    peak_memory_mib,
     rng_state,
     save_checkpoint,
     set_rng_state,
@@ -51,7 +58,8 @@ def train(
     """Train as ``config`` says and return the metrics of the last epoch.
 
     ``folder`` gets the resolved recipe (``config.yaml``), ``metrics.csv``, TensorBoard events,
-    ``last.pth`` and ``best.pth``, ``results.json`` and a picture of detections.
+    ``last.pth`` and ``best.pth``, ``results.json``, and the detections in the validation images,
+    as numbers and as a picture.
     """
     run = Run(config, folder, resume, overwrite)
     with run.progress:
@@ -116,6 +124,7 @@ class Run:
                 self.progress,
                 self.config.train.clip_grad_norm,
             )
+        step_seconds = (time.monotonic() - start) / len(self.loader)
         if epoch % self.config.train.eval_every == 0 or epoch == self.config.train.epochs:
             self.evaluate()
             # nan, of validation images without objects, counts as the worst
@@ -126,7 +135,12 @@ class Run:
         else:
             self.metrics = {}
         self._save("last", epoch)
-        self._report(epoch, losses, features, time.monotonic() - start)
+        cost = {
+            "seconds": time.monotonic() - start,
+            "step_seconds": step_seconds,
+            "memory_mib": peak_memory_mib(self.accelerator.device),
+        }
+        self._report(epoch, losses, features, cost)
 
     def evaluate(self) -> None:
         self.detections = detect_in(
@@ -141,6 +155,7 @@ class Run:
             self.evaluate()
         self.accelerator.end_training()
         (self.folder / "results.json").write_text(metrics_json(self.metrics))
+        save_detections(self.folder / "detections.npz", self.val_set.annotations, self.detections)
         picture = _picture(self.val_set, self.detections)
         Image.fromarray(picture).save(self.folder / "detections.png")
         print(results_table(self.metrics, self.classes))
@@ -163,15 +178,19 @@ class Run:
         )
 
     def _report(
-        self, epoch: int, losses: dict[str, float], features: dict[str, float], seconds: float
+        self,
+        epoch: int,
+        losses: dict[str, float],
+        features: dict[str, float],
+        cost: dict[str, float],
     ) -> None:
         found = {k: v for k, v in self.metrics.items() if isinstance(v, float)}
-        numbers = {"lr": self.schedule.get_last_lr()[0], "seconds": seconds}
+        numbers = {"lr": self.schedule.get_last_lr()[0]} | cost
         numbers |= {f"train/{k}": v for k, v in (losses | features).items()}
         self.records.add(epoch, numbers | found)
         shown = "".join(f"  {k} {found[k]:.3f}" for k in ("AP", "AP50") if k in found)
         line = f"epoch {epoch}/{self.config.train.epochs}  {describe_losses(losses)}{shown}"
-        self.progress.write(f"{line}  {seconds:.1f} s")
+        self.progress.write(f"{line}  {cost['seconds']:.1f} s")
 
     def _continue(self) -> tuple[int, float]:
         """Take up the state of the last epoch; returns the next epoch and the best AP so far."""
@@ -258,17 +277,22 @@ def _schedule(training: TrainConfig, optimizer: torch.optim.Optimizer, steps: in
 
 def check_same_run(config: Config, classes: list[str], checkpoint: Mapping[str, Any]) -> None:
     """Refuse to go on with a run whose recipe or classes were others; the key is named."""
-    for key, new, old in differences(config, config_from_dict(checkpoint["config"])):
-        if key not in _FREE_TO_CHANGE:
-            raise ConfigError(
-                f"{key} is {new!r}, but the run was started with {old!r}; "
-                "give the same value, or start another run with --output"
-            )
+    check_same_recipe(config, config_from_dict(checkpoint["config"]))
     if checkpoint["classes"] != classes:
         raise ConfigError(
             f"the run was started with the classes {checkpoint['classes']}, "
             f"the data has {classes} now"
         )
+
+
+def check_same_recipe(config: Config, other: Config) -> None:
+    """Refuse to go on with the run of ``other``, unless it differs in what is free to change."""
+    for key, new, old in differences(config, other):
+        if key not in _FREE_TO_CHANGE:
+            raise ConfigError(
+                f"{key} is {new!r}, but the run was started with {old!r}; "
+                "give the same value, or start another run with --output"
+            )
 
 
 def _picture(dataset: DetectionDataset, detections: list[dict[str, Any]]) -> np.ndarray:

@@ -18,17 +18,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detcenter.evaluation.coco import coco_metrics, coco_results
+from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
+from detcenter.evaluation.resampling import ResampledAP, resampled_weights
 from detcenter.evaluation.table import results_table
 from detcenter.evaluation.voc import voc_metrics
 
 __all__ = [
+    "ResampledAP",
     "coco_metrics",
     "coco_results",
     "draw_boxes",
     "evaluate_detections",
+    "load_detections",
     "metrics_json",
+    "resampled_weights",
     "results_table",
+    "save_detections",
     "side_by_side",
     "voc_metrics",
 ]

@@ -16,6 +16,7 @@ COCO_KEYS = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
     "AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large",
 )  # fmt: skip
+RECALLS = np.linspace(0, 1, 101)  # where COCO reads the precision
 
 
 def coco_metrics(
@@ -73,6 +74,46 @@ def coco_results(
                 }
             )
     return rows
+
+
+def image_matches(
+    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+) -> list[list[dict[str, np.ndarray]]]:
+    """How COCO matches the detections of each class in each image, class by class.
+
+    Of each image: `scores` [N], at most 100; `matched` and `ignored` bool [T, N] at the T IoU
+    thresholds from 0.5 to 0.95; `objects`, the number of boxes to be found.
+    """
+    truth = _ground_truth(annotations, classes)
+    found = _predictions(truth, annotations, detections, classes)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = _DifficultCOCOeval(_indexed(truth), _indexed(found), "bbox")
+        evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all sizes
+        evaluation.evaluate()
+    images, thresholds = len(annotations), len(evaluation.params.iouThrs)
+    # pycocotools goes through the images in the order of their ids.
+    ids = [int(annotation["image_id"]) for annotation in annotations]
+    place = {image_id: number for number, image_id in enumerate(sorted(ids))}
+    by_class = [evaluation.evalImgs[k * images : (k + 1) * images] for k in range(len(classes))]
+    return [
+        [_matches(of_class[place[image_id]], thresholds) for image_id in ids]
+        for of_class in by_class
+    ]
+
+
+def _matches(image: Mapping[str, Any] | None, thresholds: int) -> dict[str, np.ndarray]:
+    if image is None:  # neither objects nor detections
+        nothing = np.zeros((thresholds, 0), dtype=bool)
+        return {"scores": np.zeros(0), "matched": nothing, "ignored": nothing,
+                "objects": np.array(0)}  # fmt: skip
+    return {
+        "scores": np.array(image["dtScores"]),
+        "matched": np.asarray(image["dtMatches"]).reshape(thresholds, -1) > 0,
+        "ignored": np.asarray(image["dtIgnore"]).reshape(thresholds, -1).astype(bool),
+        "objects": np.array(np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)),
+    }
 
 
 class _DifficultCOCOeval(COCOeval):  # type: ignore[misc]

@@ -1,6 +1,8 @@
-"""Detections of one image as NumPy arrays."""
+"""Detections as NumPy arrays, of one image in memory and of many in a file."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +32,63 @@ class Detections(NamedTuple):
         if (labels < 1).any():
             raise ValueError("detections must have labels from 1 on: 0 is background")
         return cls(boxes, scores, labels)
+
+
+def save_detections(
+    path: Path, annotations: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
+) -> None:
+    """Ground truth and detections of the same images in one ``.npz`` file, without pickles."""
+    found = [Detections.of(detection) for detection in detections]
+    arrays: dict[str, Any] = {
+        "image_ids": np.array([annotation["image_id"] for annotation in annotations]),
+        "names": np.array([annotation["path"].name for annotation in annotations]),
+        "truth_counts": np.array([len(annotation["labels"]) for annotation in annotations]),
+        "found_counts": np.array([len(labels) for _, _, labels in found]),
+    }
+    for key, kind in _TRUTH.items():
+        parts = [np.asarray(annotation[key]) for annotation in annotations]
+        arrays[f"truth_{key}"] = _joined(parts, kind, key)
+    for key, parts in zip(Detections._fields, zip(*found, strict=True), strict=True):
+        # A detector gives float32; more would only be zeros.
+        arrays[f"found_{key}"] = _joined(parts, "i4" if key == "labels" else "f4", key)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(partial, path)
+
+
+def load_detections(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What :func:`save_detections` wrote: ``annotations`` and ``detections`` of equal length.
+
+    Of an annotation's ``path`` only the name is known.
+    """
+    with np.load(path) as arrays:
+        truth = {key: _split(arrays, "truth", key) for key in _TRUTH}
+        found = {key: _split(arrays, "found", key) for key in Detections._fields}
+        ids, names = arrays["image_ids"].tolist(), arrays["names"].tolist()
+    annotations = [
+        {"image_id": image_id, "path": Path(name)} | boxes
+        for image_id, name, boxes in zip(ids, names, _rows(truth), strict=True)
+    ]
+    return annotations, list(_rows(found))
+
+
+_TRUTH = {"boxes": "f4", "labels": "i4", "iscrowd": "?", "difficult": "?", "area": "f4"}
+
+
+def _joined(parts: Sequence[np.ndarray], kind: str, key: str) -> np.ndarray:
+    shape = (0, 4) if key == "boxes" else (0,)
+    rows = [np.asarray(part, kind).reshape(-1, *shape[1:]) for part in parts]
+    return np.concatenate([np.zeros(shape, kind), *rows])
+
+
+def _split(arrays: Mapping[str, np.ndarray], of: str, key: str) -> list[np.ndarray]:
+    return np.split(arrays[f"{of}_{key}"], np.cumsum(arrays[f"{of}_counts"])[:-1])
+
+
+def _rows(columns: Mapping[str, list[np.ndarray]]) -> Iterator[dict[str, Any]]:
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))
 
 
 def _array(values: Any, dtype: torch.dtype) -> np.ndarray:

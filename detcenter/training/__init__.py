@@ -16,7 +16,7 @@ from detcenter.training.engine import (
 )
 from detcenter.training.optimization import make_optimizer, make_schedule
 from detcenter.training.recent import recent_features
-from detcenter.training.records import RunRecords
+from detcenter.training.records import RunRecords, peak_memory_mib
 
 __all__ = [
     "CheckpointError",
@@ -28,6 +28,7 @@ __all__ = [
     "load_checkpoint",
     "make_optimizer",
     "make_schedule",
+    "peak_memory_mib",
     "recent_features",
     "rng_state",
     "save_checkpoint",

@@ -1,9 +1,12 @@
 """What a run leaves in its folder while it goes: a CSV of numbers and TensorBoard events."""
 
 import csv
+import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 
@@ -33,3 +36,11 @@ class RunRecords:
             writer.writeheader()
             writer.writerows(self.rows)
         self._accelerator.log(dict(numbers), step=epoch)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory in use so far: tensors of a GPU, else of this process as a whole."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

@@ -1,0 +1,82 @@
+"""The picture of a comparison. It needs matplotlib, which is imported when drawing."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detcenter.analysis.comparison import Comparison, Pair
+from detcenter.analysis.plots import COLOURS, GREY, INK, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_METRICS = ("AP", "AP50")
+
+
+def comparison_figure(comparison: Comparison) -> "Figure":
+    """Left the AP and AP50 of every seed and their mean, right the paired differences of AP.
+
+    On the right a point is a seed, the thick line the 95 % interval over seeds, and the thin one
+    that over resampled images.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    variants, pairs = comparison.variants, comparison.pairs
+    figure = new_figure()
+    widths = [1] * len(_METRICS) + ([1.4] if pairs else [])
+    row = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    for axes, metric in zip(row, _METRICS, strict=False):
+        values = [[s.ap[metric] for s in variant.seeds.values()] for variant in variants]
+        _draw_seeds(axes, values)
+        axes.set_title(metric, fontsize=11)
+        _name_rows(axes, [variant.name for variant in variants] if axes is row[0] else None)
+    if pairs:
+        _draw_differences(row[-1], pairs)
+    figure.set_size_inches(11, 1.2 + 0.5 * max(len(variants), 1.3 * len(pairs)))
+    return figure
+
+
+def _draw_seeds(axes: "Axes", rows: list[list[float]]) -> None:
+    for at, values in enumerate(rows):
+        # A seed has the same height in every row, so that pairs can be followed.
+        heights = at + np.linspace(-0.18, 0.18, len(values))
+        axes.plot(values, heights, "o", color=COLOURS[at % len(COLOURS)], alpha=0.8, markersize=5)
+        axes.plot([np.mean(values)] * 2, [at - 0.32, at + 0.32], color=INK, linewidth=2)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(rows)), [""] * len(rows))
+    _plain(axes)
+
+
+def _draw_differences(axes: "Axes", pairs: list[Pair]) -> None:
+    for at, pair in enumerate(pairs):
+        ap = pair.differences["AP"]
+        axes.plot([100 * x for x in pair.images], [at + 0.3] * 2, color=GREY, linewidth=1)
+        axes.plot([100 * ap.low, 100 * ap.high], [at, at], color=INK, linewidth=3)
+        heights = at + np.linspace(-0.18, 0.18, len(ap.values))
+        axes.plot([100 * x for x in ap.values], heights, "o", color=COLOURS[0], markersize=4)
+        axes.plot(100 * ap.mean, at, "D", color=INK, markersize=6)
+    axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.yaxis.tick_right()
+    axes.set_yticks(range(len(pairs)), [f"{p.second}\nminus {p.first}" for p in pairs], fontsize=8)
+    axes.set_title("difference of AP, points", fontsize=11)
+    axes.set_xlabel("thick: 95 % over seeds; thin: over resampled images", fontsize=8, color=GREY)
+    _plain(axes)
+
+
+def _name_rows(axes: "Axes", names: list[str] | None) -> None:
+    if names is None:
+        axes.set_yticklabels([])
+        return
+    for label in axes.set_yticklabels(names, fontsize=9):
+        label.set_parse_math(False)
+
+
+def _plain(axes: "Axes") -> None:
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8, color=GREY, labelcolor=GREY)
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)

@@ -1,0 +1,195 @@
+"""`detcenter compare`: does it help? Variants of a recipe, each with several seeds."""
+
+import copy
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
+from detcenter.commands.datasets import training_set, validation_set
+from detcenter.commands.features import check_for_plots
+from detcenter.commands.measure import MeasuredRun, is_finished, measured_run, recipe_of
+from detcenter.commands.side_by_side import train_side_by_side
+from detcenter.commands.train import check_same_recipe
+from detcenter.commands.variants import by_recipe, scored
+from detcenter.config import Config, differences
+from detcenter.errors import ConfigError
+from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.training import TrainingError
+
+# What tells the runs of one variant apart.
+_OF_RUNS = {"train.seed", "output", "data.folds", "data.fold"}
+
+
+def main(args: Sequence[str]) -> None:
+    """Train what is not trained yet, write ``compare.json`` and ``compare.png``, print tables."""
+    parser = recipe_parser(
+        "detcenter compare", "Train variants of a recipe with several seeds, and compare them."
+    )
+    parser.add_argument(
+        "--set",
+        type=str,
+        action="append",
+        help="a variant: KEY=VALUE ..., quoted if several; recipe for the recipe as it is",
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each variant")
+    parser.add_argument(
+        "--folds", type=int, help="cut data.train and data.val into this many parts instead"
+    )
+    parser.add_argument("--jobs", type=int, help="runs at a time; null is one a GPU")
+    parser.add_argument("--runs", type=list[str], help="folders of finished runs: [A, B, ...]")
+    config, arguments = parse_recipe(parser, args)
+    check_for_plots()
+    if arguments.runs:
+        if arguments.config or arguments.set:
+            raise ConfigError("--runs compares what is trained; leave --config and --set out")
+        folder = Path(config.output or "runs/compare")
+        _write(folder, by_recipe({Path(run): measured_run(Path(run)) for run in arguments.runs}))
+        return
+    if not arguments.config:
+        raise ConfigError("--config FILE or --runs [A, B, ...] is missing: what is compared")
+    folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
+    names = arguments.set or []
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise ConfigError(f"--set {twice} is there twice; every variant is trained once")
+    recipes = {name: _variant(parser, args, name) for name in names}
+    _check(config, recipes, arguments.seeds, arguments.folds, arguments.jobs)
+    runs = {
+        name: _runs_of(recipe, folder / _as_path(name), arguments.seeds, arguments.folds)
+        for name, recipe in recipes.items()
+    }
+    failed = _train({path: run for of in runs.values() for path, run in of.items()}, arguments.jobs)
+    _write(
+        folder,
+        {
+            name: {path: measured_run(path) for path in _whole(of, failed)}
+            for name, of in runs.items()
+        },
+    )
+    if failed:
+        names = "; ".join(f"{path}: {why}" for path, why in failed.items())
+        raise TrainingError(
+            f"{len(failed)} of {sum(map(len, runs.values()))} runs failed, and are left out with "
+            f"their seed; the same command tries them again: {names}"
+        )
+
+
+def _variant(parser: Any, args: Sequence[str], name: str) -> Config:
+    """The recipe with the overrides that ``name`` consists of."""
+    overrides = [] if name == "recipe" else shlex.split(name)
+    wrong = next((part for part in overrides if "=" not in part), None)
+    if wrong is not None or not name:
+        raise ConfigError(
+            f"--set takes KEY=VALUE, such as center.weight=0.3, not {wrong or name!r}"
+        )
+    return parse_recipe(parser, [*args, *(f"--{part}" for part in overrides)])[0]
+
+
+def _check(
+    config: Config,
+    recipes: Mapping[str, Config],
+    seeds: int,
+    folds: int | None,
+    jobs: int | None,
+) -> None:
+    if len(recipes) < 2:
+        raise ConfigError("--set is due twice or more: a comparison has two variants at least")
+    if seeds < 2:
+        raise ConfigError(
+            f"--seeds {seeds}: a single seed says nothing about chance; 5 is a good start"
+        )
+    if folds is not None and folds < 2:
+        raise ConfigError(f"--folds {folds}: there are two or more parts")
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: one run at a time is the least")
+    for name, recipe in recipes.items():
+        for key, value, _ in differences(recipe, config):
+            if key in _OF_RUNS:
+                raise ConfigError(f"--set {name}: {key} {value!r} is not for a variant to choose")
+    names = list(recipes)
+    for i, name in enumerate(names):
+        for other in names[:i]:
+            if not list(differences(recipes[name], recipes[other])):
+                raise ConfigError(f"--set {name} and --set {other} are the same recipe")
+
+
+def _runs_of(recipe: Config, folder: Path, seeds: int, folds: int | None) -> dict[Path, Config]:
+    """Every run of a variant by its folder; seeds count from the recipe's own."""
+    runs = {}
+    for seed in range(recipe.train.seed, recipe.train.seed + seeds):
+        for fold in range(folds or 1):
+            run = copy.deepcopy(recipe)
+            path = folder / f"seed_{seed}"
+            if folds:
+                path = path / f"fold_{fold}"
+                run.data.folds, run.data.fold = folds, fold
+            run.train.seed, run.output = seed, str(path)
+            runs[path] = run
+    return runs
+
+
+def _train(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
+    for path, config in runs.items():
+        if (path / "config.yaml").exists():
+            try:
+                check_same_recipe(config, recipe_of(path))
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {error}") from None
+    due = {path: config for path, config in runs.items() if not is_finished(path)}
+    _check_data(due)
+    print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
+    try:
+        return train_side_by_side(due, jobs)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; the same command goes on from there") from None
+
+
+def _check_data(runs: Mapping[Path, Config]) -> None:
+    """Before hours of training: whether the variants are measured on the same boxes."""
+    first: dict[int, tuple[Path, Any]] = {}
+    looked_at = set()
+    for path, config in runs.items():
+        if str(config.data) in looked_at:
+            continue
+        looked_at.add(str(config.data))
+        classes = training_set(config.data).classes
+        dataset = validation_set(config.data, classes)
+        truth = [(str(a["path"].name), a["boxes"].tolist()) for a in dataset.annotations]
+        other, expected = first.setdefault(config.data.fold, (path, (classes, truth)))
+        if (classes, truth) != expected:
+            raise ConfigError(
+                f"{path} and {other} would be measured on different validation images or classes; "
+                "variants may differ in training data only"
+            )
+
+
+def _whole(runs: Mapping[Path, Config], failed: Mapping[Path, str]) -> list[Path]:
+    """The runs of those seeds of which no run failed."""
+    without = {runs[path].train.seed for path in failed if path in runs}
+    return [path for path, config in runs.items() if config.train.seed not in without]
+
+
+def _write(folder: Path, runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> None:
+    variants = scored(runs)
+    for variant in variants:
+        if len(variant.seeds) < 2:
+            raise ConfigError(
+                f"{variant.name} has {len(variant.seeds)} seed: a single one says nothing about "
+                "chance; 5 are a good start"
+            )
+    classes = next(run.classes for of in runs.values() for run in of.values())
+    comparison = compare(variants, classes)
+    folder.mkdir(parents=True, exist_ok=True)
+    values = comparison_json(comparison)
+    (folder / "compare.json").write_text(json.dumps(values, indent=2, allow_nan=False))
+    print(comparison_table(comparison))
+    comparison_figure(comparison).savefig(folder / "compare.png")
+    print(f"compare.png and compare.json in {folder}")
+
+
+def _as_path(name: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "_", name).strip("_")

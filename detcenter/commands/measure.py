@@ -1,0 +1,119 @@
+"""What a comparison knows of a finished run, from the files in its folder."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from detcenter.commands.checkpoints import detector_of
+from detcenter.commands.collapse import on_unit_sphere
+from detcenter.commands.datasets import validation_set
+from detcenter.commands.features import measured as compactness_of
+from detcenter.commands.passes import detect_in, features_in
+from detcenter.config import Config, config_from_dict
+from detcenter.errors import ConfigError
+from detcenter.evaluation import load_detections, save_detections
+from detcenter.models import detach, terms_of
+from detcenter.training import load_checkpoint
+
+_BATCH = 8  # images
+
+
+class MeasuredRun(NamedTuple):
+    """A finished run. Ratios and costs are None where they are not known."""
+
+    config: Config
+    classes: list[str]
+    annotations: list[dict[str, Any]]
+    detections: list[dict[str, Any]]  # of the last epoch's weights
+    own_ratio: float | None  # of scatter within to between classes, of the detector's own vectors
+    term_ratio: float | None  # likewise, of what the first term reads
+    step_seconds: float | None
+    memory_mib: float | None
+
+
+def recipe_of(folder: Path) -> Config:
+    """The recipe that the run in ``folder`` was started with.
+
+    Raises:
+        ConfigError: if no run is there.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{folder} is no run: it holds no config.yaml")
+    return config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / "results.json").exists()
+
+
+def epochs_done(folder: Path) -> int:
+    """How many epochs of the run in ``folder`` are whole."""
+    return len(_metrics(folder))
+
+
+def measured_run(folder: Path) -> MeasuredRun:
+    """Read, and take from its last checkpoint what was not written yet, which is kept then.
+
+    Raises:
+        ConfigError: if no run is there, or one that has not finished.
+    """
+    config = recipe_of(folder)
+    rows = _metrics(folder)
+    if not is_finished(folder):
+        raise ConfigError(
+            f"{folder} is unfinished: {len(rows)} of {config.train.epochs} epochs; continue it "
+            "with --resume"
+        )
+    detections, compactness = folder / "detections.npz", folder / "compactness.json"
+    if not detections.exists() or not compactness.exists():
+        _measure(folder, config)
+    annotations, found = load_detections(detections)
+    ratios = json.loads(compactness.read_text())
+    return MeasuredRun(
+        config,
+        ratios["classes"],
+        annotations,
+        found,
+        ratios["own"],
+        ratios["term"],
+        # The first epoch warms up; the median of the others is of an undisturbed one.
+        _median([row["step_seconds"] for row in rows[1:] or rows if row.get("step_seconds")]),
+        max((float(row["memory_mib"]) for row in rows if row.get("memory_mib")), default=None),
+    )
+
+
+def _measure(folder: Path, config: Config) -> None:
+    """Write ``detections.npz`` if it is not there, and ``compactness.json``."""
+    checkpoint = load_checkpoint(folder / "last.pth")
+    classes: list[str] = checkpoint["classes"]
+    model = detector_of(checkpoint, folder / "last.pth")
+    dataset = validation_set(config.data, classes)
+    if not (folder / "detections.npz").exists():
+        found = detect_in(dataset, model, _BATCH, config.data.workers)
+        save_detections(folder / "detections.npz", dataset.annotations, found)
+    term = terms_of(model).named(None)
+    ratios: dict[str, Any] = {"classes": classes, "own": None, "term": None}
+    if term is not None and len(term.losses) == 1:
+        boxes = features_in(dataset, model, _BATCH, config.data.workers)
+        on_sphere = on_unit_sphere(term.losses[0])
+        ratios["term"] = compactness_of(boxes, classes, on_sphere)["ratio"]
+    # On the unit sphere whatever the term does, so that all variants are measured alike.
+    boxes = features_in(dataset, detach(model), _BATCH, config.data.workers)
+    ratios["own"] = compactness_of(boxes, classes, on_sphere=True)["ratio"]
+    (folder / "compactness.json").write_text(json.dumps(ratios))
+
+
+def _metrics(folder: Path) -> list[dict[str, str]]:
+    path = folder / "metrics.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _median(values: list[str]) -> float | None:
+    ordered = sorted(map(float, values))
+    return ordered[len(ordered) // 2] if ordered else None

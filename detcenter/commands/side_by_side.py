@@ -1,0 +1,132 @@
+"""Many runs, a process each, several at a time."""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from detcenter.commands.measure import epochs_done, is_finished, measured_run
+from detcenter.commands.train import train
+from detcenter.config import Config
+
+_LOOK = 2.0  # seconds between looks at the runs
+
+
+def train_side_by_side(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
+    """Train and measure every run by its folder; returns why runs failed, by their folder.
+
+    What a run prints goes to ``log.txt`` in its folder. One that was begun goes on from its last
+    whole epoch. Whatever happens to a run, the others are trained.
+
+    Args:
+        jobs: runs at a time, each on a GPU of its own where there are as many; None is one a GPU,
+            and one where there is none. CPU cores are shared out evenly.
+    """
+    jobs = jobs or torch.cuda.device_count() or 1
+    waiting, failed = deque(runs), dict[Path, str]()
+    running: dict[int, tuple[SpawnProcess, Path]] = {}  # by their place, 0 to jobs - 1
+    total, begun, start = _epochs(runs), sum(map(epochs_done, runs)), time.monotonic()
+    with tqdm(
+        total=total,
+        initial=begun,
+        unit="epoch",
+        dynamic_ncols=True,
+        leave=False,
+        disable=not sys.stderr.isatty(),  # a log file gets the line of every run only
+    ) as progress:
+        try:
+            while waiting or running:
+                for place in sorted(set(range(jobs)) - set(running))[: len(waiting)]:
+                    folder = waiting.popleft()
+                    running[place] = _started(runs[folder], folder, place, jobs), folder
+                wait([process.sentinel for process, _ in running.values()], timeout=_LOOK)
+                done = sum(map(epochs_done, runs))
+                progress.update(done - progress.n)
+                for place in [p for p, (process, _) in running.items() if not process.is_alive()]:
+                    process, folder = running.pop(place)
+                    process.join()
+                    if process.exitcode != 0:
+                        failed[folder] = _last_words(folder, process.exitcode)
+                    why = failed.get(folder)
+                    left = _left(total - done, done - begun, time.monotonic() - start)
+                    progress.write(f"{folder}: {f'failed: {why}' if why else 'done'}{left}")
+        finally:  # Ctrl-C reaches the runs by itself in a terminal only
+            for process, _ in running.values():
+                process.terminate()
+                process.join()
+    return failed
+
+
+def _started(config: Config, folder: Path, place: int, jobs: int) -> SpawnProcess:
+    # Not forked: a process that has used CUDA cannot be.
+    process = multiprocessing.get_context("spawn").Process(target=_work, args=(config, folder))
+    with _environment(_shares(place, jobs)):
+        process.start()
+    return process
+
+
+def _shares(place: int, jobs: int) -> dict[str, str]:
+    """The part of the machine that is for one of several runs."""
+    gpus, mine = torch.cuda.device_count(), dict[str, str]()
+    if jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
+        mine["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    if jobs > 1 and gpus > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(gpu) for gpu in range(gpus)]
+        mine["CUDA_VISIBLE_DEVICES"] = names[place % gpus]
+    return mine
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables that a process started inside inherits."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(config: Config, folder: Path) -> None:
+    """In a process of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if not is_finished(folder):
+        train(config, folder, resume=(folder / "last.pth").exists())
+    measured_run(folder)
+
+
+def _last_words(folder: Path, status: int | None) -> str:
+    log = folder / "log.txt"
+    lines = log.read_text().splitlines() if log.exists() else []
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    if status is not None and status < 0:
+        said = f"killed by signal {-status}"
+    return f"{said} (see {log})"
+
+
+def _epochs(runs: Mapping[Path, Config]) -> int:
+    return sum(config.train.epochs for config in runs.values())
+
+
+def _left(epochs: int, done: int, seconds: float) -> str:
+    if done <= 0 or epochs <= 0:
+        return ""
+    return f", about {max(1, round(seconds / done * epochs / 60))} min left"

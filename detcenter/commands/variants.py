@@ -1,0 +1,123 @@
+"""From finished runs to the scores of variants: groups, seeds, and folds pooled."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detcenter.analysis import SeedScores, VariantScores
+from detcenter.analysis.comparison import COMPARED
+from detcenter.commands.measure import MeasuredRun
+from detcenter.config import Config, flat
+from detcenter.errors import ConfigError
+from detcenter.evaluation import ResampledAP, coco_metrics, resampled_weights
+
+_RESAMPLES = 1000
+# In what the runs of one variant may differ.
+_OF_A_RUN = {"train.seed", "data.fold", "output", "data.root", "data.workers"}
+
+
+def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores]:
+    """The scores of variants, whose runs are given by name and folder.
+
+    Raises:
+        ConfigError: if two runs have a seed (and fold) in common, if folds are missing, or if the
+            runs were not measured on the same images and classes.
+    """
+    expected: tuple[Path, Any] | None = None
+    variants = []
+    for name, of_variant in runs.items():
+        seeds: dict[int, SeedScores] = {}
+        for seed, folds in _by_seed(of_variant).items():
+            seeds[seed] = _scores(list(folds.values()))
+            path, truth = next(iter(folds)), _truth(list(folds.values()))
+            expected = expected or (path, truth)
+            if truth != expected[1]:
+                raise ConfigError(
+                    f"{path} and {expected[0]} were measured on different images, boxes or "
+                    "classes; only runs on the same validation data can be compared"
+                )
+        variants.append(VariantScores(name, seeds))
+    return variants
+
+
+def by_recipe(runs: Mapping[Path, MeasuredRun]) -> dict[str, dict[Path, MeasuredRun]]:
+    """Runs of the same recipe together, named by the keys in which the recipes differ."""
+    groups: dict[tuple[tuple[str, str], ...], dict[Path, MeasuredRun]] = {}
+    for path, run in runs.items():
+        key = tuple((k, repr(v)) for k, v in _recipe(run.config).items())
+        groups.setdefault(key, {})[path] = run
+    recipes = [_recipe(next(iter(group.values())).config) for group in groups.values()]
+    names = [_name(recipe, recipes) for recipe in recipes]
+    return dict(zip(names, groups.values(), strict=True))
+
+
+def _recipe(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in flat(config).items() if key not in _OF_A_RUN}
+
+
+def _name(recipe: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> str:
+    """The keys whose values differ, and the sections that are null here only."""
+    shown = [
+        key
+        for key, value in recipe.items()
+        if any(repr(value) != repr(other[key]) for other in recipes if key in other)
+        or (
+            value is None and any(name.startswith(f"{key}.") for other in recipes for name in other)
+        )
+    ]
+    if not shown:  # what others lack altogether: their section is null
+        shown = [key for key in recipe if any(key not in other for other in recipes)][:1]
+    return " ".join(f"{key}={_text(recipe[key])}" for key in shown) or "recipe"
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _by_seed(runs: Mapping[Path, MeasuredRun]) -> dict[int, dict[Path, MeasuredRun]]:
+    """The runs of every seed, its folds in order."""
+    seeds: dict[int, dict[int, tuple[Path, MeasuredRun]]] = {}
+    for path, run in runs.items():
+        of_seed = seeds.setdefault(run.config.train.seed, {})
+        other, _ = of_seed.setdefault(run.config.data.fold, (path, run))
+        if other != path:
+            raise ConfigError(f"{path} and {other} are the same recipe with the same seed")
+    for seed, of_seed in seeds.items():
+        folds = next(iter(of_seed.values()))[1].config.data.folds
+        missing = set(range(folds or 1)) - set(of_seed)
+        if folds and missing:
+            path = next(iter(of_seed.values()))[0]
+            raise ConfigError(f"{path.parent}: seed {seed} lacks the folds {sorted(missing)}")
+    return {seed: dict(x for _, x in sorted(of_seed.items())) for seed, of_seed in seeds.items()}
+
+
+def _scores(folds: Sequence[MeasuredRun]) -> SeedScores:
+    """Of one seed; what the folds detected is pooled before anything is measured."""
+    annotations = [annotation for run in folds for annotation in run.annotations]
+    detections = [found for run in folds for found in run.detections]
+    classes = folds[0].classes
+    metrics = coco_metrics(annotations, detections, classes)
+    resampled = ResampledAP(annotations, detections, classes)(
+        resampled_weights(len(annotations), _RESAMPLES)
+    )
+    costs = {
+        name: _mean([getattr(run, name) for run in folds])
+        for name in ("own_ratio", "term_ratio", "step_seconds", "memory_mib")
+    }
+    ap = {name: metrics[name] for name in COMPARED}
+    return SeedScores(ap, metrics["AP_by_class"], resampled, costs)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _truth(folds: Sequence[MeasuredRun]) -> Any:
+    """What runs must have in common to be compared."""
+    images = [
+        (str(annotation["path"]), annotation["boxes"].tolist(), annotation["labels"].tolist())
+        for run in folds
+        for annotation in run.annotations
+    ]
+    return folds[0].classes, images

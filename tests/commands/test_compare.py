@@ -1,0 +1,262 @@
+"""`detcenter compare` on real runs of a small recipe, and the groups, seeds and folds behind it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from detcenter.cli import main
+from detcenter.commands import side_by_side
+from detcenter.commands.measure import MeasuredRun, measured_run, recipe_of
+from detcenter.commands.variants import by_recipe, scored
+from detcenter.config import CenterConfig, Config
+from detcenter.errors import ConfigError
+from detcenter.evaluation import coco_metrics, load_detections
+from tests.commands.conftest import fails
+
+VARIANTS = ("--set", "center=null", "--set", "center.weight=0.3 center.alpha=0.1")
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory, recipe):
+    values = yaml.safe_load(recipe.read_text())
+    values["train"]["epochs"] = 1
+    path = tmp_path_factory.mktemp("recipe") / "one_epoch.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory, one_epoch):
+    """Two variants, two seeds, trained side by side."""
+    folder = tmp_path_factory.mktemp("compare") / "out"
+    args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--jobs", "2", *VARIANTS]
+    args += ["--output", str(folder), "--train.seed", "7"]
+    assert main(args) == 0
+    return folder, args
+
+
+def runs_in(folder):
+    return sorted(path.parent for path in folder.glob("*/seed_*/results.json"))
+
+
+def test_what_it_leaves(comparison):
+    folder, _ = comparison
+    names = ["center=null", "center.weight=0.3_center.alpha=0.1"]
+    assert {str(run.relative_to(folder)) for run in runs_in(folder)} == {
+        f"{name}/seed_{seed}" for name in names for seed in (7, 8)
+    }
+    config = recipe_of(folder / names[1] / "seed_8")
+    assert (config.train.seed, config.center.weight, config.center.alpha) == (8, 0.3, 0.1)
+    assert recipe_of(folder / names[0] / "seed_7").center is None
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+    values = json.loads((folder / "compare.json").read_text())
+    for variant, name in zip(values["variants"], names, strict=True):
+        results = [
+            json.loads((folder / name / f"seed_{seed}" / "results.json").read_text())
+            for seed in (7, 8)
+        ]
+        assert variant["seeds"] == [7, 8]
+        for key in ("AP", "AP50", "AP75"):
+            assert variant[key]["values"] == pytest.approx([r[key] for r in results])
+        assert variant["step_seconds"]["mean"] > 0 and variant["memory_mib"]["mean"] > 100
+        assert variant["own_ratio"]["mean"] > 0
+    assert values["variants"][0]["term_ratio"] is None
+    (pair,) = values["pairs"]
+    first, second = (variant["AP"]["values"] for variant in values["variants"])
+    assert pair["AP"]["values"] == pytest.approx(np.subtract(second, first).tolist())
+    assert pair["first"] == "center=null" and pair["seeds"] == [7, 8]
+
+
+def test_finished_runs_are_not_repeated(comparison, capsys):
+    folder, args = comparison
+    before = {run: (run / "last.pth").stat().st_mtime_ns for run in runs_in(folder)}
+    values = (folder / "compare.json").read_text()
+    assert main(args) == 0
+    assert "4 of 4 runs are done" in capsys.readouterr().out
+    assert {run: (run / "last.pth").stat().st_mtime_ns for run in runs_in(folder)} == before
+    assert (folder / "compare.json").read_text() == values
+
+
+def test_what_is_measured_is_the_last_epoch(comparison):
+    folder, _ = comparison
+    run = runs_in(folder)[0]
+    kept = json.loads((run / "compactness.json").read_text())
+    annotations, detections = load_detections(run / "detections.npz")
+    measured = measured_run(run)
+    ap = coco_metrics(annotations, detections, measured.classes)["AP"]
+    assert ap == pytest.approx(json.loads((run / "results.json").read_text())["AP"])
+    (run / "detections.npz").unlink()
+    (run / "compactness.json").unlink()
+    again = measured_run(run)
+    assert measured_run(run).own_ratio == pytest.approx(kept["own"], rel=1e-4)
+    for a, b in zip(detections, again.detections, strict=True):
+        np.testing.assert_allclose(a["boxes"], b["boxes"], atol=1e-3)
+
+
+def test_runs_by_their_folders(comparison, tmp_path, capsys):
+    folder, _ = comparison
+    runs = ",".join(map(str, runs_in(folder)))
+    assert main(["compare", "--runs", f"[{runs}]", "--output", str(tmp_path / "out")]) == 0
+    values = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert {variant["name"] for variant in values["variants"]} == {
+        "center=null",
+        "center.weight=0.3",
+    }
+    assert "cannot be told with 2 seeds" in capsys.readouterr().out
+
+
+def test_another_recipe_in_the_same_folder(comparison, capsys):
+    _, args = comparison
+    line = fails(capsys, *args, "--train.lr", "0.5")
+    assert "train.lr is 0.5" in line and "seed_7" in line
+
+
+def test_a_failed_run_is_named_and_the_rest_goes_on(one_epoch, tmp_path, capsys):
+    args = ["compare", "--config", str(one_epoch), "--seeds", "3", "--jobs", "2", *VARIANTS]
+    args += ["--output", str(tmp_path / "out"), "--data.workers", "0"]
+    broken = tmp_path / "out" / "center=null" / "seed_1"
+    broken.mkdir(parents=True)
+    (broken / "last.pth").write_bytes(b"no checkpoint")
+    line = fails(capsys, *args)
+    assert "1 of 6 runs failed" in line and str(broken) in line and "log.txt" in line
+    values = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [variant["seeds"] for variant in values["variants"]] == [[0, 2], [0, 1, 2]]
+    assert values["pairs"][0]["seeds"] == [0, 2]
+
+
+def test_stopped_runs_end_with_it(one_epoch, tmp_path, monkeypatch, capsys):
+    started = []
+    start = side_by_side._started
+
+    def remembered(*args):
+        started.append(start(*args))
+        return started[-1]
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side, "_started", remembered)
+    monkeypatch.setattr(side_by_side, "wait", interrupted)
+    args = ["compare", "--config", str(one_epoch), *VARIANTS, "--output", str(tmp_path / "out")]
+    assert main(args) == 130
+    assert len(started) == 1 and not started[0].is_alive()
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+BAD = [
+    ((), "--config FILE or --runs"),
+    (("--config", "RECIPE"), "--set is due twice"),
+    (("--config", "RECIPE", "--set", "center=null"), "--set is due twice"),
+    (("--config", "RECIPE", *VARIANTS, "--seeds", "1"), "a single seed"),
+    (("--config", "RECIPE", *VARIANTS, "--folds", "1"), "--folds 1"),
+    (("--config", "RECIPE", *VARIANTS, "--folds", "99"), "data.folds is 99"),
+    (("--config", "RECIPE", *VARIANTS, "--jobs", "0"), "--jobs 0"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "center"), "KEY=VALUE"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "centre.weight=1"), "center.weight"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "train.seed=4"), "train.seed"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "center=null"), "center=null is there twice"),
+    (("--config", "RECIPE", "--set", "recipe", "--set", "center.weight=0.1"), "the same recipe"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "data.val=train"), "different validation images"),
+    (("--runs", "[RUN]", "--config", "RECIPE"), "leave --config"),
+    (("--runs", "[RUN]"), "single one"),
+    (("--runs", "[RUN, FOLDER]"), "is no run"),
+]
+
+
+@pytest.mark.parametrize("args, said", BAD)
+def test_one_line_for_bad_input(args, said, recipe, run, tmp_path, capsys):
+    words = {"RECIPE": str(recipe), "RUN": str(run), "FOLDER": str(tmp_path)}
+    for word, path in words.items():
+        args = [arg.replace(word, path) for arg in args]
+    output = tmp_path / "out"
+    assert said in fails(capsys, "compare", *args, "--output", output)
+    assert not output.exists()
+
+
+def test_an_unfinished_run(run, tmp_path, capsys):
+    for name in ("config.yaml", "metrics.csv"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    line = fails(capsys, "compare", "--runs", f"[{run}, {tmp_path}]")
+    assert str(tmp_path) in line and "2 of 2 epochs" in line and "--resume" in line
+
+
+def measured(
+    seed=0, fold=0, folds=None, center=None, boxes=((0, 0, 9, 9),), name="a.jpg", hit=True
+):
+    config = Config(center=center)
+    config.train.seed, config.data.fold, config.data.folds = seed, fold, folds
+    boxes = np.array(boxes, dtype=np.float32)
+    count = len(boxes)
+    truth = {
+        "image_id": fold + 1,
+        "path": Path(name),
+        "boxes": boxes,
+        "labels": np.ones(count, dtype=np.int64),
+        "iscrowd": np.zeros(count, dtype=bool),
+        "difficult": np.zeros(count, dtype=bool),
+        "area": np.full(count, 81.0),
+    }
+    found = {
+        "boxes": boxes if hit else boxes + 100,
+        "scores": np.full(count, 0.5 if hit else 0.9),
+        "labels": np.ones(count, dtype=np.int64),
+    }
+    return MeasuredRun(config, ["x"], [truth], [found], 0.5 + fold, None, None, None)
+
+
+def test_folds_are_pooled_before_ap():
+    # One fold finds its box with score 0.5, the other misses with 0.9: pooled, the precision at
+    # the one recall that is reached (0.5) is a half; a mean over folds would give (1 + 0) / 2.
+    runs = {
+        Path(f"{seed}/{fold}"): measured(seed, fold, 2, name=f"{fold}.jpg", hit=fold == 0)
+        for seed in (0, 1)
+        for fold in (1, 0)
+    }
+    (variant,) = scored({"only": runs})
+    assert list(variant.seeds) == [0, 1]
+    assert variant.seeds[0].ap["AP"] == pytest.approx(0.5 * 51 / 101)
+    assert variant.seeds[0].costs["own_ratio"] == 1.0
+
+
+def test_a_missing_fold():
+    with pytest.raises(ConfigError, match=r"seed 0 lacks the folds \[1\]"):
+        scored({"only": {Path("out/a"): measured(0, 0, 2)}})
+
+
+def test_different_data_is_refused():
+    runs = {Path("a"): measured(0), Path("b"): measured(1, boxes=((0, 0, 9, 8),))}
+    with pytest.raises(ConfigError, match="b and a were measured on different images"):
+        scored({"only": runs})
+
+
+def test_the_same_seed_twice():
+    with pytest.raises(ConfigError, match="b and a are the same recipe with the same seed"):
+        scored({"only": {Path("a"): measured(0), Path("b"): measured(0)}})
+
+
+def test_names_say_in_what_recipes_differ():
+    def names(*centers):
+        runs = {Path(str(i)): measured(center=center) for i, center in enumerate(centers)}
+        return list(by_recipe(runs))
+
+    assert names(None, CenterConfig(weight=0.3)) == ["center=null", "center.weight=0.3"]
+    assert names(None, CenterConfig(weight=0.3), CenterConfig(weight=1.0, alpha=0.1)) == [
+        "center=null",
+        "center.weight=0.3 center.alpha=0.5",
+        "center.weight=1 center.alpha=0.1",
+    ]
+    assert names(CenterConfig(), CenterConfig()) == ["recipe"]
+
+
+def test_gpus_and_cores_are_shared_out(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 16)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5,7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert side_by_side._shares(2, 4) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "5"}
+    assert side_by_side._shares(0, 1) == {}
