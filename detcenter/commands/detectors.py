@@ -21,7 +21,6 @@ from detcenter.models import (
     set_l2_softmax,
     set_min_negatives,
 )
-from detcenter.models.anchor_embedding import set_anchor_embedding
 
 _OVER_BACKBONES = (
     "backbone",
@@ -45,7 +44,7 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
     if model.name not in MODEL_NAMES:
         raise ConfigError(f"model.name {model.name!r} is none of {', '.join(MODEL_NAMES)}")
     chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
-    for key in ("min_negatives", "anchor_embedding", "l2_softmax", "l2_softmax_learnt", "options"):
+    for key in ("min_negatives", "l2_softmax", "l2_softmax_learnt", "options"):
         chosen.pop(key, None)
     misplaced = [
         key for key in _OVER_BACKBONES if key in chosen and model.name not in OVER_BACKBONES
@@ -76,9 +75,6 @@ def detector(
         model = build_model(**builder, load=load)
         if config.model.l2_softmax is not None:
             set_l2_softmax(model, config.model.l2_softmax, config.model.l2_softmax_learnt)
-        if config.model.anchor_embedding is not None:
-            assert isinstance(model, SSD)
-            set_anchor_embedding(model, config.model.anchor_embedding)
     if config.model.min_negatives:
         if not isinstance(model, SSD):
             raise ConfigError(f"model.min_negatives is for SSDs; {config.model.name} has no mining")

@@ -8,7 +8,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.losses import MultiBoxLoss
-from detcenter.models.anchor_embedding import AnchorEmbeddingHead
 from detcenter.models.cells import best_anchors, cell_losses, matched_objects, vectors_at
 from detcenter.models.terms import BoxTerms
 
@@ -47,7 +46,7 @@ class AttachedSSD(SSD):
             head_outputs["cls_logits"], head_outputs["bbox_regression"], labels, regression_targets
         )
         if self.box_terms:
-            per_cell = _per_cell(self)
+            per_cell = self.anchor_generator.num_anchors_per_location()
             losses |= cell_losses(
                 self.box_terms, head_outputs["features"], per_cell, matches, torch.stack(anchors)
             )
@@ -99,14 +98,12 @@ def with_features(
 
     A module-level function without state, so that copies and pickles of the model share nothing.
     """
-    return outputs | {"features": _described(head, inputs[0])}
+    return outputs | {"features": inputs[0]}
 
 
 def feature_widths(model: SSD) -> list[int]:
     """D_l, the channels of each feature map that the head reads."""
     branches = model.head.classification_head.module_list
-    if isinstance(model.head.classification_head, AnchorEmbeddingHead):
-        return [model.head.classification_head.dim] * len(branches)
     return [convolutions(branch)[0].in_channels for branch in branches]
 
 
@@ -126,20 +123,7 @@ def vectors(
     """The vectors of ``boxes`` by level, see :func:`vectors_at`: those of the best anchors."""
     maps = list(feature_maps.values())
     best = best_anchors(model.anchor_generator(images, maps), boxes)
-    return vectors_at(_described(model.head, maps), _per_cell(model), best)
-
-
-def _described(head: Any, maps: list[Tensor]) -> list[Tensor]:
-    """The maps whose positions describe anchors."""
-    classifier = head.classification_head
-    return classifier.embed(maps) if isinstance(classifier, AnchorEmbeddingHead) else maps
-
-
-def _per_cell(model: SSD) -> list[int]:
-    """Anchors that share a position of those maps, a level."""
-    counts: list[int] = model.anchor_generator.num_anchors_per_location()
-    alone = isinstance(model.head.classification_head, AnchorEmbeddingHead)
-    return [1] * len(counts) if alone else counts
+    return vectors_at(maps, model.anchor_generator.num_anchors_per_location(), best)
 
 
 def convolutions(branch: nn.Module) -> list[nn.Conv2d]:
