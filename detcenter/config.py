@@ -91,7 +91,7 @@ class LossConfig(TermConfig):
     """Another loss on box features."""
 
     loss: str = "CenterLoss"
-    """CenterLoss, RankHardLoss, or a class of pytorch_metric_learning.losses"""
+    """CenterLoss, RankHardLoss, a class of pytorch_metric_learning.losses, or module.Class"""
     args: dict[str, Any] = field(default_factory=dict)
     """of the loss"""
     miner: str | None = None

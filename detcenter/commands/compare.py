@@ -33,60 +33,68 @@ def main(args: Sequence[str]) -> None:
         "--set",
         type=str,
         action="append",
-        help="a variant: KEY=VALUE ..., quoted if several; recipe for the recipe as it is",
+        help="a variant: [NAME:] KEY=VALUE ..., quoted if several; recipe for the recipe as it is",
     )
     parser.add_argument("--seeds", type=int, default=5, help="runs of each variant")
     parser.add_argument(
         "--folds", type=int, help="cut data.train and data.val into this many parts instead"
     )
     parser.add_argument("--jobs", type=int, help="runs at a time; null is one a GPU")
-    parser.add_argument("--runs", type=list[str], help="folders of finished runs: [A, B, ...]")
+    parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
     config, arguments = parse_recipe(parser, args)
     check_for_plots()
     if arguments.runs:
         if arguments.config or arguments.set:
             raise ConfigError("--runs compares what is trained; leave --config and --set out")
-        folder = Path(config.output or "runs/compare")
-        _write(folder, by_recipe({Path(run): measured_run(Path(run)) for run in arguments.runs}))
+        runs = {Path(run): measured_run(Path(run)) for run in arguments.runs}
+        _write(Path(config.output or "runs/compare"), by_recipe(runs))
         return
     if not arguments.config:
-        raise ConfigError("--config FILE or --runs [A, B, ...] is missing: what is compared")
-    folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
-    names = arguments.set or []
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise ConfigError(f"--set {twice} is there twice; every variant is trained once")
-    recipes = {name: _variant(parser, args, name) for name in names}
+        raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
+    recipes: dict[str, Config] = {}
+    for text in arguments.set or []:
+        name, overrides = _named(text)
+        if name in recipes:
+            raise ConfigError(f"--set {name} is there twice; every variant is trained once")
+        recipes[name] = parse_recipe(parser, [*args, *overrides])[0]
     _check(config, recipes, arguments.seeds, arguments.folds, arguments.jobs)
+    folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
+    _train_and_write(folder, recipes, arguments.seeds, arguments.folds, arguments.jobs)
+
+
+def _train_and_write(
+    folder: Path, recipes: Mapping[str, Config], seeds: int, folds: int | None, jobs: int | None
+) -> None:
     runs = {
-        name: _runs_of(recipe, folder / _as_path(name), arguments.seeds, arguments.folds)
+        name: _runs_of(recipe, folder / _as_path(name), seeds, folds)
         for name, recipe in recipes.items()
     }
-    failed = _train({path: run for of in runs.values() for path, run in of.items()}, arguments.jobs)
-    _write(
-        folder,
-        {
-            name: {path: measured_run(path) for path in _whole(of, failed)}
-            for name, of in runs.items()
-        },
-    )
+    all_runs = {path: run for of in runs.values() for path, run in of.items()}
+    failed = _train(all_runs, jobs)
+    whole = {name: _whole(of, failed) for name, of in runs.items()}
+    enough = {name: paths for name, paths in whole.items() if len(paths) >= 2 * (folds or 1)}
+    if len(enough) >= 2:
+        _write(folder, {name: {p: measured_run(p) for p in of} for name, of in enough.items()})
     if failed:
         names = "; ".join(f"{path}: {why}" for path, why in failed.items())
         raise TrainingError(
-            f"{len(failed)} of {sum(map(len, runs.values()))} runs failed, and are left out with "
-            f"their seed; the same command tries them again: {names}"
+            f"{len(failed)} of {len(all_runs)} runs failed, and are left out with their seed; "
+            f"the same command tries them again: {names}"
         )
 
 
-def _variant(parser: Any, args: Sequence[str], name: str) -> Config:
-    """The recipe with the overrides that ``name`` consists of."""
-    overrides = [] if name == "recipe" else shlex.split(name)
-    wrong = next((part for part in overrides if "=" not in part), None)
-    if wrong is not None or not name:
-        raise ConfigError(
-            f"--set takes KEY=VALUE, such as center.weight=0.3, not {wrong or name!r}"
-        )
-    return parse_recipe(parser, [*args, *(f"--{part}" for part in overrides)])[0]
+def _named(text: str) -> tuple[str, list[str]]:
+    """The name of a variant, its own or all of its keys and values, and its command line."""
+    own = re.match(r"([^=:]+):\s+", text)
+    parts = shlex.split(text[own.end() :] if own else text)
+    if parts == ["recipe"]:
+        parts = []
+    elif not parts:
+        raise ConfigError(f"--set {text!r} is empty; recipe stands for the recipe as it is")
+    wrong = next((part for part in parts if "=" not in part), None)
+    if wrong is not None:
+        raise ConfigError(f"--set takes KEY=VALUE, such as center.weight=0.3, not {wrong!r}")
+    return own[1] if own else text, [f"--{part}" for part in parts]
 
 
 def _check(
@@ -140,7 +148,8 @@ def _train(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
     due = {path: config for path, config in runs.items() if not is_finished(path)}
-    _check_data(due)
+    if due:
+        _check_data(runs)
     print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
     try:
         return train_side_by_side(due, jobs)

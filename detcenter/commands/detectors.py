@@ -1,6 +1,8 @@
 """From a recipe to the detector that it names, with its terms attached."""
 
 import dataclasses
+import importlib
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -109,6 +111,8 @@ def _attach_loss(model: nn.Module, name: str, term: LossConfig, steps_an_epoch: 
 
 
 def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
+    if "." in term.loss:
+        return _imported_loss(term, num_classes, width)
     own = {"CenterLoss": CenterLoss, "RankHardLoss": RankHardLoss}
     if term.loss not in own:
         try:
@@ -125,6 +129,23 @@ def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
         return own[term.loss](**args)
     except TypeError as error:
         raise ValueError(f"{term.loss}: {error}") from None
+
+
+def _imported_loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
+    """A class of one's own, ``module.Class``, told the sizes that its constructor names."""
+    if term.miner is not None or term.miner_args:
+        raise ValueError(f"miner: {term.loss} picks its boxes itself")
+    module, _, name = term.loss.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+        taken = inspect.signature(kind).parameters
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"loss {term.loss}: {error} (is its folder in PYTHONPATH?)") from None
+    sizes = {"num_classes": num_classes, "feature_dim": width}
+    loss = kind(**{k: v for k, v in sizes.items() if k in taken}, **term.args)
+    if not isinstance(loss, nn.Module):
+        raise ValueError(f"loss {term.loss} makes a {type(loss).__name__}, not a torch module")
+    return loss
 
 
 def _term_arguments(term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:

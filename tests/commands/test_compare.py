@@ -17,7 +17,7 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation import coco_metrics, load_detections
 from tests.commands.conftest import fails
 
-VARIANTS = ("--set", "center=null", "--set", "center.weight=0.3 center.alpha=0.1")
+VARIANTS = ("--set", "plain: center=null", "--set", "center.weight=0.3 center.alpha=0.1")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def runs_in(folder):
 
 def test_what_it_leaves(comparison):
     folder, _ = comparison
-    names = ["center=null", "center.weight=0.3_center.alpha=0.1"]
+    names = ["plain", "center.weight=0.3_center.alpha=0.1"]
     assert {str(run.relative_to(folder)) for run in runs_in(folder)} == {
         f"{name}/seed_{seed}" for name in names for seed in (7, 8)
     }
@@ -69,7 +69,7 @@ def test_what_it_leaves(comparison):
     (pair,) = values["pairs"]
     first, second = (variant["AP"]["values"] for variant in values["variants"])
     assert pair["AP"]["values"] == pytest.approx(np.subtract(second, first).tolist())
-    assert pair["first"] == "center=null" and pair["seeds"] == [7, 8]
+    assert pair["first"] == "plain" and pair["seeds"] == [7, 8]
 
 
 def test_finished_runs_are_not_repeated(comparison, capsys):
@@ -100,8 +100,8 @@ def test_what_is_measured_is_the_last_epoch(comparison):
 
 def test_runs_by_their_folders(comparison, tmp_path, capsys):
     folder, _ = comparison
-    runs = ",".join(map(str, runs_in(folder)))
-    assert main(["compare", "--runs", f"[{runs}]", "--output", str(tmp_path / "out")]) == 0
+    runs = map(str, runs_in(folder))
+    assert main(["compare", "--runs", *runs, "--output", str(tmp_path / "out")]) == 0
     values = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert {variant["name"] for variant in values["variants"]} == {
         "center=null",
@@ -119,7 +119,7 @@ def test_another_recipe_in_the_same_folder(comparison, capsys):
 def test_a_failed_run_is_named_and_the_rest_goes_on(one_epoch, tmp_path, capsys):
     args = ["compare", "--config", str(one_epoch), "--seeds", "3", "--jobs", "2", *VARIANTS]
     args += ["--output", str(tmp_path / "out"), "--data.workers", "0"]
-    broken = tmp_path / "out" / "center=null" / "seed_1"
+    broken = tmp_path / "out" / "plain" / "seed_1"
     broken.mkdir(parents=True)
     (broken / "last.pth").write_bytes(b"no checkpoint")
     line = fails(capsys, *args)
@@ -157,14 +157,15 @@ BAD = [
     (("--config", "RECIPE", *VARIANTS, "--folds", "99"), "data.folds is 99"),
     (("--config", "RECIPE", *VARIANTS, "--jobs", "0"), "--jobs 0"),
     (("--config", "RECIPE", *VARIANTS, "--set", "center"), "KEY=VALUE"),
+    (("--config", "RECIPE", *VARIANTS, "--set", ""), "is empty"),
     (("--config", "RECIPE", *VARIANTS, "--set", "centre.weight=1"), "center.weight"),
     (("--config", "RECIPE", *VARIANTS, "--set", "train.seed=4"), "train.seed"),
-    (("--config", "RECIPE", *VARIANTS, "--set", "center=null"), "center=null is there twice"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "plain: recipe"), "plain is there twice"),
     (("--config", "RECIPE", "--set", "recipe", "--set", "center.weight=0.1"), "the same recipe"),
     (("--config", "RECIPE", *VARIANTS, "--set", "data.val=train"), "different validation images"),
-    (("--runs", "[RUN]", "--config", "RECIPE"), "leave --config"),
-    (("--runs", "[RUN]"), "single one"),
-    (("--runs", "[RUN, FOLDER]"), "is no run"),
+    (("--runs", "RUN", "--config", "RECIPE"), "leave --config"),
+    (("--runs", "RUN"), "single one"),
+    (("--runs", "RUN", "FOLDER"), "is no run"),
 ]
 
 
@@ -181,7 +182,7 @@ def test_one_line_for_bad_input(args, said, recipe, run, tmp_path, capsys):
 def test_an_unfinished_run(run, tmp_path, capsys):
     for name in ("config.yaml", "metrics.csv"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
-    line = fails(capsys, "compare", "--runs", f"[{run}, {tmp_path}]")
+    line = fails(capsys, "compare", "--runs", run, tmp_path)
     assert str(tmp_path) in line and "2 of 2 epochs" in line and "--resume" in line
 
 
