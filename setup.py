@@ -30,6 +30,7 @@ setup(
         "numpy>=2.0,<3",
         "opencv-python-headless>=4.9,<6",
         "pillow>=10.1,<14",
+        "psutil>=5.9,<8",
         "pycocotools>=2.0.8,<3",
         "pyyaml>=6.0,<7",
         "scikit-learn>=1.5,<2",

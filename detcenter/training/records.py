@@ -1,11 +1,11 @@
 """What a run leaves in its folder while it goes: a CSV of numbers and TensorBoard events."""
 
 import csv
-import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from accelerate import Accelerator
 
@@ -42,5 +42,9 @@ def peak_memory_mib(device: torch.device) -> float:
     """The most memory in use so far: tensors of a GPU, else of this process as a whole."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource  # not there on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere

@@ -111,6 +111,39 @@ def test_several_terms_ramp_train_and_continue(recipe, tmp_path, monkeypatch):
     assert all(torch.equal(x, resumed[name]) for name, x in state["model"].items())
 
 
+OWN_LOSS = """
+import torch
+
+class Pull(torch.nn.Module):
+    def __init__(self, num_classes, strength=1.0):
+        super().__init__()
+        self.sizes = num_classes, strength
+
+    def forward(self, features, labels):
+        return self.sizes[1] * features.square().mean()
+
+def three():
+    return 3
+"""
+
+
+def test_a_loss_of_ones_own(recipe, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_losses.py").write_text(OWN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    args = ["train", "--config", str(recipe), "--output", str(tmp_path / "run")]
+    args += ["--center", "null", "--train.epochs", "1"]
+    own = [*args, "--terms.pull.loss", "my_losses.Pull"]
+    assert main([*own, "--terms.pull.weight", "0.5"]) == 0
+    assert float(rows_of(tmp_path / "run")[0]["train/loss_pull"]) > 0
+    for name, said in (
+        ("my_losses.Push", "has no attribute 'Push' (is its folder in PYTHONPATH?)"),
+        ("no_such_module.Pull", "No module named 'no_such_module'"),
+        ("my_losses.three", "makes a int, not a torch module"),
+    ):
+        line = fails(capsys, *args, "--overwrite", "--terms.pull.loss", name)
+        assert "terms.pull" in line and said in line
+
+
 def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
     pytest.importorskip("pytorch_metric_learning")
     args = ("train", "--config", recipe, "--output", tmp_path / "run")
