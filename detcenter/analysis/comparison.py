@@ -15,6 +15,7 @@ from detcenter.analysis.paired import (
 )
 
 COMPARED = ("AP", "AP50", "AP75")
+_FEW = 5  # seeds, below which agreement may be luck
 _COSTS = ("own_ratio", "term_ratio", "step_seconds", "memory_mib")
 
 
@@ -55,9 +56,11 @@ class Pair(NamedTuple):
         ap, seeds = self.differences["AP"], len(self.seeds)
         size = f"AP {_points(ap.mean)} points, 95 % interval {_interval(ap.low, ap.high)}"
         chance = f"{size} over {seeds} seeds (permutation p {ap.p:.2g})"
+        # So few may agree by luck; five are what a comparison starts with.
+        seems = f", as far as {seeds} seeds can tell" if seeds < _FEW else ""
         told = {
-            "helps": f"helps: {chance}",
-            "hurts": f"hurts: {chance}",
+            "helps": f"helps{seems}: {chance}",
+            "hurts": f"hurts{seems}: {chance}",
             "cannot be told": f"cannot be told with {seeds} seeds: {chance}; {_needed(ap)}",
         }[ap.verdict]
         images = f"other images: {_interval(*self.images)}"

@@ -57,12 +57,20 @@ def test_every_pair_by_the_seeds_that_both_have(comparison):
 
 def test_sentences(comparison):
     helps, _, unknown = (pair.sentence for pair in comparison.pairs)
-    assert helps.startswith("softmax against plain: helps: AP +2.0 points, 95 % interval +1.9 to")
+    assert helps.startswith(
+        "softmax against plain: helps, as far as 4 seeds can tell: AP +2.0 points"
+    )
     assert "over 4 seeds (permutation p 0.12)" in helps
     assert unknown.startswith("center against softmax: cannot be told with 3 seeds: AP 0.0 points")
     back = compare(comparison.variants[1::-1], CLASSES).pairs[0].sentence
     assert back.startswith(
-        "plain against softmax: hurts: AP -2.0 points, 95 % interval -2.1 to -1.9"
+        "plain against softmax: hurts, as far as 4 seeds can tell: AP -2.0 points"
+    )
+    aps = {seed: 0.5 for seed in range(5)}
+    better = {seed: 0.51 + seed / 1000 for seed in range(5)}
+    (pair,) = compare([variant("plain", aps), variant("better", better)], CLASSES).pairs
+    assert pair.sentence.startswith(
+        "better against plain: helps: AP +1.2 points, 95 % interval +1.0 to +1.4 over 5 seeds"
     )
     close = variant("close", {0: 0.51, 1: 0.502, 2: 0.495, 3: 0.5})
     (pair,) = compare([comparison.variants[0], close], CLASSES).pairs
