@@ -247,7 +247,7 @@ def _from_dict(values: dict[str, Any]) -> Config:
     center, data = values["center"], values["data"]
     sections = {
         "augment": AugmentConfig(**data["augment"]),
-        "digits": DigitsConfig(**data["digits"]),
+        "digits": DigitsConfig(**data.get("digits", {})),  # of a run before there was a choice,
     }
     return Config(
         model=ModelConfig(**values["model"]),

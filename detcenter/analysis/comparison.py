@@ -115,9 +115,13 @@ def comparison_table(comparison: Comparison) -> str:
         values = ([s.by_class[name] for s in v.seeds.values()] for v in variants)
         by_class.append([name, *(_number(_mean(x), ".3f") for x in values)])
     sentences = [pair.sentence for pair in comparison.pairs]
-    if len(sentences) > 1:
+    compared = {(pair.first, pair.second) for pair in comparison.pairs}
+    for first, second in combinations(variants, 2):
+        if (first.name, second.name) not in compared:
+            sentences.append(f"{second.name} against {first.name}: fewer than two seeds in common")
+    if len(comparison.pairs) > 1:
         sentences.append(
-            f"{len(sentences)} pairs: of twenty intervals one misses the truth by chance"
+            f"{len(comparison.pairs)} pairs: of twenty intervals one misses the truth by chance"
         )
     return "\n\n".join([_aligned(rows, 2), _aligned(by_class, 1), "\n".join(sentences)])
 

@@ -24,38 +24,50 @@ def comparison_figure(comparison: Comparison) -> "Figure":
         ImportError: matplotlib is not installed.
     """
     variants, pairs = comparison.variants, comparison.pairs
+    seeds = sorted({seed for variant in variants for seed in variant.seeds})
+    # A seed has the same height in every row, so that pairs can be followed.
+    heights = dict(zip(seeds, np.linspace(-0.18, 0.18, len(seeds)).tolist(), strict=True))
     figure = new_figure()
     widths = [1] * len(_METRICS) + ([1.4] if pairs else [])
     row = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     for axes, metric in zip(row, _METRICS, strict=False):
-        values = [[s.ap[metric] for s in variant.seeds.values()] for variant in variants]
-        _draw_seeds(axes, values)
+        _draw_seeds(
+            axes,
+            [{k: s.ap[metric] for k, s in variant.seeds.items()} for variant in variants],
+            heights,
+        )
         axes.set_title(metric, fontsize=11)
         _name_rows(axes, [variant.name for variant in variants] if axes is row[0] else None)
     if pairs:
-        _draw_differences(row[-1], pairs)
+        _draw_differences(row[-1], pairs, heights)
     figure.set_size_inches(11, 1.2 + 0.5 * max(len(variants), 1.3 * len(pairs)))
     return figure
 
 
-def _draw_seeds(axes: "Axes", rows: list[list[float]]) -> None:
-    for at, values in enumerate(rows):
-        # A seed has the same height in every row, so that pairs can be followed.
-        heights = at + np.linspace(-0.18, 0.18, len(values))
-        axes.plot(values, heights, "o", color=COLOURS[at % len(COLOURS)], alpha=0.8, markersize=5)
+def _draw_seeds(axes: "Axes", rows: list[dict[int, float]], heights: dict[int, float]) -> None:
+    for at, row in enumerate(rows):
+        values = list(row.values())
+        axes.plot(
+            values,
+            [at + heights[seed] for seed in row],
+            "o",
+            color=COLOURS[at % len(COLOURS)],
+            alpha=0.8,
+            markersize=5,
+        )
         axes.plot([np.mean(values)] * 2, [at - 0.32, at + 0.32], color=INK, linewidth=2)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)), [""] * len(rows))
     _plain(axes)
 
 
-def _draw_differences(axes: "Axes", pairs: list[Pair]) -> None:
+def _draw_differences(axes: "Axes", pairs: list[Pair], heights: dict[int, float]) -> None:
     for at, pair in enumerate(pairs):
         ap = pair.differences["AP"]
         axes.plot([100 * x for x in pair.images], [at + 0.3] * 2, color=GREY, linewidth=1)
         axes.plot([100 * ap.low, 100 * ap.high], [at, at], color=INK, linewidth=3)
-        heights = at + np.linspace(-0.18, 0.18, len(ap.values))
-        axes.plot([100 * x for x in ap.values], heights, "o", color=COLOURS[0], markersize=4)
+        rows = [at + heights[seed] for seed in pair.seeds]
+        axes.plot([100 * x for x in ap.values], rows, "o", color=COLOURS[0], markersize=4)
         axes.plot(100 * ap.mean, at, "D", color=INK, markersize=6)
     axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
     axes.set_ylim(len(pairs) - 0.4, -0.6)

@@ -11,10 +11,10 @@ from typing import Any
 from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
 from detcenter.commands.datasets import training_set, validation_set
 from detcenter.commands.features import check_for_plots
-from detcenter.commands.measure import MeasuredRun, is_finished, measured_run, recipe_of
+from detcenter.commands.measure import MeasuredRun, is_measured, measured_run, recipe_of
 from detcenter.commands.side_by_side import train_side_by_side
 from detcenter.commands.train import check_same_recipe
-from detcenter.commands.variants import by_recipe, scored
+from detcenter.commands.variants import by_recipe, scored, truth_of
 from detcenter.config import Config, differences
 from detcenter.errors import ConfigError
 from detcenter.parsing import parse_recipe, recipe_parser
@@ -44,8 +44,11 @@ def main(args: Sequence[str]) -> None:
     config, arguments = parse_recipe(parser, args)
     check_for_plots()
     if arguments.runs:
-        if arguments.config or arguments.set:
-            raise ConfigError("--runs compares what is trained; leave --config and --set out")
+        others = [key for key, _, _ in differences(config, Config()) if key != "output"]
+        if arguments.config or arguments.set or others:
+            raise ConfigError(
+                "--runs compares what is trained; leave --config, --set and keys of a recipe out"
+            )
         runs = {Path(run): measured_run(Path(run)) for run in arguments.runs}
         _write(Path(config.output or "runs/compare"), by_recipe(runs))
         return
@@ -65,8 +68,10 @@ def main(args: Sequence[str]) -> None:
 def _train_and_write(
     folder: Path, recipes: Mapping[str, Config], seeds: int, folds: int | None, jobs: int | None
 ) -> None:
+    paths = {name: _as_path(name) for name in recipes}
+    _check_paths(paths)
     runs = {
-        name: _runs_of(recipe, folder / _as_path(name), seeds, folds)
+        name: _runs_of(recipe, folder / paths[name], seeds, folds)
         for name, recipe in recipes.items()
     }
     all_runs = {path: run for of in runs.values() for path, run in of.items()}
@@ -83,10 +88,26 @@ def _train_and_write(
         )
 
 
+def _check_paths(paths: Mapping[str, str]) -> None:
+    """Every variant has a folder of its own, on systems that ignore case too."""
+    taken: dict[str, str] = {}
+    for name, path in paths.items():
+        if not path.strip("."):
+            raise ConfigError(f"--set {name}: give it a name with letters or digits, NAME: ...")
+        other = taken.setdefault(path.casefold(), name)
+        if other != name:
+            raise ConfigError(
+                f"--set {name} and --set {other} would share the folder {path}; name one otherwise"
+            )
+
+
 def _named(text: str) -> tuple[str, list[str]]:
     """The name of a variant, its own or all of its keys and values, and its command line."""
     own = re.match(r"([^=:]+):\s+", text)
-    parts = shlex.split(text[own.end() :] if own else text)
+    try:
+        parts = shlex.split(text[own.end() :] if own else text)
+    except ValueError as error:
+        raise ConfigError(f"--set {text}: {error}") from None
     if parts == ["recipe"]:
         parts = []
     elif not parts:
@@ -110,6 +131,8 @@ def _check(
         raise ConfigError(
             f"--seeds {seeds}: a single seed says nothing about chance; 5 is a good start"
         )
+    if config.data.folds is not None:
+        raise ConfigError("data.folds is for a single run; give compare --folds instead")
     if folds is not None and folds < 2:
         raise ConfigError(f"--folds {folds}: there are two or more parts")
     if jobs is not None and jobs < 1:
@@ -144,10 +167,10 @@ def _train(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
     for path, config in runs.items():
         if (path / "config.yaml").exists():
             try:
-                check_same_recipe(config, recipe_of(path))
+                _check_same(config, recipe_of(path))
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
-    due = {path: config for path, config in runs.items() if not is_finished(path)}
+    due = {path: config for path, config in runs.items() if not is_measured(path)}
     if due:
         _check_data(runs)
     print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
@@ -155,6 +178,16 @@ def _train(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
         return train_side_by_side(due, jobs)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command goes on from there") from None
+
+
+def _check_same(config: Config, other: Config) -> None:
+    check_same_recipe(config, other)
+    # A run goes on where its data was moved to; here the folder may be what tells variants apart.
+    if Path(config.data.root).resolve() != Path(other.data.root).resolve():
+        raise ConfigError(
+            f"data.root is {config.data.root!r}, but the run was trained on {other.data.root!r}; "
+            "give the same, or another --output"
+        )
 
 
 def _check_data(runs: Mapping[Path, Config]) -> None:
@@ -167,12 +200,14 @@ def _check_data(runs: Mapping[Path, Config]) -> None:
         looked_at.add(str(config.data))
         classes = training_set(config.data).classes
         dataset = validation_set(config.data, classes)
-        truth = [(str(a["path"].name), a["boxes"].tolist()) for a in dataset.annotations]
-        other, expected = first.setdefault(config.data.fold, (path, (classes, truth)))
-        if (classes, truth) != expected:
+        if not any((~a["iscrowd"] & ~a["difficult"]).any() for a in dataset.annotations):
+            raise ConfigError(f"{path}: data.val has no objects, so that there is no AP to compare")
+        truth = truth_of(dataset.annotations, classes)
+        other, expected = first.setdefault(config.data.fold, (path, truth))
+        if truth != expected:
             raise ConfigError(
-                f"{path} and {other} would be measured on different validation images or classes; "
-                "variants may differ in training data only"
+                f"{path} and {other} would be measured on different validation images, boxes or "
+                "classes; variants may differ in training data only"
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision.models.detection.ssd import SSD
 
@@ -142,7 +143,9 @@ def _imported_loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
     except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"loss {term.loss}: {error} (is its folder in PYTHONPATH?)") from None
     sizes = {"num_classes": num_classes, "feature_dim": width}
-    loss = kind(**{k: v for k, v in sizes.items() if k in taken}, **term.args)
+    # Other draws of the run, the order of images say, stay what they are without the loss.
+    with torch.random.fork_rng(devices=[]):
+        loss = kind(**{k: v for k, v in sizes.items() if k in taken}, **term.args)
     if not isinstance(loss, nn.Module):
         raise ValueError(f"loss {term.loss} makes a {type(loss).__name__}, not a torch module")
     return loss

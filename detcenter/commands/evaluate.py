@@ -10,6 +10,7 @@ from detcenter.commands.checkpoints import checkpoint_in, detector_of
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.passes import detect_in
 from detcenter.data import COCODataset, DetectionDataset
+from detcenter.errors import ConfigError
 from detcenter.evaluation import (
     coco_results,
     evaluate_detections,
@@ -30,6 +31,11 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--detections", type=str, help="write a COCO result file")
     arguments = parse(parser, args)
 
+    if arguments.detections and arguments.data.folds:
+        raise ConfigError(
+            "--detections: the images of data.folds are numbered anew, so that no COCO file fits "
+            "them; set --data.folds null for those of data.val"
+        )
     classes = checkpoint["classes"]
     dataset = validation_set(arguments.data, classes)
     model = detector_of(checkpoint, Path(arguments.checkpoint))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,12 @@ def is_finished(folder: Path) -> bool:
     return (folder / "results.json").exists()
 
 
+def is_measured(folder: Path) -> bool:
+    """Finished, and all that a comparison reads is there."""
+    files = ("results.json", "detections.npz", "measured.json")
+    return all((folder / name).exists() for name in files)
+
+
 def epochs_done(folder: Path) -> int:
     """How many epochs of the run in ``folder`` are whole."""
     return len(_metrics(folder))
@@ -67,11 +74,10 @@ def measured_run(folder: Path) -> MeasuredRun:
             f"{folder} is unfinished: {len(rows)} of {config.train.epochs} epochs; continue it "
             "with --resume"
         )
-    detections, compactness = folder / "detections.npz", folder / "compactness.json"
-    if not detections.exists() or not compactness.exists():
+    if not is_measured(folder):
         _measure(folder, config)
-    annotations, found = load_detections(detections)
-    ratios = json.loads(compactness.read_text())
+    annotations, found = load_detections(folder / "detections.npz")
+    ratios = json.loads((folder / "measured.json").read_text())
     return MeasuredRun(
         config,
         ratios["classes"],
@@ -86,7 +92,7 @@ def measured_run(folder: Path) -> MeasuredRun:
 
 
 def _measure(folder: Path, config: Config) -> None:
-    """Write ``detections.npz`` if it is not there, and ``compactness.json``."""
+    """Write ``detections.npz`` if it is not there, and ``measured.json``."""
     checkpoint = load_checkpoint(folder / "last.pth")
     classes: list[str] = checkpoint["classes"]
     model = detector_of(checkpoint, folder / "last.pth")
@@ -103,7 +109,9 @@ def _measure(folder: Path, config: Config) -> None:
     # On the unit sphere whatever the term does, so that all variants are measured alike.
     boxes = features_in(dataset, detach(model), _BATCH, config.data.workers)
     ratios["own"] = compactness_of(boxes, classes, on_sphere=True)["ratio"]
-    (folder / "compactness.json").write_text(json.dumps(ratios))
+    partial = folder / "measured.partial"
+    partial.write_text(json.dumps(ratios))
+    os.replace(partial, folder / "measured.json")
 
 
 def _metrics(folder: Path) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ _WRITTEN = (
     "results.json",
     "detections.npz",
     "detections.png",
-    "compactness.json",
+    "measured.json",
 )
 
 
@@ -30,6 +30,12 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
             f"{folder} holds a run already: --resume continues it, --output names another "
             "folder, --overwrite deletes it"
         )
+
+
+def clear_results(folder: Path) -> None:
+    """Delete what is said of a model, before another one is trained or evaluated there."""
+    for name in ("results.json", "detections.npz", "measured.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def clear_folder(folder: Path) -> None:

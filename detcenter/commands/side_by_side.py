@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -103,6 +104,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _work(config: Config, folder: Path) -> None:
     """In a process of its own."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)
@@ -111,6 +113,14 @@ def _work(config: Config, folder: Path) -> None:
     if not is_finished(folder):
         train(config, folder, resume=(folder / "last.pth").exists())
     measured_run(folder)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its runs; a second one would write beside them."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _last_words(folder: Path, status: int | None) -> str:

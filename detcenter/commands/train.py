@@ -22,7 +22,7 @@ from detcenter.commands.collapse import watched
 from detcenter.commands.datasets import training_set, validation_set
 from detcenter.commands.detectors import builder_arguments, detector
 from detcenter.commands.passes import augmentation, detect_in
-from detcenter.commands.run_folder import check_folder, clear_folder
+from detcenter.commands.run_folder import check_folder, clear_folder, clear_results
 from detcenter.config import Config, TrainConfig, config_from_dict, differences
 from detcenter.data import DetectionDataset, read_image
 from detcenter.errors import ConfigError
@@ -154,10 +154,11 @@ class Run:
             print(f"the run was complete after {self.first_epoch - 1} epochs; evaluating it again")
             self.evaluate()
         self.accelerator.end_training()
-        (self.folder / "results.json").write_text(metrics_json(self.metrics))
         save_detections(self.folder / "detections.npz", self.val_set.annotations, self.detections)
         picture = _picture(self.val_set, self.detections)
         Image.fromarray(picture).save(self.folder / "detections.png")
+        # The last file: a run that has it is finished.
+        (self.folder / "results.json").write_text(metrics_json(self.metrics))
         print(results_table(self.metrics, self.classes))
         print(f"run folder: {self.folder}")
         return self.metrics
@@ -209,6 +210,7 @@ class Run:
         if clear:
             clear_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        clear_results(self.folder)
         text = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
         (self.folder / "config.yaml").write_text(text)
         self.accelerator.init_trackers("tensorboard")

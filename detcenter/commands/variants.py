@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detcenter.analysis import SeedScores, VariantScores
 from detcenter.analysis.comparison import COMPARED
 from detcenter.commands.measure import MeasuredRun
@@ -13,7 +15,7 @@ from detcenter.evaluation import ResampledAP, coco_metrics, resampled_weights
 
 _RESAMPLES = 1000
 # In what the runs of one variant may differ.
-_OF_A_RUN = {"train.seed", "data.fold", "output", "data.root", "data.workers"}
+_OF_A_RUN = {"train.seed", "data.fold", "output", "data.workers"}
 
 
 def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores]:
@@ -48,6 +50,9 @@ def by_recipe(runs: Mapping[Path, MeasuredRun]) -> dict[str, dict[Path, Measured
         groups.setdefault(key, {})[path] = run
     recipes = [_recipe(next(iter(group.values())).config) for group in groups.values()]
     names = [_name(recipe, recipes) for recipe in recipes]
+    for i, name in enumerate(names):
+        if name in names[:i]:  # by rounding: values that differ beyond what is shown
+            names[i] = f"{name} ({i + 1})"
     return dict(zip(names, groups.values(), strict=True))
 
 
@@ -56,17 +61,15 @@ def _recipe(config: Config) -> dict[str, Any]:
 
 
 def _name(recipe: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> str:
-    """The keys whose values differ, and the sections that are null here only."""
-    shown = [
-        key
-        for key, value in recipe.items()
-        if any(repr(value) != repr(other[key]) for other in recipes if key in other)
-        or (
-            value is None and any(name.startswith(f"{key}.") for other in recipes for name in other)
-        )
-    ]
-    if not shown:  # what others lack altogether: their section is null
-        shown = [key for key in recipe if any(key not in other for other in recipes)][:1]
+    """The keys whose values differ, and the first key of a section that others lack."""
+    shown, sections = [], set()
+    for key, value in recipe.items():
+        section = key.rpartition(".")[0]
+        differs = any(key in other and repr(value) != repr(other[key]) for other in recipes)
+        alone = any(key not in other for other in recipes)
+        if differs or (alone and section not in sections):
+            shown.append(key)
+            sections.add(section)
     return " ".join(f"{key}={_text(recipe[key])}" for key in shown) or "recipe"
 
 
@@ -113,11 +116,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _truth(folds: Sequence[MeasuredRun]) -> Any:
-    """What runs must have in common to be compared."""
+def truth_of(annotations: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Any:
+    """What runs must have in common to be compared: images by name, their boxes, the classes."""
     images = [
-        (str(annotation["path"]), annotation["boxes"].tolist(), annotation["labels"].tolist())
-        for run in folds
-        for annotation in run.annotations
+        (
+            annotation["path"].name,
+            np.asarray(annotation["boxes"], np.float32).tolist(),
+            np.asarray(annotation["labels"]).tolist(),
+        )
+        for annotation in annotations
     ]
-    return folds[0].classes, images
+    return list(classes), images
+
+
+def _truth(folds: Sequence[MeasuredRun]) -> Any:
+    return truth_of([x for run in folds for x in run.annotations], folds[0].classes)

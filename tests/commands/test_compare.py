@@ -12,7 +12,7 @@ from detcenter.cli import main
 from detcenter.commands import side_by_side
 from detcenter.commands.measure import MeasuredRun, measured_run, recipe_of
 from detcenter.commands.variants import by_recipe, scored
-from detcenter.config import CenterConfig, Config
+from detcenter.config import CenterConfig, Config, LossConfig
 from detcenter.errors import ConfigError
 from detcenter.evaluation import coco_metrics, load_detections
 from tests.commands.conftest import fails
@@ -85,13 +85,13 @@ def test_finished_runs_are_not_repeated(comparison, capsys):
 def test_what_is_measured_is_the_last_epoch(comparison):
     folder, _ = comparison
     run = runs_in(folder)[0]
-    kept = json.loads((run / "compactness.json").read_text())
+    kept = json.loads((run / "measured.json").read_text())
     annotations, detections = load_detections(run / "detections.npz")
     measured = measured_run(run)
     ap = coco_metrics(annotations, detections, measured.classes)["AP"]
     assert ap == pytest.approx(json.loads((run / "results.json").read_text())["AP"])
     (run / "detections.npz").unlink()
-    (run / "compactness.json").unlink()
+    (run / "measured.json").unlink()
     again = measured_run(run)
     assert measured_run(run).own_ratio == pytest.approx(kept["own"], rel=1e-4)
     for a, b in zip(detections, again.detections, strict=True):
@@ -158,6 +158,11 @@ BAD = [
     (("--config", "RECIPE", *VARIANTS, "--jobs", "0"), "--jobs 0"),
     (("--config", "RECIPE", *VARIANTS, "--set", "center"), "KEY=VALUE"),
     (("--config", "RECIPE", *VARIANTS, "--set", ""), "is empty"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "data.root=O'B"), "No closing quotation"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "Plain: center.alpha=0"), "share the folder"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "..: center.alpha=0"), "give it a name"),
+    (("--config", "RECIPE", *VARIANTS, "--data.folds", "2"), "compare --folds instead"),
+    (("--runs", "RUN", "--train.lr", "0.1"), "keys of a recipe out"),
     (("--config", "RECIPE", *VARIANTS, "--set", "centre.weight=1"), "center.weight"),
     (("--config", "RECIPE", *VARIANTS, "--set", "train.seed=4"), "train.seed"),
     (("--config", "RECIPE", *VARIANTS, "--set", "plain: recipe"), "plain is there twice"),
@@ -252,6 +257,25 @@ def test_names_say_in_what_recipes_differ():
         "center.weight=1 center.alpha=0.1",
     ]
     assert names(CenterConfig(), CenterConfig()) == ["recipe"]
+
+
+def test_no_two_variants_share_a_name():
+    runs = {Path(str(i)): measured(center=CenterConfig()) for i in range(3)}
+    runs[Path("1")].config.terms["triplet"] = LossConfig(weight=0.2)
+    runs[Path("2")].config.center.weight = 0.1 + 1e-9
+    groups = by_recipe(runs)
+    assert list(groups) == [
+        "center.weight=0.1",
+        "center.weight=0.1 terms.triplet.weight=0.2",
+        "center.weight=0.1 (3)",
+    ]
+    assert [list(group) for group in groups.values()] == [[Path(str(i))] for i in range(3)]
+
+
+def test_runs_on_other_data_are_not_taken_for_this(comparison, tmp_path, capsys):
+    _, args = comparison
+    line = fails(capsys, *args, "--data.root", tmp_path)
+    assert "data.root" in line and "was trained on" in line
 
 
 def test_gpus_and_cores_are_shared_out(monkeypatch):

@@ -118,6 +118,7 @@ class Pull(torch.nn.Module):
     def __init__(self, num_classes, strength=1.0):
         super().__init__()
         self.sizes = num_classes, strength
+        torch.randn(3)  # must not change what the run draws
 
     def forward(self, features, labels):
         return self.sizes[1] * features.square().mean()
@@ -135,6 +136,11 @@ def test_a_loss_of_ones_own(recipe, tmp_path, monkeypatch, capsys):
     own = [*args, "--terms.pull.loss", "my_losses.Pull"]
     assert main([*own, "--terms.pull.weight", "0.5"]) == 0
     assert float(rows_of(tmp_path / "run")[0]["train/loss_pull"]) > 0
+    plain = [*args[:4], str(tmp_path / "plain"), *args[5:]]
+    assert main([*plain, "--terms.pull.loss", "my_losses.Pull", "--terms.pull.weight", "0"]) == 0
+    assert main([*plain[:4], str(tmp_path / "without"), *plain[5:]]) == 0
+    rows = [rows_of(tmp_path / name)[0] for name in ("plain", "without")]
+    assert rows[0]["train/classification"] == rows[1]["train/classification"]
     for name, said in (
         ("my_losses.Push", "has no attribute 'Push' (is its folder in PYTHONPATH?)"),
         ("no_such_module.Pull", "No module named 'no_such_module'"),
