@@ -19,7 +19,7 @@ def main(first: str, second: str, files: list[str]) -> None:
         pairs = json.loads(Path(file).read_text())["pairs"]
         pair = next((p for p in pairs if (p["first"], p["second"]) == (first, second)), None)
         if pair is None:
-            continue
+            sys.exit(f"{file} has no pair of {first} and {second}")
         for name in METRICS:
             everything[name] += pair[name]["values"]
         _print(Path(file).parent.name, {name: pair[name]["values"] for name in METRICS})

@@ -2,11 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -20,6 +21,7 @@ from detcenter.commands.train import train
 from detcenter.config import Config
 
 _LOOK = 2.0  # seconds between looks at the runs
+_PATIENCE = 10.0  # seconds that a run has to stop
 
 
 def train_side_by_side(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
@@ -60,11 +62,20 @@ def train_side_by_side(runs: Mapping[Path, Config], jobs: int | None) -> dict[Pa
                     why = failed.get(folder)
                     left = _left(total - done, done - begun, time.monotonic() - start)
                     progress.write(f"{folder}: {f'failed: {why}' if why else 'done'}{left}")
-        finally:  # Ctrl-C reaches the runs by itself in a terminal only
-            for process, _ in running.values():
-                process.terminate()
-                process.join()
+        finally:
+            _stop([process for process, _ in running.values()])
     return failed
+
+
+def _stop(processes: Sequence[SpawnProcess]) -> None:
+    """As Ctrl-C does, which reaches them by itself in a terminal only; by force if that fails."""
+    for process in processes:
+        if process.pid is not None and sys.platform != "win32":
+            os.kill(process.pid, signal.SIGINT)
+    for process in processes:
+        process.join(_PATIENCE)
+        process.kill()
+        process.join()
 
 
 def _started(config: Config, folder: Path, place: int, jobs: int) -> SpawnProcess:
