@@ -58,8 +58,8 @@ class ModelConfig:
 class TermConfig:
     """What all terms on box features have."""
 
-    weight: float = 0.1
-    """of the loss in the sum of losses"""
+    weight: float = 0.3
+    """of the loss in the sum of losses; docs/study.md has what 1 does on R-CNNs"""
     features: Literal["cell", "box", "embedding"] | None = None
     """null: the detector's own vector (SSD's cell, R-CNN's box); embedding: a projection of it"""
     embedding_dim: int | None = None

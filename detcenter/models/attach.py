@@ -49,7 +49,8 @@ def attach(
             :class:`detcenter.CenterLoss` sized for the model. Where levels differ in width and
             there is no embedding, a sequence of one loss a level; where they do not, it may be.
         weight: what the loss is multiplied with; at 0 every other loss and every gradient is
-            the plain model's (with an embedding, at an ``embedding_weight`` of 0 too).
+            the plain model's (with an embedding, at an ``embedding_weight`` of 0 too). On the unit
+            sphere 1 is what lifts AP on an R-CNN's own vectors, see docs/study.md.
         name: of the term; several may be attached under different names.
         features: what a positive box is described by. None: the detector's own vector, which is
             ``"box"`` for the R-CNNs, the vector that the box predictor reads, and ``"cell"`` for
