@@ -260,7 +260,7 @@ def test_names_say_in_what_recipes_differ():
 
 
 def test_no_two_variants_share_a_name():
-    runs = {Path(str(i)): measured(center=CenterConfig()) for i in range(3)}
+    runs = {Path(str(i)): measured(center=CenterConfig(weight=0.1)) for i in range(3)}
     runs[Path("1")].config.terms["triplet"] = LossConfig(weight=0.2)
     runs[Path("2")].config.center.weight = 0.1 + 1e-9
     groups = by_recipe(runs)
