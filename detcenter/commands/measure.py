@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import yaml
@@ -78,6 +79,8 @@ def measured_run(folder: Path) -> MeasuredRun:
         _measure(folder, config)
     annotations, found = load_detections(folder / "detections.npz")
     ratios = json.loads((folder / "measured.json").read_text())
+    # The first epoch warms up; the median is of those that nothing disturbed.
+    steps = [float(row["step_seconds"]) for row in rows[1:] or rows if row.get("step_seconds")]
     return MeasuredRun(
         config,
         ratios["classes"],
@@ -85,8 +88,7 @@ def measured_run(folder: Path) -> MeasuredRun:
         found,
         ratios["own"],
         ratios["term"],
-        # The first epoch warms up; the median of the others is of an undisturbed one.
-        _median([row["step_seconds"] for row in rows[1:] or rows if row.get("step_seconds")]),
+        median(steps) if steps else None,
         max((float(row["memory_mib"]) for row in rows if row.get("memory_mib")), default=None),
     )
 
@@ -102,12 +104,13 @@ def _measure(folder: Path, config: Config) -> None:
         save_detections(folder / "detections.npz", dataset.annotations, found)
     term = terms_of(model).named(None)
     ratios: dict[str, Any] = {"classes": classes, "own": None, "term": None}
-    if term is not None and len(term.losses) == 1:
+    if term is not None:
         boxes = features_in(dataset, model, _BATCH, config.data.workers)
         on_sphere = on_unit_sphere(term.losses[0])
         ratios["term"] = compactness_of(boxes, classes, on_sphere)["ratio"]
+    if term is None or term.embedded:
+        boxes = features_in(dataset, detach(model), _BATCH, config.data.workers)
     # On the unit sphere whatever the term does, so that all variants are measured alike.
-    boxes = features_in(dataset, detach(model), _BATCH, config.data.workers)
     ratios["own"] = compactness_of(boxes, classes, on_sphere=True)["ratio"]
     partial = folder / "measured.partial"
     partial.write_text(json.dumps(ratios))
@@ -120,8 +123,3 @@ def _metrics(folder: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _median(values: list[str]) -> float | None:
-    ordered = sorted(map(float, values))
-    return ordered[len(ordered) // 2] if ordered else None

@@ -1,6 +1,6 @@
 """One pair of variants over several comparisons, as study.md has it.
 
-python docs/study_pooled.py softmax center runs/study/*/compare.json
+python docs/study/pooled.py softmax center docs/study/ssd_200.json docs/study/ssd_100.json
 """
 
 import json
@@ -22,7 +22,9 @@ def main(first: str, second: str, files: list[str]) -> None:
             sys.exit(f"{file} has no pair of {first} and {second}")
         for name in METRICS:
             everything[name] += pair[name]["values"]
-        _print(Path(file).parent.name, {name: pair[name]["values"] for name in METRICS})
+        path = Path(file)
+        setting = path.parent.name if path.stem == "compare" else path.stem
+        _print(setting, {name: pair[name]["values"] for name in METRICS})
     if any(everything.values()):
         _print("all", everything)
 
