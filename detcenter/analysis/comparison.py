@@ -1,7 +1,7 @@
 """Variants of a training, each with several seeds: tables, pairs, and the plain sentence."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from detcenter.analysis.paired import (
     paired_difference,
     resampling_interval,
 )
+from detcenter.evaluation.table import aligned
 
 COMPARED = ("AP", "AP50", "AP75")
 _FEW = 5  # seeds, below which agreement may be luck
@@ -123,7 +124,7 @@ def comparison_table(comparison: Comparison) -> str:
         sentences.append(
             f"{len(comparison.pairs)} pairs: of twenty intervals one misses the truth by chance"
         )
-    return "\n\n".join([_aligned(rows, 2), _aligned(by_class, 1), "\n".join(sentences)])
+    return "\n\n".join([aligned(rows, 2), aligned(by_class, 1), "\n".join(sentences)])
 
 
 def _pair(first: VariantScores, second: VariantScores) -> Pair | None:
@@ -213,14 +214,3 @@ def _number(value: float, digits: str) -> str:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """The first columns to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-    def cells(row: Sequence[str]) -> Iterator[str]:
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            yield cell.ljust(width) if i < left else cell.rjust(width)
-
-    return "\n".join("  ".join(cells(row)).rstrip() for row in rows)

@@ -59,13 +59,9 @@ def _part(
         return _dataset(data, getattr(data, part), images, classes)
     if data.fold >= data.folds:
         raise ConfigError(f"data.fold is {data.fold}; data.folds {data.folds} has 0 and on")
-    train = _dataset(data, data.train, data.train_images, classes)
-    val = _dataset(data, data.val, data.val_images, train.classes)
-    if val.classes != train.classes:
-        raise ConfigError(
-            f"data.val {data.val!r} has the classes {_names(val.classes)}, data.train "
-            f"{_names(train.classes)}; they must be the same"
-        )
+    uncut = dataclasses.replace(data, folds=None)
+    train = _part(uncut, "train", classes)
+    val = part_of(uncut, "val", train.classes)
     return _fold_of([*train.annotations, *val.annotations], train, data, part)
 
 

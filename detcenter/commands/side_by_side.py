@@ -37,7 +37,8 @@ def train_side_by_side(runs: Mapping[Path, Config], jobs: int | None) -> dict[Pa
     jobs = jobs or torch.cuda.device_count() or 1
     waiting, failed = deque(runs), dict[Path, str]()
     running: dict[int, tuple[SpawnProcess, Path]] = {}  # by their place, 0 to jobs - 1
-    total, begun, start = _epochs(runs), sum(map(epochs_done, runs)), time.monotonic()
+    total = sum(config.train.epochs for config in runs.values())
+    begun, start = sum(map(epochs_done, runs)), time.monotonic()
     with tqdm(
         total=total,
         initial=begun,
@@ -141,10 +142,6 @@ def _last_words(folder: Path, status: int | None) -> str:
     if status is not None and status < 0:
         said = f"killed by signal {-status}"
     return f"{said} (see {log})"
-
-
-def _epochs(runs: Mapping[Path, Config]) -> int:
-    return sum(config.train.epochs for config in runs.values())
 
 
 def _left(epochs: int, done: int, seconds: float) -> str:

@@ -23,7 +23,7 @@ def results_table(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
         (name, _number(metrics["AP_by_class"][name]), _number(metrics["AP_12_by_class"][name]))
         for name in classes
     ]
-    return "\n\n".join(_aligned(rows) for rows in (coco, voc, by_class))
+    return "\n\n".join(aligned(rows) for rows in (coco, voc, by_class))
 
 
 def _numbers(metrics: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
@@ -34,13 +34,13 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """The first ``left`` columns to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    return "\n".join(_line(row, widths, left) for row in rows)
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [row[0].ljust(widths[0])]
-    cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+def _line(row: Sequence[str], widths: Sequence[int], left: int) -> str:
+    cells = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
+    cells += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
     return "  ".join(cells).rstrip()
