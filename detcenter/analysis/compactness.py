@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from detcenter.evaluation.table import aligned
+
 
 def compactness(
     features: np.ndarray, labels: np.ndarray, classes: Sequence[str], max_silhouette: int = 2000
@@ -82,7 +84,7 @@ def compactness_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:
     between = result["between"]
     whole = {**result, "nearest": None, "distance": None if between is None else between**0.5}
     named = [(name, result["by_class"][name]) for name in classes] + [("all", whole)]
-    return _aligned([header, *((name, *_cells(row)) for name, row in named)])
+    return aligned([header, *((name, *_cells(row)) for name, row in named)])
 
 
 def checked(
@@ -166,14 +168,3 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _number(value: float | None) -> str:
     # Features have any scale: digits that count, not decimals.
     return "–" if value is None else f"{value:#.3g}".rstrip(".")
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        [row[0].ljust(widths[0])]
-        + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        for row in rows
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in lines)

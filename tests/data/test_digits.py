@@ -6,7 +6,8 @@ from sklearn.datasets import load_digits
 from torchvision.ops import box_iou
 
 from detcenter.data import DataError, VOCDataset, make_digits
-from detcenter.data.digits import STYLES, make_scene, split_samples
+from detcenter.data.digits import split_samples
+from detcenter.data.scenes import STYLES, make_scene
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,9 @@ def test_boxes_are_tight_around_the_ink():
     # One sample, a full square of ink: the box must be where the scene is of one flat colour.
     images, digits = np.ones((1, 8, 8)), np.array([5])
     for seed in range(10):
-        scene, boxes, names = make_scene(images, digits, np.random.default_rng(seed))
+        scene, boxes, names = make_scene(
+            images, digits, np.random.default_rng(seed), [(5, "plain")]
+        )
         assert (names == 0).all()  # the first of the classes
         for left, top, right, bottom in boxes[-1:]:  # drawn last: nothing lies over it
             inside = scene[top:bottom, left:right].reshape(-1, 3).astype(int)
