@@ -7,6 +7,7 @@ from detcenter.models import (
     box_features,
     detach,
     detect_with_features,
+    set_anchor_embedding,
     set_l2_softmax,
 )
 
@@ -19,6 +20,7 @@ __all__ = [
     "box_features",
     "detach",
     "detect_with_features",
+    "set_anchor_embedding",
     "set_l2_softmax",
 ]
 __version__ = "0.1.0"
