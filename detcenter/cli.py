@@ -1,6 +1,7 @@
 """The command line: `detcenter train | evaluate | predict | features | sweep | compare`."""
 
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 
 from detcenter.commands import compare, evaluate, features, predict, sweep
+from detcenter.commands.run_folder import has_checkpoint
 from detcenter.commands.train import train
 from detcenter.data import DataError
 from detcenter.errors import ConfigError
@@ -52,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
         commands[args[0]](args[1:])
     except KeyboardInterrupt as stop:
         print(f"\ndetcenter {args[0]}: stopped{stop}", file=sys.stderr)
-        return 130
+        return 128 + getattr(stop, "signal", signal.SIGINT)  # as a shell has it
     except (*_PERSONS_ERRORS, RuntimeError) as error:
         line = _one_line(error)
         if line is None:
@@ -79,8 +81,9 @@ def _train(args: Sequence[str]) -> None:
     folder = Path(config.output)
     try:
         train(config, folder, arguments.resume, arguments.overwrite)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_go_on(args, folder)) from None
+    except KeyboardInterrupt as stop:
+        stop.args = (_how_to_go_on(args, folder),)
+        raise
 
 
 def _one_line(error: Exception) -> str | None:
@@ -98,8 +101,8 @@ def _one_line(error: Exception) -> str | None:
 
 
 def _how_to_go_on(args: Sequence[str], folder: Path) -> str:
-    if not (folder / "last.pth").exists():
-        return " before the first epoch was whole; nothing to continue from"
+    if not has_checkpoint(folder):
+        return " before anything was saved; nothing to continue from"
     command = shlex.join(arg for arg in args if arg not in ("--resume", "--overwrite"))
     tool = f"python {sys.argv[0]}" if sys.argv[0].endswith("train.py") else "detcenter train"
-    return f"; continue from the last whole epoch with: {tool} {command} --resume"
+    return f"; continue with: {tool} {command} --resume"

@@ -198,8 +198,16 @@ class TrainConfig:
     """of multistep: what the rate is multiplied with"""
     warmup_steps: int = 500
     """steps in which the rate rises from a thousandth"""
+    accumulate: int = 1
+    """passes over batch_size images before a step; in several processes each makes so many"""
     clip_grad_norm: float | None = None
     """bound on the norm of the gradient"""
+    on_nan: Literal["raise", "skip"] = "raise"
+    """a loss that is not finite ends the run, or its step is passed over (ten in a row at most)"""
+    ema: float | None = None
+    """decay of a moving average of the weights, 0.999 say, which is then evaluated and kept"""
+    sync_batch_norm: bool = False
+    """several GPUs: statistics of batch norm over the images of all"""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """of training; evaluation runs in float32"""
     channels_last: bool = False
@@ -208,6 +216,10 @@ class TrainConfig:
     """of weights, order and augmentation"""
     eval_every: int = 1
     """epochs between evaluations"""
+    save_every_minutes: float = 10.0
+    """minutes between checkpoints inside an epoch; there is one after every epoch as well"""
+    save_every_steps: int | None = None
+    """steps between checkpoints inside an epoch, beside those"""
 
 
 @dataclass

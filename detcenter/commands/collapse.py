@@ -1,7 +1,6 @@
 """How compact the features of a model's terms are while it trains, so that a collapse is seen."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,29 +10,30 @@ from torch.nn import functional as F
 from detcenter.analysis import compactness
 from detcenter.losses import CenterLoss
 from detcenter.models import terms_of
-from detcenter.training import recent_features
+from detcenter.training import RecentFeatures
 
 _MOST = 1000  # boxes
 _NUMBERS = ("within", "between", "ratio", "silhouette")
 
 
-@contextmanager
-def watched(model: nn.Module, classes: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Fill the yielded dict, on leaving, with ``<term>/ratio`` and so on of every term.
+class Watch(RecentFeatures):
+    """The features that the losses of a model's terms saw last, and how compact they are."""
 
-    Of the features that the terms' losses saw last; see :func:`detcenter.analysis.compactness`.
-    Where levels have losses of their own, means weighted by their boxes.
-    """
-    losses = {name: list(term.losses) for name, term in terms_of(model).terms()}
-    numbers: dict[str, float] = {}
-    with recent_features(
-        [loss for several in losses.values() for loss in several], _MOST
-    ) as recent:
-        yield numbers
-    pairs = iter(recent)
-    for name, several in losses.items():
-        levels = [_measured(loss, next(pairs), classes) for loss in several]
-        numbers |= {f"{name}/{key}": value for key, value in _mean(levels).items()}
+    def __init__(self, model: nn.Module) -> None:
+        self._losses = {name: list(term.losses) for name, term in terms_of(model).terms()}
+        super().__init__([loss for several in self._losses.values() for loss in several], _MOST)
+
+    def numbers(self, classes: Sequence[str]) -> dict[str, float]:
+        """``<term>/ratio`` and so on of every term; see :func:`detcenter.analysis.compactness`.
+
+        Where levels have losses of their own, means weighted by their boxes.
+        """
+        numbers: dict[str, float] = {}
+        pairs = iter(self.pairs)
+        for name, several in self._losses.items():
+            levels = [_measured(loss, next(pairs), classes) for loss in several]
+            numbers |= {f"{name}/{key}": value for key, value in _mean(levels).items()}
+        return numbers
 
 
 def _measured(loss: nn.Module, pairs: Any, classes: Sequence[str]) -> Mapping[str, Any]:

@@ -12,8 +12,8 @@ from detcenter.analysis import compare, comparison_figure, comparison_json, comp
 from detcenter.commands.datasets import training_set, validation_set
 from detcenter.commands.features import check_for_plots
 from detcenter.commands.measure import MeasuredRun, is_measured, measured_run, recipe_of
+from detcenter.commands.run_folder import check_same_recipe
 from detcenter.commands.side_by_side import train_side_by_side
-from detcenter.commands.train import check_same_recipe
 from detcenter.commands.variants import by_recipe, scored, truth_of
 from detcenter.config import Config, differences
 from detcenter.errors import ConfigError

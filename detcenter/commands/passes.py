@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from detcenter.data import (
     build_transform,
 )
 from detcenter.models import box_features
-from detcenter.training import collate, detect
+from detcenter.training import as_floats, collate, detect, ignore_stops
 
 
 def augmentation(augment: AugmentConfig, model: nn.Module) -> BoxTransform:
@@ -36,18 +36,22 @@ def detect_in(
     batch_size: int,
     workers: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    indices: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """Detections in every image of ``dataset``, boxes in the pixels of its annotations.
+    """Detections in the images of ``dataset``, boxes in the pixels of its annotations.
+
+    In all images, or in those of ``indices``, in their order.
 
     Images are brought to the model's size as in training, by averaging where they shrink; the
     model's own interpolation skips pixels. The transform of ``dataset`` is set to do so.
     """
     size = _input_size(model)
     dataset.transform = build_transform(size, "none")
-    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
+    indices = range(len(dataset)) if indices is None else indices
+    loader = _in_order(dataset, indices, batch_size, workers)
     detections = detect(model, progress(loader), next(model.parameters()).device)
-    for found, annotation in zip(detections, dataset.annotations, strict=True):
-        found["boxes"] = found["boxes"] * _scale_back(annotation, size)
+    for found, index in zip(detections, indices, strict=True):
+        found["boxes"] = found["boxes"] * _scale_back(dataset.annotations[index], size)
     return detections
 
 
@@ -66,20 +70,34 @@ def features_in(
     """
     size = _input_size(model)
     dataset.transform = build_transform(size, "none")
-    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
+    loader = _in_order(dataset, range(len(dataset)), batch_size, workers)
     device = next(model.parameters()).device
     columns: dict[str, list[Tensor]] = {"features": [], "labels": [], "boxes": [], "images": []}
     scales = (_scale_back(annotation, size) for annotation in dataset.annotations)
     image = itertools.count()
     for images, targets in progress(loader):
-        on_device = [image.to(device) for image in images]
         boxes = [target["boxes"].to(device) for target in targets]
-        columns["features"] += [x.cpu() for x in box_features(model, on_device, boxes, name)]
+        found = box_features(model, as_floats(images, device), boxes, name)
+        columns["features"] += [x.cpu() for x in found]
         for target in targets:
             columns["labels"].append(target["labels"])
             columns["boxes"].append(target["boxes"] * next(scales))
             columns["images"].append(torch.full_like(target["labels"], next(image)))
     return {key: torch.cat(parts).numpy() for key, parts in columns.items()}
+
+
+def _in_order(
+    dataset: DetectionDataset, indices: Sequence[int], batch_size: int, workers: int
+) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=indices,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=ignore_stops,
+        generator=torch.Generator(),  # else it would draw from the one that training draws from
+    )
 
 
 def _input_size(model: Any) -> tuple[int, int] | WithinSides:

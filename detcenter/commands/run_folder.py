@@ -1,9 +1,15 @@
-"""The folder of a run: whether it may be written to, and what of it a run deletes."""
+"""The folder of a run: whether it may be written to or gone on with, and what a run deletes."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from detcenter.config import Config, config_from_dict, differences
 from detcenter.errors import ConfigError
+
+LAST, PREVIOUS = "last.pth", "previous.pth"
+"""Checkpoints: the newest, and the one before it, for when the newest is damaged."""
 
 _WRITTEN = (
     "*.pth",
@@ -15,21 +21,46 @@ _WRITTEN = (
     "detections.png",
     "measured.json",
 )
+_BEFORE_THE_FIRST_CHECKPOINT = {
+    "config.yaml",
+    "last.pth.partial",
+    "log.txt",
+    "metrics.csv",
+    "metrics.csv.partial",
+    "tensorboard",
+}
+_FREE_TO_CHANGE = (  # when a run is continued
+    "output",
+    "data.workers",
+    "data.root",
+    "train.save_every_minutes",
+    "train.save_every_steps",
+)
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     if not folder.name:
         raise ConfigError(f"--output {str(folder)!r} is no folder of a run; name one below it")
-    holds_run = (folder / "last.pth").exists()
+    holds_run = has_checkpoint(folder)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder} is a file; name a folder")
-    if resume and not holds_run:
-        raise ConfigError(f"--resume: {folder} holds no last.pth; leave --resume out to start")
+    if resume and not holds_run and not _begun(folder):
+        raise ConfigError(f"--resume: {folder} holds no run; leave --resume out to start one")
     if holds_run and not (resume or overwrite):
         raise ConfigError(
             f"{folder} holds a run already: --resume continues it, --output names another "
             "folder, --overwrite deletes it"
         )
+
+
+def has_checkpoint(folder: Path) -> bool:
+    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a run was killed here before its first checkpoint: it starts again then."""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"nothing"}
+    return found <= _BEFORE_THE_FIRST_CHECKPOINT
 
 
 def clear_results(folder: Path) -> None:
@@ -44,3 +75,34 @@ def clear_folder(folder: Path) -> None:
         for path in folder.glob(pattern):
             path.unlink()
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
+def check_same_run(
+    config: Config,
+    classes: list[str],
+    checkpoint: Mapping[str, Any],
+    images_a_step: int | None = None,
+) -> None:
+    """Refuse to go on with a run whose recipe or classes were others; the key is named."""
+    check_same_recipe(config, config_from_dict(checkpoint["config"]))
+    if checkpoint["classes"] != classes:
+        raise ConfigError(
+            f"the run was started with the classes {checkpoint['classes']}, "
+            f"the data has {classes} now"
+        )
+    if images_a_step not in (None, checkpoint.get("images_a_step", images_a_step)):
+        raise ConfigError(
+            f"a step would take {images_a_step} images, but the run was started with "
+            f"{checkpoint['images_a_step']}; start as many processes as then, or as many fewer as "
+            "train.accumulate is made larger"
+        )
+
+
+def check_same_recipe(config: Config, other: Config) -> None:
+    """Refuse to go on with the run of ``other``, unless it differs in what is free to change."""
+    for key, new, old in differences(config, other):
+        if key not in _FREE_TO_CHANGE:
+            raise ConfigError(
+                f"{key} is {new!r}, but the run was started with {old!r}; "
+                "give the same value, or start another run with --output"
+            )

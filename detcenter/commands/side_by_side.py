@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from detcenter.commands.measure import epochs_done, is_finished, measured_run
+from detcenter.commands.run_folder import has_checkpoint
 from detcenter.commands.train import train
 from detcenter.config import Config
 
@@ -123,7 +124,7 @@ def _work(config: Config, folder: Path) -> None:
         os.dup2(log.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if not is_finished(folder):
-        train(config, folder, resume=(folder / "last.pth").exists())
+        train(config, folder, resume=has_checkpoint(folder))
     measured_run(folder)
 
 

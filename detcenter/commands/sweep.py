@@ -23,7 +23,8 @@ from detcenter.commands.features import (
     unit,
 )
 from detcenter.commands.passes import features_in
-from detcenter.commands.train import check_same_run, train
+from detcenter.commands.run_folder import check_same_run, has_checkpoint
+from detcenter.commands.train import train
 from detcenter.config import Config
 from detcenter.errors import ConfigError
 from detcenter.parsing import parse_recipe, recipe_parser
@@ -82,7 +83,7 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, dict[st
         print(f"weight {weight:g}: done, in {folder}")
     else:
         print(f"weight {weight:g}:")
-        train(config, folder, resume=(folder / "last.pth").exists())
+        train(config, folder, resume=has_checkpoint(folder))
     checkpoint = load_checkpoint(folder / "last.pth")
     classes: list[str] = checkpoint["classes"]
     model = detector_of(checkpoint, folder / "last.pth")

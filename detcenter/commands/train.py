@@ -4,28 +4,42 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from PIL import Image
-from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detcenter.commands.collapse import watched
+from detcenter.commands.collapse import Watch
 from detcenter.commands.datasets import training_set, validation_set
-from detcenter.commands.detectors import builder_arguments, detector
+from detcenter.commands.detectors import builder_arguments
 from detcenter.commands.passes import augmentation, detect_in
-from detcenter.commands.run_folder import check_folder, clear_folder, clear_results
-from detcenter.config import Config, TrainConfig, config_from_dict, differences
+from detcenter.commands.prepare import (
+    accelerator_for,
+    batches_for,
+    loader_for,
+    model_for,
+    optimizer_for,
+    parallel,
+    schedule_for,
+)
+from detcenter.commands.run_folder import (
+    LAST,
+    PREVIOUS,
+    check_folder,
+    check_same_run,
+    clear_folder,
+    clear_results,
+    has_checkpoint,
+)
+from detcenter.config import Config
 from detcenter.data import DetectionDataset, read_image
-from detcenter.errors import ConfigError
 from detcenter.evaluation import (
     evaluate_detections,
     metrics_json,
@@ -33,23 +47,26 @@ from detcenter.evaluation import (
     save_detections,
     side_by_side,
 )
-from detcenter.models import initialize
 from detcenter.training import (
+    LossMeans,
+    NotFiniteError,
     RunRecords,
-    collate,
+    Stopped,
+    StopRequest,
+    TrainingError,
+    averaged,
     describe_losses,
-    load_checkpoint,
-    make_optimizer,
-    make_schedule,
+    kept_buffers,
+    load_newest,
     peak_memory_mib,
-    rng_state,
     save_checkpoint,
-    set_rng_state,
-    train_epoch,
+    stop_request,
+    train_step,
 )
 
 _PICTURED = 6  # validation images in the run's picture
-_FREE_TO_CHANGE = ("output", "data.workers", "data.root")  # when a run is continued
+_REPORT_EVERY = 10  # steps; reading a loss waits for the device
+_MOST_SKIPPED = 10  # steps one after the other, of losses that are not finite
 
 
 def train(
@@ -60,241 +77,295 @@ def train(
     ``folder`` gets the resolved recipe (``config.yaml``), ``metrics.csv``, TensorBoard events,
     ``last.pth`` and ``best.pth``, ``results.json``, and the detections in the validation images,
     as numbers and as a picture.
+
+    Raises:
+        Stopped: after SIGINT or SIGTERM, when what ``resume`` needs is saved.
     """
     run = Run(config, folder, resume, overwrite)
-    with run.progress:
-        for epoch in range(run.first_epoch, config.train.epochs + 1):
-            run.epoch(epoch)
-    return run.finish()
+    with stop_request() as request, run.progress:
+        try:
+            while run.epochs_done < config.train.epochs:
+                run.epoch(request)
+            return run.finish()
+        except Stopped:
+            run.save(LAST)
+            raise
 
 
 class Run:
-    """The objects of one run, and what happens to them in an epoch."""
+    """The objects of one run, where it is, and what happens to them in an epoch.
+
+    What a step draws (proposals, say) follows from the seed, the step and the process, so that a
+    run that is taken up again needs no state of any generator.
+    """
 
     def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
         check_folder(folder, resume, overwrite)
-        self.config, self.folder = config, folder
-        training = config.train
-        self.train_set = training_set(config.data)
-        self.classes = self.train_set.classes
-        self.val_set = validation_set(config.data, self.classes)
+        self.config, self.folder, training = config, folder, config.train
+        self.accelerator = accelerator_for(training.mixed_precision, folder)
+        self.alone = self.accelerator.num_processes == 1
+        self.main = self.accelerator.is_main_process
+        with self.accelerator.main_process_first():  # who may have to make the digits
+            self.train_set = training_set(config.data)
+            self.classes = self.train_set.classes
+            self.val_set = validation_set(config.data, self.classes)
         self.builder = builder_arguments(config.model, self.classes)
-        self.accelerator = _accelerator(training.mixed_precision, folder)
+        self.batches = batches_for(len(self.train_set), training, self.accelerator)
         set_seed(training.seed)
-        steps = max(1, len(self.train_set) // training.batch_size)  # as many as _loader gives
-        self.model = detector(config, self.builder, steps).to(self.accelerator.device)
-        if config.init_from is not None and not resume:
-            print(f"from {config.init_from}:")
-            print(initialize(self.model, config.init_from).table())
-        if training.channels_last:
-            self.model.to(memory_format=torch.channels_last)
-        _check_batch(self.model, min(training.batch_size, len(self.train_set)))
+        continued = resume and has_checkpoint(folder)
+        device = self.accelerator.device
+        self.model = model_for(config, self.builder, self.batches, device, not continued)
         self.train_set.transform = augmentation(config.data.augment, self.model)
-
-        loader = _loader(self.train_set, training.batch_size, config.data.workers)
-        optimizer = make_optimizer(
-            self.model,
-            training.optimizer,
-            training.lr,
-            training.weight_decay,
-            training.momentum,
-            training.backbone_lr,
-        )
+        self.loader = loader_for(self.train_set, self.batches, config.data.workers, device)
+        optimizer = optimizer_for(self.model, training)
+        self.schedule = schedule_for(training, optimizer, self.batches.steps)
         # The model itself stays as it is: prepared, it would run under autocast in evaluation too.
-        self.optimizer, self.loader, self.schedule = self.accelerator.prepare(
-            optimizer, loader, _schedule(training, optimizer, len(loader))
-        )
+        self.optimizer = self.accelerator.prepare(optimizer)
+        self.average = None if training.ema is None else averaged(self.model, training.ema)
+
+        self.epochs_done, self.step, self.best, self.skipped = 0, 0, -math.inf, 0
+        self.means, self.watch = LossMeans(), Watch(self.model)
         self.metrics: Mapping[str, Any] = {}
         self.detections: list[dict[str, Any]] = []
-        self.first_epoch, self.best = self._continue() if resume else (1, -math.inf)
-        self._open_folder(clear=overwrite and not resume)
+        rows = self._continue() if continued else []
+        self.parallel = parallel(self.model, self.accelerator)
+        self._open_folder(rows, clear=overwrite and not resume)
         self.progress = self._progress()
+        self.saved = time.monotonic()
 
-    def epoch(self, epoch: int) -> None:
-        """Train, evaluate if it is time to, save and report."""
-        start = time.monotonic()
+    @property
+    def trained(self) -> torch.nn.Module:
+        """The model that is evaluated and used: the average, where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def epoch(self, request: StopRequest) -> None:
+        """Train, or finish training, an epoch; evaluate if it is time to, report and save."""
+        start, epoch = time.monotonic(), self.epochs_done + 1
         self.progress.set_description_str(f"{epoch}/{self.config.train.epochs}", refresh=False)
-        with watched(self.model, self.classes) as features:
-            losses = train_epoch(
-                self.model,
-                self.loader,
-                self.optimizer,
-                self.schedule,
-                self.accelerator,
-                self.progress,
-                self.config.train.clip_grad_norm,
-            )
-        step_seconds = (time.monotonic() - start) / len(self.loader)
+        begun = self.step
+        self._train(epoch, request)
+        step_seconds = (time.monotonic() - start) / max(1, self.step - begun)
+        self.metrics = {}
         if epoch % self.config.train.eval_every == 0 or epoch == self.config.train.epochs:
-            self.evaluate()
-            # nan, of validation images without objects, counts as the worst
-            ap = -1.0 if math.isnan(self.metrics["AP"]) else self.metrics["AP"]
-            if ap > self.best:
-                self.best = ap
-                self._save("best", epoch)
-        else:
-            self.metrics = {}
-        self._save("last", epoch)
+            self.evaluate(request)
         cost = {
             "seconds": time.monotonic() - start,
             "step_seconds": step_seconds,
             "memory_mib": peak_memory_mib(self.accelerator.device),
         }
-        self._report(epoch, losses, features, cost)
+        self._report(epoch, cost)
+        self.epochs_done, self.step = epoch, 0
+        self.means, seen = LossMeans(), self.watch
+        seen.close()
+        self.watch = Watch(self.model)
+        if self._is_best():
+            self.save("best.pth")
+        self.save(LAST)
 
-    def evaluate(self) -> None:
-        self.detections = detect_in(
-            self.val_set, self.model, self.config.train.batch_size, self.config.data.workers
+    def _train(self, epoch: int, request: StopRequest) -> None:
+        """The steps of ``epoch`` that are left."""
+        self.batches.epoch, self.batches.start = epoch, self.step
+        self.parallel.train()
+        passes = iter(self.loader)
+        for group in zip(*[passes] * self.config.train.accumulate, strict=True):
+            self._seed(epoch)
+            self._step(group)
+            self.step += 1
+            if self.step % _REPORT_EVERY == 1:
+                text = describe_losses(self.means.means())
+                self.progress.set_postfix_str(text, refresh=False)
+            self.progress.update(self.batches.images_a_step)
+            self._look_up(request)
+
+    def _step(self, group: tuple[Any, ...]) -> None:
+        skip = self.config.train.on_nan == "skip"
+        clip = self.config.train.clip_grad_norm
+        try:
+            with kept_buffers(self.model) if skip else nullcontext():
+                losses = train_step(self.parallel, group, self.optimizer, self.accelerator, clip)
+        except NotFiniteError as error:
+            self._skip(error, skip)
+        else:
+            self.skipped = 0
+            self.means.add(losses)
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+        self.schedule.step()
+
+    def _skip(self, error: NotFiniteError, allowed: bool) -> None:
+        names = {a["image_id"]: a["path"].name for a in self.train_set.annotations}
+        images = ", ".join(names.get(i, str(i)) for i in error.image_ids)
+        values = ", ".join(f"{name} {value:.3g}" for name, value in error.losses.items())
+        what = f"the loss is not finite ({values}) in a step with the images {images}"
+        self.skipped += 1
+        if not allowed or self.skipped > _MOST_SKIPPED:
+            raise TrainingError(
+                f"{what}; lower train.lr, set train.clip_grad_norm, or look at the boxes of these "
+                "images; the last checkpoint is intact"
+            ) from None
+        self.progress.write(f"skipped: {what}")
+
+    def _seed(self, epoch: int) -> None:
+        place = [self.config.train.seed, epoch, self.step, self.accelerator.process_index]
+        set_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+    def _look_up(self, request: StopRequest) -> None:
+        """Between two steps: stop if that is asked for, save if it is time to."""
+        if self.alone:
+            request.check()
+        elif self.step % _REPORT_EVERY == 0:
+            request.check_together(self.accelerator.device)
+        every = self.config.train.save_every_steps
+        late = time.monotonic() - self.saved > 60 * self.config.train.save_every_minutes
+        if late or (every is not None and self.step % every == 0):
+            self.save(LAST)
+
+    def evaluate(self, request: StopRequest | None = None) -> None:
+        """In several processes each takes its part of the images, and every image counts once."""
+
+        def stoppable(batches: Iterable[Any]) -> Iterator[Any]:
+            for batch in batches:
+                if request is not None and self.alone:
+                    request.check()
+                yield batch
+
+        mine = range(
+            self.accelerator.process_index, len(self.val_set), self.accelerator.num_processes
         )
+        found = detect_in(
+            self.val_set,
+            self.trained,
+            self.config.train.batch_size,
+            self.config.data.workers,
+            stoppable,
+            mine,
+        )
+        pairs = gather_object(list(zip(mine, found, strict=True)))
+        self.detections = [found for _, found in sorted(pairs, key=lambda pair: pair[0])]
         self.metrics = evaluate_detections(self.val_set.annotations, self.detections, self.classes)
 
     def finish(self) -> Mapping[str, Any]:
         """Write the results and the picture, print the table, return the metrics."""
         if not self.metrics:
-            print(f"the run was complete after {self.first_epoch - 1} epochs; evaluating it again")
+            self._say(f"the run was complete after {self.epochs_done} epochs; evaluating it again")
             self.evaluate()
         self.accelerator.end_training()
-        save_detections(self.folder / "detections.npz", self.val_set.annotations, self.detections)
-        picture = _picture(self.val_set, self.detections)
-        Image.fromarray(picture).save(self.folder / "detections.png")
-        # The last file: a run that has it is finished.
-        (self.folder / "results.json").write_text(metrics_json(self.metrics))
-        print(results_table(self.metrics, self.classes))
-        print(f"run folder: {self.folder}")
+        if self.main:
+            annotations = self.val_set.annotations
+            save_detections(self.folder / "detections.npz", annotations, self.detections)
+            picture = _picture(self.val_set, self.detections)
+            Image.fromarray(picture).save(self.folder / "detections.png")
+            # The last file: a run that has it is finished.
+            (self.folder / "results.json").write_text(metrics_json(self.metrics))
+        self._say(results_table(self.metrics, self.classes))
+        self._say(f"run folder: {self.folder}")
         return self.metrics
 
-    def _save(self, name: str, epoch: int) -> None:
+    def save(self, name: str) -> None:
+        """Everything that the run needs to go on from here."""
+        self.saved = time.monotonic()
+        if not self.main:
+            return
+        averaging = (
+            {}
+            if self.average is None
+            else {
+                "weights": self.model.state_dict(),
+                "updates": int(self.average.n_averaged),
+            }
+        )
         save_checkpoint(
-            self.folder / f"{name}.pth",
-            model=self.model.state_dict(),
+            self.folder / name,
+            self.folder / PREVIOUS if name == LAST else None,
+            model=self.trained.state_dict(),
+            averaging=averaging,
             builder=self.builder,
             classes=self.classes,
             config=dataclasses.asdict(self.config),
             optimizer=self.optimizer.state_dict(),
             schedule=self.schedule.state_dict(),
             scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            rng=rng_state(self.accelerator.device),
-            epoch=epoch,
+            epoch=self.epochs_done,
+            step=self.step,
+            images_a_step=self.batches.images_a_step,
+            means=self.means.state_dict(),
+            recent=self.watch.state_dict(),
+            skipped=self.skipped,
             best=self.best,
+            rows=self.records.rows,
         )
 
-    def _report(
-        self,
-        epoch: int,
-        losses: dict[str, float],
-        features: dict[str, float],
-        cost: dict[str, float],
-    ) -> None:
-        found = {k: v for k, v in self.metrics.items() if isinstance(v, float)}
-        numbers = {"lr": self.schedule.get_last_lr()[0]} | cost
-        numbers |= {f"train/{k}": v for k, v in (losses | features).items()}
-        self.records.add(epoch, numbers | found)
-        shown = "".join(f"  {k} {found[k]:.3f}" for k in ("AP", "AP50") if k in found)
-        line = f"epoch {epoch}/{self.config.train.epochs}  {describe_losses(losses)}{shown}"
-        self.progress.write(f"{line}  {cost['seconds']:.1f} s")
-
-    def _continue(self) -> tuple[int, float]:
-        """Take up the state of the last epoch; returns the next epoch and the best AP so far."""
-        checkpoint = load_checkpoint(self.folder / "last.pth")
-        check_same_run(self.config, self.classes, checkpoint)
-        self.model.load_state_dict(checkpoint["model"])
+    def _continue(self) -> list[dict[str, str]]:
+        """Take up the state of the last checkpoint; returns the rows of metrics.csv till then."""
+        checkpoint, damage = load_newest(self.folder / LAST, self.folder / PREVIOUS)
+        if damage is not None:
+            self._say(damage)
+        check_same_run(self.config, self.classes, checkpoint, self.batches.images_a_step)
+        averaging = checkpoint["averaging"]
+        self.model.load_state_dict(averaging.get("weights", checkpoint["model"]))
+        if self.average is not None:
+            self.average.module.load_state_dict(checkpoint["model"])
+            self.average.n_averaged.fill_(averaging["updates"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.schedule.load_state_dict(checkpoint["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(checkpoint["scaler"])
-        set_rng_state(checkpoint["rng"], self.accelerator.device)
-        return checkpoint["epoch"] + 1, checkpoint["best"]
+        self.epochs_done, self.step = checkpoint["epoch"], checkpoint["step"]
+        self.means.load_state_dict(checkpoint["means"])
+        self.watch.load_state_dict(checkpoint["recent"])
+        self.skipped, self.best = checkpoint["skipped"], checkpoint["best"]
+        rows: list[dict[str, str]] = checkpoint["rows"]
+        return rows
 
-    def _open_folder(self, clear: bool) -> None:
+    def _is_best(self) -> bool:
+        if not self.metrics:
+            return False
+        # nan, of validation images without objects, counts as the worst
+        ap = -1.0 if math.isnan(self.metrics["AP"]) else self.metrics["AP"]
+        better, self.best = ap > self.best, max(ap, self.best)
+        return better
+
+    def _report(self, epoch: int, cost: dict[str, float]) -> None:
+        losses = self.means.means()
+        found = {k: v for k, v in self.metrics.items() if isinstance(v, float)}
+        numbers = {"lr": self.schedule.get_last_lr()[0]} | cost
+        features = self.watch.numbers(self.classes)
+        numbers |= {f"train/{k}": v for k, v in (losses | features).items()}
+        self.records.add(epoch, numbers | found)
+        shown = "".join(f"  {k} {found[k]:.3f}" for k in ("AP", "AP50") if k in found)
+        line = f"epoch {epoch}/{self.config.train.epochs}  {describe_losses(losses)}{shown}"
+        if self.main:
+            self.progress.write(f"{line}  {cost['seconds']:.1f} s")
+
+    def _say(self, text: str) -> None:
+        if self.main:
+            print(text)
+
+    def _open_folder(self, rows: list[dict[str, str]], clear: bool) -> None:
         """From here on the folder is this run's; nothing was written or deleted before."""
-        if clear:
-            clear_folder(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        clear_results(self.folder)
-        text = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
-        (self.folder / "config.yaml").write_text(text)
+        if self.main:
+            if clear:
+                clear_folder(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            clear_results(self.folder)
+            text = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
+            (self.folder / "config.yaml").write_text(text)
         self.accelerator.init_trackers("tensorboard")
-        self.records = RunRecords(self.folder, self.accelerator, self.first_epoch)
+        self.records = RunRecords(self.folder, self.accelerator, rows)
 
     def _progress(self) -> Any:
         """A bar over all images of the run, so that the time left is the run's."""
-        images = len(self.loader) * min(self.config.train.batch_size, len(self.train_set))
+        a_step, steps = self.batches.images_a_step, self.batches.steps
         return tqdm(
-            total=self.config.train.epochs * images,
-            initial=(self.first_epoch - 1) * images,
+            total=self.config.train.epochs * steps * a_step,
+            initial=(self.epochs_done * steps + self.step) * a_step,
             unit="img",
             dynamic_ncols=True,
             leave=False,
-            disable=not sys.stderr.isatty(),  # a log file gets the line of every epoch only
+            # a log file gets the line of every epoch only
+            disable=not (self.main and sys.stderr.isatty()),
             bar_format="{desc} {percentage:3.0f}%|{bar:8}|{remaining} left {rate_fmt}{postfix}",
         )
-
-
-def _accelerator(mixed_precision: str, folder: Path) -> Accelerator:
-    try:
-        accelerator = Accelerator(
-            mixed_precision=mixed_precision, log_with="tensorboard", project_dir=str(folder)
-        )
-    except ValueError as error:  # a precision that this device does not have
-        raise ConfigError(f"train.mixed_precision {mixed_precision}: {error}") from error
-    if mixed_precision == "fp16" and accelerator.scaler is None:
-        raise ConfigError("train.mixed_precision fp16 needs a GPU; bf16 runs on CPUs too")
-    if accelerator.num_processes > 1:
-        raise ConfigError("several processes are not supported yet; start a single one")
-    return accelerator
-
-
-def _check_batch(model: nn.Module, images: int) -> None:
-    live = any(isinstance(m, nn.BatchNorm2d) and m.weight.requires_grad for m in model.modules())
-    if images == 1 and live:
-        raise ConfigError(
-            "batch norm cannot learn from one image a step: set train.batch_size to 2 or more "
-            "(and have as many training images), or model.frozen_batch_norm: true"
-        )
-
-
-def _loader(dataset: DetectionDataset, batch_size: int, workers: int) -> DataLoader[Any]:
-    return DataLoader(
-        dataset,
-        batch_size,
-        shuffle=True,
-        # A last batch of one image would spoil the statistics of batch norm.
-        drop_last=len(dataset) >= batch_size,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _schedule(training: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> Any:
-    return make_schedule(
-        optimizer,
-        training.schedule,
-        training.epochs * steps,
-        training.warmup_steps,
-        [milestone * steps for milestone in training.milestones],
-        training.gamma,
-    )
-
-
-def check_same_run(config: Config, classes: list[str], checkpoint: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose recipe or classes were others; the key is named."""
-    check_same_recipe(config, config_from_dict(checkpoint["config"]))
-    if checkpoint["classes"] != classes:
-        raise ConfigError(
-            f"the run was started with the classes {checkpoint['classes']}, "
-            f"the data has {classes} now"
-        )
-
-
-def check_same_recipe(config: Config, other: Config) -> None:
-    """Refuse to go on with the run of ``other``, unless it differs in what is free to change."""
-    for key, new, old in differences(config, other):
-        if key not in _FREE_TO_CHANGE:
-            raise ConfigError(
-                f"{key} is {new!r}, but the run was started with {old!r}; "
-                "give the same value, or start another run with --output"
-            )
 
 
 def _picture(dataset: DetectionDataset, detections: list[dict[str, Any]]) -> np.ndarray:

@@ -78,8 +78,16 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """(image FloatTensor[3, H, W] in 0..1, target); without boxes, boxes have shape [0, 4]."""
+    def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, Target]:
+        """(image ByteTensor[3, H, W], target); without boxes, boxes have shape [0, 4].
+
+        ``index`` may be (index, seed): what the transform draws from torch's generator follows
+        from the seed alone then, and nothing else that draws from it is disturbed.
+        """
+        if isinstance(index, tuple):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(index[1])
+                return self[index[0]]
         annotation = self.annotations[index]
         image = read_image(annotation["path"])
         boxes, labels = self._boxes_on(image, annotation)
@@ -90,7 +98,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             labels=torch.from_numpy(labels),
             image_id=annotation["image_id"],
         )
-        return _to_tensor(image), target
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target
 
     def _boxes_on(self, image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and labels to learn from, inside the image as it really is."""
@@ -175,8 +183,3 @@ def _check_labels(annotation: Annotation, num_names: int) -> None:
     if len(wrong):
         message = f"label {wrong[0]} is outside 1..{num_names}; 0 is background"
         raise DataError(f"{annotation['path']}: {message}")
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return channels_first.to(torch.float32).div_(255)

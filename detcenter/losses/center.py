@@ -1,12 +1,15 @@
 """Center loss (Wen, Zhang, Li and Qiao, "A Discriminative Feature Learning Approach for Deep Face
 Recognition", ECCV 2016)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from detcenter.losses.processes import process_count, sum_over_processes
 
 
 class CenterLoss(nn.Module):
@@ -24,6 +27,12 @@ class CenterLoss(nn.Module):
     The centers are a float32 buffer that starts at zero and moves in training mode only, under
     ``no_grad``, after the loss was taken: no optimizer, weight decay, gradient clipping or loss
     scaler ever sees them. A class that is absent from the batch does not move.
+
+    Of several processes (torch.distributed) all take part in every training call: P, the sums and
+    the n_j are those of all together, so that the centers are everywhere the same, and what
+    the processes return averages to the loss of the joined batch, in value and in gradient, as
+    DistributedDataParallel averages. Over several passes before one step of the optimizer,
+    :func:`held_centers` lets the sums add up.
 
     Args:
         num_classes: number of classes with the background, which is class 0 and has no center
@@ -73,6 +82,8 @@ class CenterLoss(nn.Module):
         self.alpha = alpha
         self.normalize = normalize
         self.register_buffer("centers", torch.zeros(num_classes, feature_dim))
+        self.held = False
+        self._waiting: Tensor | None = None  # the sums and counts of passes so far, [C, D + 1]
         self._labels_in_flight: tuple[Tensor, torch.Event] | None = None
 
     def forward(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -85,22 +96,37 @@ class CenterLoss(nn.Module):
                 features = F.normalize(features, dim=1)
             # Never |x|^2 - 2xc + |c|^2: in float32 the expansion goes negative.
             difference = features - self.centers[labels]
-            loss = _mean(difference.square().sum(1), weights) / 2
+            if weights is None:
+                weights = torch.ones_like(labels, dtype=self.centers.dtype)
+            weights = weights.to(features.dtype)
+            total, processes = weights.sum(), 1
             if self.training:
-                self._move_centers(difference.detach(), labels, weights)
-        return loss
+                sums = self._sums(difference.detach(), labels, weights)
+                total, processes = sums[:, -1].sum(), process_count()
+                self._move_centers(sums)
+            # A sum of weights may be below 1; without any, 0 over 1.
+            total = total.where(total > 0, 1.0) / processes
+            return (difference.square().sum(1) * weights).sum() / total / 2
 
     @torch.no_grad()
-    def _move_centers(self, difference: Tensor, labels: Tensor, weights: Tensor | None) -> None:
-        """Equation 4; ``difference`` is x_i - c_{y_i}."""
-        if weights is None:
-            weights = torch.ones_like(labels, dtype=self.centers.dtype)
-        weights = weights.to(self.centers.dtype)
-        difference = difference.to(self.centers.dtype) * weights.unsqueeze(1)
-        sums = torch.zeros_like(self.centers).index_add_(0, labels, difference)
-        counts = torch.zeros_like(self.centers[:, 0]).index_add_(0, labels, weights)
-        sums[0] = 0
-        self.centers += self.alpha * sums / (1 + counts).unsqueeze(1)
+    def _sums(self, difference: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """By class, over all processes: the sum of x_i - c_{y_i} and, last, n_j; [C, D + 1]."""
+        rows = torch.cat([difference * weights.unsqueeze(1), weights.unsqueeze(1)], 1)
+        rows = rows.to(self.centers.dtype)
+        sums = rows.new_zeros(self.num_classes, rows.shape[1]).index_add_(0, labels, rows)
+        return sum_over_processes(sums)
+
+    @torch.no_grad()
+    def _move_centers(self, sums: Tensor) -> None:
+        """Equation 4, once for all passes that were held."""
+        if self._waiting is not None:
+            sums = sums + self._waiting
+        self._waiting = sums if self.held else None
+        if self.held:
+            return
+        steps, counts = sums[:, :-1], sums[:, -1]
+        steps[0] = 0
+        self.centers += self.alpha * steps / (1 + counts).unsqueeze(1)
         if self.normalize:
             # A class not seen yet stays at zero; the others go back to the sphere. Rows that did
             # not move are left alone, so that rounding cannot make an absent class drift.
@@ -166,11 +192,19 @@ class CenterLoss(nn.Module):
         )
 
 
-def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Of [P], weighted; 0 if there are none."""
-    if weights is None:
-        return values.sum() / max(1, len(values))
-    # A sum of weights may be below 1; without any, 0 over 1.
-    weights = weights.to(values.dtype)
-    total = weights.sum()
-    return (values * weights).sum() / total.where(total > 0, 1.0)
+@contextmanager
+def held_centers(model: nn.Module, hold: bool = True) -> Iterator[None]:
+    """Inside, training passes of ``model`` only add to what will move the centers.
+
+    For every pass but the last before a step of the optimizer (gradient accumulation): the next
+    pass outside moves the centers once, by the sums and counts of all of them. Ramps count that
+    as one step. ``hold=False`` changes nothing, so that a loop need not branch.
+    """
+    modules: list[Any] = [m for m in model.modules() if hasattr(m, "held")] if hold else []
+    for module in modules:
+        module.held = True
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.held = False

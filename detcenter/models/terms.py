@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcenter.losses import CenterLoss
+from detcenter.losses import CenterLoss, share_of, sum_over_processes
 
 
 class Positives(NamedTuple):
@@ -67,8 +67,8 @@ class BoxTerm(nn.Module):
 
     Args:
         losses: one for all levels, or one a level where their widths differ. The levels' losses
-            are means over their positives and are averaged with the number of positives as
-            weights, so that every positive box of the batch counts the same.
+            are means over their positives and are averaged with the number of positives, in all
+            processes, as weights, so that every positive box of the batch counts the same.
         weight: of the loss, once ``warmup`` is over.
         embedded: whether it reads the model's embedding rather than the detector's own vectors.
         warmup, start_step: for ``start_step`` training steps the weight is 0, then it rises
@@ -106,6 +106,7 @@ class BoxTerm(nn.Module):
         self.start_step = start_step
         self.min_iou = min_iou
         self.per_object = per_object
+        self.held = False
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, levels: list[Positives]) -> Tensor:
@@ -113,20 +114,27 @@ class BoxTerm(nn.Module):
         if len(self.losses) == 1:
             levels = [joined(levels)]
         weight = self.weight * self._ramp()
-        if self.training:
+        if self.training and not self.held:
             self.step += 1
         return weight * (self._over_objects(levels) if self.per_object else self._over(levels))
 
     def _over(self, levels: list[Positives]) -> Tensor:
-        positives = max(1, sum(len(level.labels) for level in levels))
-        pairs = zip(self.losses, levels, strict=True)
-        return torch.stack([_call(f, x) * (len(x.labels) / positives) for f, x in pairs]).sum()
+        counts = [float(len(level.labels)) for level in levels]
+        parts = self._parts(torch.tensor(counts, device=levels[0].labels.device))
+        threefold = zip(self.losses, levels, parts, strict=True)
+        return torch.stack([_call(f, x) * part for f, x, part in threefold]).sum()
 
     def _over_objects(self, levels: list[Positives]) -> Tensor:
         weights = _once_an_object([level.objects for level in levels])
-        total = torch.cat(weights).sum().clamp(min=1)  # the number of objects
-        triples = zip(self.losses, levels, weights, strict=True)
-        return torch.stack([_call(f, x, w) * (w.sum() / total) for f, x, w in triples]).sum()
+        parts = self._parts(torch.stack([w.sum() for w in weights]))
+        fourfold = zip(self.losses, levels, weights, parts, strict=True)
+        return torch.stack([_call(f, x, w) * part for f, x, w, part in fourfold]).sum()
+
+    def _parts(self, counts: Tensor) -> Tensor:
+        """The part of each level, [L], in the positives of all."""
+        if self.training:
+            counts = sum_over_processes(counts)
+        return counts / counts.sum().clamp(min=1)
 
     def _ramp(self) -> Tensor | float:
         if self.warmup:
@@ -162,7 +170,8 @@ class LevelEmbedding(nn.Module):
         """Weighted mean cross entropy of the P positives, 0 if there are none."""
         logits, labels = self.classifier(embedded.features), embedded.labels
         total = F.cross_entropy(logits, labels - 1, reduction="sum")
-        return self.weight * total / max(1, len(labels))
+        count = torch.tensor(float(len(labels)), device=total.device)
+        return self.weight * total / (share_of(count) if self.training else count.clamp(min=1))
 
 
 def joined(levels: Sequence[Positives]) -> Positives:

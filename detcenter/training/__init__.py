@@ -1,37 +1,52 @@
 """The training loop on accelerate, its schedules, its checkpoints and what it leaves behind."""
 
+from detcenter.training.averaging import averaged
+from detcenter.training.batches import EpochBatches
 from detcenter.training.checkpoint import (
     CheckpointError,
     load_checkpoint,
-    rng_state,
+    load_newest,
     save_checkpoint,
-    set_rng_state,
 )
 from detcenter.training.engine import (
+    LossMeans,
+    NotFiniteError,
     TrainingError,
+    as_floats,
     collate,
     describe_losses,
     detect,
-    train_epoch,
+    kept_buffers,
+    train_step,
 )
 from detcenter.training.optimization import make_optimizer, make_schedule
-from detcenter.training.recent import recent_features
+from detcenter.training.recent import RecentFeatures
 from detcenter.training.records import RunRecords, peak_memory_mib
+from detcenter.training.stopping import Stopped, StopRequest, ignore_stops, stop_request
 
 __all__ = [
     "CheckpointError",
+    "EpochBatches",
+    "LossMeans",
+    "NotFiniteError",
+    "RecentFeatures",
     "RunRecords",
+    "StopRequest",
+    "Stopped",
     "TrainingError",
+    "as_floats",
+    "averaged",
     "collate",
     "describe_losses",
     "detect",
+    "ignore_stops",
+    "kept_buffers",
     "load_checkpoint",
+    "load_newest",
     "make_optimizer",
     "make_schedule",
     "peak_memory_mib",
-    "recent_features",
-    "rng_state",
     "save_checkpoint",
-    "set_rng_state",
-    "train_epoch",
+    "stop_request",
+    "train_step",
 ]

@@ -1,6 +1,8 @@
 """Checkpoints: plain containers of tensors, numbers and strings, written whole or not at all."""
 
+import contextlib
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,31 +16,42 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or not one of detcenter."""
 
 
-def save_checkpoint(path: Path, **entries: Any) -> None:
+def save_checkpoint(path: Path, previous: Path | None = None, **entries: Any) -> None:
     """Write ``entries`` to ``path``; what was there before stays until the new file is whole.
 
     ``model`` (a state dict), ``builder`` (the arguments it was built with), ``classes`` (names
     from label 1) and ``config`` are needed to load it again.
+
+    Args:
+        previous: where to keep what was in ``path`` before.
+
+    Raises:
+        OSError: if the disk is full, say; ``path`` is then as it was.
     """
     missing = _KEYS - entries.keys()
     if missing:
         raise TypeError(f"a checkpoint needs the entries {sorted(missing)}")
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(entries, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            _write(entries, file, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if previous is not None and path.exists():
+        path.replace(previous)
     partial.replace(path)
+    _sync_folder(path.parent)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, executing nothing that it may contain.
 
     Raises:
-        CheckpointError: in one line, what is wrong with the file.
+        CheckpointError: in one line, what is wrong with the file; every byte is checked.
     """
     try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = torch.load(_intact(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch.load raises whatever the damage leads to
@@ -53,14 +66,50 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Of the generators that a training on ``device`` draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+def load_newest(path: Path, previous: Path) -> tuple[dict[str, Any], str | None]:
+    """The checkpoint in ``path``, or if that is damaged or gone the one before it.
+
+    Returns:
+        It, and what was wrong with ``path`` if the one before had to do.
+
+    Raises:
+        CheckpointError: if neither can be read.
+    """
+    try:
+        return load_checkpoint(path), None
+    except CheckpointError as error:
+        if not previous.exists():
+            raise
+        return load_checkpoint(previous), f"{error}; going on from {previous.name}"
 
 
-def set_rng_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what :func:`rng_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+def _write(entries: Mapping[str, Any], file: Any, path: Path) -> None:
+    try:
+        torch.save(dict(entries), file)
+        file.flush()
+        os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+        reason = str(error).splitlines()[0]
+        raise OSError(
+            f"{path} could not be written ({reason}); the one before is intact"
+        ) from error
+
+
+def _intact(path: Path) -> Path:
+    """``path``, if the checksums in the archive that torch writes are those of its contents."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise CheckpointError(f"{broken} is damaged")
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new names last, where a folder can be opened (not on Windows)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,65 +1,101 @@
-"""The loop: sum the dict of losses, step; and detections of a whole data set."""
+"""One step of training: sum the dict of losses, step; and detections of a whole data set."""
 
-import math
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.nn.parallel import DistributedDataParallel
+
+from detcenter.losses import held_centers, sum_over_processes
 
 Batch = tuple[list[Tensor], list[dict[str, Any]]]
-_REPORT_EVERY = 10  # steps; reading a loss waits for the device
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on, such as one whose loss is not finite."""
+    """A run that cannot go on."""
 
 
-class Progress(Protocol):
-    """What the loop needs of a progress bar; tqdm's is one."""
+class NotFiniteError(TrainingError):
+    """A loss that is not finite."""
 
-    def update(self, n: int) -> Any: ...
-    def set_postfix_str(self, s: str, refresh: bool) -> Any: ...
+    def __init__(self, losses: Mapping[str, float], image_ids: Sequence[Any]) -> None:
+        values = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
+        super().__init__(f"the loss is not finite: {values}; images {list(image_ids)}")
+        self.losses = dict(losses)
+        """by name, as they were"""
+        self.image_ids = list(image_ids)
+        """of the targets of the pass"""
 
 
-def train_epoch(
+def train_step(
     model: nn.Module,
-    loader: Iterable[Batch],
+    passes: Sequence[Batch],
     optimizer: torch.optim.Optimizer,
-    schedule: LRScheduler,
     accelerator: Accelerator,
-    progress: Progress,
     clip_grad_norm: float | None = None,
-) -> dict[str, float]:
-    """One pass over ``loader``; returns the mean of every loss by name.
+) -> dict[str, Tensor]:
+    """One step of ``optimizer`` on the mean of the passes' losses; returns those means by name.
 
-    ``loader`` gives lists of images [3, H, W] and of targets, as torchvision's detectors take them;
-    ``optimizer``, ``schedule`` and ``loader`` have gone through ``accelerator.prepare``, ``model``
-    is on its device.
+    Args:
+        model: in training mode on the accelerator's device, in DistributedDataParallel if there
+            are several processes. Centers move once.
+        passes: the batches, lists of images [3, H, W] and of targets as torchvision's detectors
+            take them.
+        optimizer: prepared by ``accelerator``.
 
     Raises:
-        TrainingError: if a loss is not finite.
+        NotFiniteError: if a loss is not finite, in any of the processes. The weights, and all
+            that the optimizer knows, are then what they were; gradients are cleared.
     """
-    model.train()
-    sums: dict[str, Tensor] = {}
-    step = 0
-    for step, (images, targets) in enumerate(loader, start=1):
-        with accelerator.autocast():
-            losses = model(images, targets)
-        accelerator.backward(sum(losses.values()))
-        if clip_grad_norm is not None:
-            accelerator.clip_grad_norm_(model.parameters(), clip_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+    means: dict[str, Tensor] = {}
+    for number, (images, targets) in enumerate(passes, start=1):
+        with _adding_up(model, number < len(passes)):
+            with accelerator.autocast():
+                losses = model(*on_device(images, targets, accelerator.device))
+            total = sum(losses.values()) / len(passes)
+            if not _finite_everywhere(total):
+                optimizer.zero_grad()
+                values = {name: float(loss) for name, loss in losses.items()}
+                raise NotFiniteError(values, [target.get("image_id") for target in targets])
+            accelerator.backward(total)
         for name, loss in losses.items():
-            sums[name] = sums.get(name, 0.0) + loss.detach()
-        if step % _REPORT_EVERY == 1:
-            progress.set_postfix_str(describe_losses(_means(sums, step)), refresh=False)
-        progress.update(len(images))
-    return _means(sums, max(1, step))
+            means[name] = means.get(name, 0.0) + loss.detach() / len(passes)
+    if clip_grad_norm is not None:
+        accelerator.clip_grad_norm_(model.parameters(), clip_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return means
+
+
+@contextmanager
+def _adding_up(model: nn.Module, more: bool) -> Iterator[None]:
+    """Whether more passes follow before the step: gradients are then not exchanged yet."""
+    wrapped = more and isinstance(model, DistributedDataParallel)
+    with held_centers(model, more), cast(Any, model).no_sync() if wrapped else nullcontext():
+        yield
+
+
+def _finite_everywhere(total: Tensor) -> bool:
+    # nan and infinity stay what they are in a sum
+    return bool(sum_over_processes(total.detach()).isfinite())
+
+
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """If a loss inside is not finite, buffers get back their values from before.
+
+    They change with every pass (centers, statistics of batch norm), before a loss can be looked at.
+    """
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    except NotFiniteError:
+        for buffer, value in zip(model.buffers(), before, strict=True):
+            buffer.copy_(value)
+        raise
 
 
 @torch.inference_mode()
@@ -70,9 +106,26 @@ def detect(
     model.eval()
     detections = []
     for images, _ in loader:
-        for found in model([image.to(device) for image in images]):
+        for found in model(as_floats(images, device)):
             detections.append({name: x.cpu() for name, x in found.items()})
     return detections
+
+
+def on_device(
+    images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]], device: torch.device
+) -> tuple[list[Tensor], list[dict[str, Any]]]:
+    """A batch as a detector takes it: see :func:`as_floats`; the targets' tensors are moved."""
+    moved = [
+        {k: x.to(device, non_blocking=True) if torch.is_tensor(x) else x for k, x in t.items()}
+        for t in targets
+    ]
+    return as_floats(images, device), moved
+
+
+def as_floats(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Images [3, H, W] on ``device``; those of bytes are moved as bytes, then made floats, 0..1."""
+    moved = [image.to(device, non_blocking=True) for image in images]
+    return [x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x for x in moved]
 
 
 def describe_losses(losses: Mapping[str, float]) -> str:
@@ -88,12 +141,23 @@ def collate(batch: list[tuple[Tensor, dict[str, Any]]]) -> Batch:
     return list(images), list(targets)
 
 
-def _means(sums: Mapping[str, Tensor], steps: int) -> dict[str, float]:
-    means = {name: float(total) / steps for name, total in sums.items()}
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
-    if broken:
-        raise TrainingError(
-            f"the loss is not finite ({', '.join(broken)}); lower train.lr, set "
-            "train.clip_grad_norm, or look at the boxes of the data; the last checkpoint is intact"
-        )
-    return means
+class LossMeans:
+    """Means of losses by name over steps, which a checkpoint can hold."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        self.steps += 1
+        for name, loss in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + loss
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / max(1, self.steps) for name, total in self.sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": dict(self.sums), "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.sums, self.steps = dict(state["sums"]), state["steps"]

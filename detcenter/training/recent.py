@@ -1,8 +1,7 @@
 """What the losses on box features were lately called with."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,22 +10,37 @@ from torch import Tensor, nn
 Pairs = deque[tuple[Tensor, Tensor]]
 
 
-@contextmanager
-def recent_features(losses: Sequence[nn.Module], most: int = 1000) -> Iterator[list[Pairs]]:
-    """Keep the features and labels that each of ``losses`` is called with inside.
+class RecentFeatures:
+    """Keeps the features and labels that each of ``losses`` is called with, until it is closed.
 
-    Yields one deque of (features [P, D], labels [P]) a loss, without gradients, the latest last;
-    as many calls as make up ``most`` features. Of a pass over the data these are close to what
-    the weights at its end would give.
+    Of a pass over the data these are close to what the weights at its end would give.
+
+    Args:
+        losses: modules called as ``loss(features [P, D], labels [P])``.
+        most: as many calls are kept as make up so many features.
+
+    Attributes:
+        pairs: one deque of (features [P, D], labels [P]) a loss, without gradients, the latest
+            last.
     """
-    kept: list[Pairs] = [deque() for _ in losses]
-    pairs = zip(losses, kept, strict=True)
-    hooks = [loss.register_forward_hook(partial(_keep, pair, most)) for loss, pair in pairs]
-    try:
-        yield kept
-    finally:
-        for hook in hooks:
+
+    def __init__(self, losses: Sequence[nn.Module], most: int = 1000) -> None:
+        self.pairs: list[Pairs] = [deque() for _ in losses]
+        pairs = zip(losses, self.pairs, strict=True)
+        self._hooks = [
+            loss.register_forward_hook(partial(_keep, pair, most)) for loss, pair in pairs
+        ]
+
+    def close(self) -> None:
+        for hook in self._hooks:
             hook.remove()
+
+    def state_dict(self) -> list[list[tuple[Tensor, Tensor]]]:
+        return [list(pair) for pair in self.pairs]
+
+    def load_state_dict(self, state: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> None:
+        for pair, kept in zip(self.pairs, state, strict=True):
+            pair.extend((features, labels) for features, labels in kept)
 
 
 def _keep(kept: Pairs, most: int, loss: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

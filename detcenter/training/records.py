@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -16,26 +16,33 @@ class RunRecords:
     Args:
         folder: the run's; ``metrics.csv`` is written there.
         accelerator: whose trackers, set up by ``init_trackers``, get the numbers too.
-        first_epoch: rows of this and later epochs, left by a run that is continued, are dropped.
+        rows: of the epochs before, of a run that is continued.
     """
 
-    def __init__(self, folder: Path, accelerator: Accelerator, first_epoch: int = 1) -> None:
+    def __init__(
+        self, folder: Path, accelerator: Accelerator, rows: Sequence[dict[str, str]] = ()
+    ) -> None:
         self._path = folder / "metrics.csv"
         self._accelerator = accelerator
-        self.rows: list[dict[str, str]] = []
-        if first_epoch > 1 and self._path.exists():
-            with self._path.open(newline="") as file:
-                kept = csv.DictReader(file)
-                self.rows = [row for row in kept if int(row["epoch"]) < first_epoch]
+        self.rows = list(rows)
+        if accelerator.is_main_process:
+            self._write()
 
     def add(self, epoch: int, numbers: Mapping[str, float]) -> None:
         self.rows.append({"epoch": str(epoch)} | {k: f"{v:.6g}" for k, v in numbers.items()})
+        self._accelerator.log(dict(numbers), step=epoch)
+        if self._accelerator.is_main_process:
+            self._write()
+
+    def _write(self) -> None:
+        """Whole or not at all: a comparison may be reading it."""
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
-        with self._path.open("w", newline="") as file:
+        partial = self._path.with_name(self._path.name + ".partial")
+        with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        self._accelerator.log(dict(numbers), step=epoch)
+        partial.replace(self._path)
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def stopped(recipe, tmp_path_factory):
 
     def stop_after_one(self, epoch, *args):
         report(self, epoch, *args)
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     report = module.Run._report
     folder = tmp_path_factory.mktemp("runs") / "stopped run"
@@ -74,7 +75,8 @@ def stopped(recipe, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stderr(said):
         patched.setattr(module.Run, "_report", stop_after_one)
         assert main(["train", "--config", str(recipe), "--output", str(folder)]) == 130
-    assert torch.load(folder / "last.pth", weights_only=True)["epoch"] == 1
+    checkpoint = torch.load(folder / "last.pth", weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["step"]) == (1, 1)  # the step was finished
     return folder, said.getvalue()
 
 
@@ -116,13 +118,12 @@ def test_overwrite_deletes_the_run_and_nothing_before_all_is_well(run, recipe, t
     assert len((folder / "metrics.csv").read_text().splitlines()) == 2
 
 
-def test_stopping_in_the_first_epoch_says_that_there_is_nothing_yet(
-    recipe, tmp_path, monkeypatch, capsys
-):
+def test_a_second_ctrl_c_does_not_wait_for_the_step(recipe, tmp_path, monkeypatch, capsys):
     def stop(*args):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(module, "train_epoch", stop)
+    monkeypatch.setattr(module, "train_step", stop)
     assert main(["train", "--config", str(recipe), "--output", str(tmp_path / "a b")]) == 130
     assert "nothing to continue from" in capsys.readouterr().err
 
@@ -210,7 +211,7 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
         ((*train, "--model.name", "yolo"), "'yolo' is none of"),
         ((*train, "--model.weights_backbone", plain), "plain.pth: weights of another model"),
         ((*train, "--center.weight", -1), "center: weights are finite and not negative"),
-        ((*train, "--resume"), "holds no last.pth"),
+        ((*train, "--resume"), "holds no run"),
         (("train", "--config", recipe, "--output", run), "holds a run already"),
         (
             ("train", "--config", recipe, "--output", run, "--resume", "--train.lr", 9),

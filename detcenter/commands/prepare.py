@@ -1,0 +1,124 @@
+"""From a recipe to what a training needs on this machine: device, batches, model, schedule."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from detcenter.commands.detectors import detector
+from detcenter.config import Config, TrainConfig
+from detcenter.data import DetectionDataset
+from detcenter.errors import ConfigError
+from detcenter.models import initialize
+from detcenter.training import EpochBatches, collate, ignore_stops, make_optimizer, make_schedule
+
+
+def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
+    try:
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision, log_with="tensorboard", project_dir=str(folder)
+        )
+    except ValueError as error:  # a precision that this device does not have
+        raise ConfigError(f"train.mixed_precision {mixed_precision}: {error}") from error
+    if mixed_precision == "fp16" and accelerator.scaler is None:
+        raise ConfigError("train.mixed_precision fp16 needs a GPU; bf16 runs on CPUs too")
+    return accelerator
+
+
+def batches_for(images: int, training: TrainConfig, accelerator: Accelerator) -> EpochBatches:
+    try:
+        return EpochBatches(
+            images,
+            training.batch_size,
+            training.seed,
+            passes=training.accumulate,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+    except ValueError as error:
+        raise ConfigError(f"data.train: {error} (train.accumulate x processes)") from None
+
+
+def loader_for(
+    dataset: DetectionDataset, batches: EpochBatches, workers: int, device: torch.device
+) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+        worker_init_fn=ignore_stops,
+        # One of its own, or every epoch would draw from the generator that the model draws from.
+        generator=torch.Generator(),
+    )
+
+
+def model_for(
+    config: Config,
+    builder: dict[str, Any],
+    batches: EpochBatches,
+    device: torch.device,
+    fresh: bool,
+) -> nn.Module:
+    """The detector on its device; ``fresh`` ones start from ``init_from``."""
+    model = detector(config, builder, batches.steps)
+    if config.init_from is not None and fresh:
+        print(f"from {config.init_from}:")
+        print(initialize(model, config.init_from).table())
+    training = config.train
+    if training.sync_batch_norm:
+        if device.type != "cuda":
+            raise ConfigError("train.sync_batch_norm is for several GPUs; torch has it for no CPU")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(device)
+    if training.channels_last:
+        model.to(memory_format=torch.channels_last)
+    _check_batch(model, batches)
+    return model
+
+
+def parallel(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """What a step calls: of several processes a wrapper of ``model`` that exchanges gradients."""
+    if accelerator.num_processes == 1:
+        return model
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices)
+
+
+def optimizer_for(model: nn.Module, training: TrainConfig) -> torch.optim.Optimizer:
+    return make_optimizer(
+        model,
+        training.optimizer,
+        training.lr,
+        training.weight_decay,
+        training.momentum,
+        training.backbone_lr,
+    )
+
+
+def schedule_for(training: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    """Over optimizer steps, ``steps`` an epoch."""
+    return make_schedule(
+        optimizer,
+        training.schedule,
+        training.epochs * steps,
+        training.warmup_steps,
+        [milestone * steps for milestone in training.milestones],
+        training.gamma,
+    )
+
+
+def _check_batch(model: nn.Module, batches: EpochBatches) -> None:
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
+    smallest = batches.images_a_step // (batches.passes * batches.processes)
+    if smallest == 1 and any(m.weight.requires_grad for m in norms):
+        raise ConfigError(
+            "batch norm cannot learn from one image a step: set train.batch_size to 2 or more "
+            "(and have as many training images), or model.frozen_batch_norm: true"
+        )
