@@ -7,7 +7,6 @@ from detcenter.models import (
     box_features,
     detach,
     detect_with_features,
-    set_anchor_embedding,
     set_l2_softmax,
 )
 
@@ -20,7 +19,6 @@ __all__ = [
     "box_features",
     "detach",
     "detect_with_features",
-    "set_anchor_embedding",
     "set_l2_softmax",
 ]
 __version__ = "0.1.0"

@@ -24,8 +24,6 @@ class ModelConfig:
     """stages of the backbone that are trained, counted from the end"""
     min_negatives: int = 0
     """of SSDs: background boxes mined in every image at least; 0 is torchvision's way"""
-    anchor_embedding: int | None = None
-    """of SSDs: dimensions of a vector of every anchor, which the softmax and the terms then read"""
     l2_softmax: float | None = None
     """radius that the features which are classified are scaled to (L2-constrained softmax)"""
     l2_softmax_learnt: bool = False

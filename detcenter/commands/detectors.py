@@ -21,7 +21,6 @@ from detcenter.models import (
     build_model,
     embedding_dim,
     seam_of,
-    set_anchor_embedding,
     set_l2_softmax,
     set_min_negatives,
 )
@@ -48,7 +47,7 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
     if model.name not in MODEL_NAMES:
         raise ConfigError(f"model.name {model.name!r} is none of {', '.join(MODEL_NAMES)}")
     chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
-    for key in ("anchor_embedding", "min_negatives", "l2_softmax", "l2_softmax_learnt", "options"):
+    for key in ("min_negatives", "l2_softmax", "l2_softmax_learnt", "options"):
         chosen.pop(key, None)
     misplaced = [
         key for key in _OVER_BACKBONES if key in chosen and model.name not in OVER_BACKBONES
@@ -77,15 +76,12 @@ def detector(
         raise ConfigError("model.l2_softmax_learnt is set without model.l2_softmax, the radius")
     with _errors_of("model"):
         model = build_model(**builder, load=load)
-        for key in ("anchor_embedding", "min_negatives"):
-            if getattr(config.model, key) and not isinstance(model, SSD):
-                raise ConfigError(f"model.{key} is for SSDs, not for {config.model.name}")
-        if config.model.anchor_embedding is not None:
-            set_anchor_embedding(model, config.model.anchor_embedding)
         if config.model.l2_softmax is not None:
             set_l2_softmax(model, config.model.l2_softmax, config.model.l2_softmax_learnt)
-        if config.model.min_negatives:
-            set_min_negatives(model, config.model.min_negatives)
+    if config.model.min_negatives:
+        if not isinstance(model, SSD):
+            raise ConfigError(f"model.min_negatives is for SSDs; {config.model.name} has no mining")
+        set_min_negatives(model, config.model.min_negatives)
     if config.center is not None:
         with _errors_of("center"):
             _attach_center(model, config.center, steps_an_epoch)

@@ -8,7 +8,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.losses import MultiBoxLoss
-from detcenter.models.anchor_embedding import AnchorEmbedding, AnchorEmbeddingHead
 from detcenter.models.cells import best_anchors, cell_losses, matched_objects, vectors_at
 from detcenter.models.terms import BoxTerms
 
@@ -35,9 +34,8 @@ class AttachedSSD(SSD):
         """torchvision's losses, batched, and those of the terms.
 
         ``head_outputs`` holds ``cls_logits`` [N, A, C], ``bbox_regression`` [N, A, 4] and, from
-        :func:`with_features`, ``features``, one map [N, D_l, H_l, W_l] a level (of an anchor
-        embedding [N, D, H_l, W_l * A_l]); ``matched_idxs`` the index of each anchor's box in its
-        image, negative for background.
+        :func:`with_features`, ``features``, one map [N, D_l, H_l, W_l] a level; ``matched_idxs``
+        the index of each anchor's box in its image, negative for background.
         """
         matches = matched_objects(targets, torch.stack(matched_idxs))
         labels, boxes, _ = matches
@@ -48,12 +46,9 @@ class AttachedSSD(SSD):
             head_outputs["cls_logits"], head_outputs["bbox_regression"], labels, regression_targets
         )
         if self.box_terms:
+            per_cell = self.anchor_generator.num_anchors_per_location()
             losses |= cell_losses(
-                self.box_terms,
-                head_outputs["features"],
-                _anchors_a_vector(self),
-                matches,
-                torch.stack(anchors),
+                self.box_terms, head_outputs["features"], per_cell, matches, torch.stack(anchors)
             )
         return losses
 
@@ -96,44 +91,6 @@ def set_min_negatives(model: SSD, min_negatives: int) -> SSD:
     return model
 
 
-def set_anchor_embedding(model: SSD, dim: int) -> SSD:
-    """Let the softmax read a vector of ``dim`` values of every anchor, in place.
-
-    torchvision's SSD classifies the anchors of a cell straight from the cell's feature vector,
-    which they share and which a term can hardly tighten. Here a branch gives every anchor a vector
-    of its own, and one linear layer, shared by all, the logits. Those vectors are then what a term
-    reads (``features=None`` of :func:`attach`), as in the paper; docs/study.md has what it does.
-
-    The branches keep their form, but the classification head is new: weights of one do not fit.
-
-    Raises:
-        ValueError: if ``dim`` is not positive, or something is attached to ``model``: what reads
-            its features has to come after this.
-    """
-    if dim < 1:
-        raise ValueError(f"the dimensions of an anchor embedding are at least 1, not {dim}")
-    if isinstance(model, AttachedSSD):
-        raise ValueError("set_anchor_embedding comes before attach and set_min_negatives")
-    counts = model.anchor_generator.num_anchors_per_location()
-    old = model.head.classification_head
-    branches = [_widened(b, n * dim) for b, n in zip(old.module_list, counts, strict=True)]
-    embedding = AnchorEmbedding(branches, dim, old.num_columns)
-    like = next(model.head.parameters())
-    head = AnchorEmbeddingHead(embedding.to(like.device, like.dtype), model.head.regression_head)
-    model.head = head.train(model.training)
-    return model
-
-
-def _widened(branch: nn.Module, channels: int) -> nn.Module:
-    """``branch`` with a new last convolution to so many channels."""
-    last = _convolutions(branch)[-1]
-    new = nn.Conv2d(last.in_channels, channels, last.kernel_size, last.stride, last.padding)  # type: ignore[arg-type]
-    if branch is last:
-        return new
-    branch.set_submodule(next(name for name, m in branch.named_modules() if m is last), new)
-    return branch
-
-
 def with_features(
     head: nn.Module, inputs: tuple[list[Tensor]], outputs: dict[str, Any]
 ) -> dict[str, Any]:
@@ -141,15 +98,13 @@ def with_features(
 
     A module-level function without state, so that copies and pickles of the model share nothing.
     """
-    return {"features": inputs[0]} | outputs
+    return outputs | {"features": inputs[0]}
 
 
 def feature_widths(model: SSD) -> list[int]:
-    """D_l, the width of the vectors of each level."""
-    head = model.head.classification_head
-    if isinstance(head, AnchorEmbedding):
-        return [head.dim] * len(head.module_list)
-    return [_convolutions(branch)[0].in_channels for branch in head.module_list]
+    """D_l, the channels of each feature map that the head reads."""
+    branches = model.head.classification_head.module_list
+    return [convolutions(branch)[0].in_channels for branch in branches]
 
 
 def num_classes(model: SSD) -> int:
@@ -159,10 +114,7 @@ def num_classes(model: SSD) -> int:
 
 def classifiers(model: SSD) -> list[nn.Module]:
     """The layers that give the class logits."""
-    head = model.head.classification_head
-    if isinstance(head, AnchorEmbedding):
-        return [head.classifier]
-    return [_convolutions(branch)[-1] for branch in head.module_list]
+    return [convolutions(branch)[-1] for branch in model.head.classification_head.module_list]
 
 
 def vectors(
@@ -171,17 +123,8 @@ def vectors(
     """The vectors of ``boxes`` by level, see :func:`vectors_at`: those of the best anchors."""
     maps = list(feature_maps.values())
     best = best_anchors(model.anchor_generator(images, maps), boxes)
-    head = model.head.classification_head
-    described = head(maps) if isinstance(head, AnchorEmbedding) else maps
-    return vectors_at(described, _anchors_a_vector(model), best)
+    return vectors_at(maps, model.anchor_generator.num_anchors_per_location(), best)
 
 
-def _anchors_a_vector(model: SSD) -> list[int]:
-    """How many anchors of a level share one vector: those of a cell, or each has its own."""
-    counts: list[int] = model.anchor_generator.num_anchors_per_location()
-    alone = isinstance(model.head.classification_head, AnchorEmbedding)
-    return [1] * len(counts) if alone else counts
-
-
-def _convolutions(branch: nn.Module) -> list[nn.Conv2d]:
+def convolutions(branch: nn.Module) -> list[nn.Conv2d]:
     return [module for module in branch.modules() if isinstance(module, nn.Conv2d)]

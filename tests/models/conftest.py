@@ -12,7 +12,6 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detcenter import set_anchor_embedding
 from detcenter.models import build_model
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
 
@@ -36,10 +35,6 @@ FEW_BOXES = {
 
 def ssd():
     return build_model("ssd", CLASSES, **SMALL, anchor_scales=[[0.15, 0.25], [0.4]])
-
-
-def ssd_of_anchors():
-    return set_anchor_embedding(ssd(), 16)
 
 
 def fasterrcnn():
@@ -87,8 +82,7 @@ def with_statistics(model):
 def built():
     """A small model of every family, built once; `plain_model` gives copies."""
     torch.manual_seed(0)
-    builds = FAMILIES | {"ssd_of_anchors": ssd_of_anchors}
-    return {family: with_statistics(build()) for family, build in builds.items()}
+    return {family: with_statistics(build()) for family, build in FAMILIES.items()}
 
 
 @pytest.fixture(params=FAMILIES)

@@ -10,13 +10,6 @@ from torch.nn.parallel import DistributedDataParallel
 from detcenter import attach, detach
 from detcenter.models import terms_of
 
-from .conftest import FAMILIES
-
-
-@pytest.fixture(params=[*FAMILIES, "ssd_of_anchors"])
-def plain_model(request, built):
-    return copy.deepcopy(built[request.param]).train()
-
 
 @pytest.fixture(params=["own", "embedding"])
 def source(request):
