@@ -58,7 +58,7 @@ def train_step(
             total = sum(losses.values()) / len(passes)
             if not _finite_everywhere(total):
                 optimizer.zero_grad()
-                values = {name: float(loss) for name, loss in losses.items()}
+                values = {name: float(loss.detach()) for name, loss in losses.items()}
                 raise NotFiniteError(values, [target.get("image_id") for target in targets])
             accelerator.backward(total)
         for name, loss in losses.items():

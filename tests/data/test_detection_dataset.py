@@ -37,12 +37,25 @@ CLASSES = [f"c{k}" for k in range(1, 9)]
 def test_item(tmp_path):
     path = an_image(tmp_path / "a.png")
     image, target = DetectionDataset([an_annotation(path, [[1, 2, 11, 22]])], CLASSES)[0]
-    assert image.dtype == torch.float32 and image.shape == (3, 30, 40) and image.is_contiguous()
-    torch.testing.assert_close(image[:, 0, 0], torch.tensor([1.0, 0.2, 0.0]))
+    assert image.dtype == torch.uint8 and image.shape == (3, 30, 40) and image.is_contiguous()
+    assert image[:, 0, 0].tolist() == [255, 51, 0]
     assert target["boxes"].dtype == torch.float32 and target["labels"].dtype == torch.int64
     assert target["boxes"].tolist() == [[1, 2, 11, 22]]
     assert target["labels"].tolist() == [1]
     assert target["image_id"] == 7
+
+
+def test_a_seed_alone_decides_what_the_transform_draws(tmp_path):
+    def noise(image, boxes, labels):
+        return np.full_like(image, int(torch.randint(256, ()))), boxes, labels
+
+    dataset = DetectionDataset([an_annotation(an_image(tmp_path / "a.png"), [])], CLASSES, noise)
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    drawn = [torch.rand(1), dataset[0, 5][0], torch.rand(1), dataset[0, 5][0], dataset[0, 6][0]]
+    assert torch.equal(torch.cat([drawn[0], drawn[2]]), expected)  # nothing else is disturbed
+    assert torch.equal(drawn[1], drawn[3]) and not torch.equal(drawn[1], drawn[4])
 
 
 def test_empty_target(tmp_path):

@@ -5,63 +5,81 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from detcenter.training import TrainingError, detect, make_schedule, train_epoch
-from detcenter.training.engine import collate
+from detcenter.training import LossMeans, NotFiniteError, detect, kept_buffers, train_step
+from detcenter.training.engine import as_floats, collate
 
 
 class Detector(nn.Module):
-    """One weight; the losses are w * (mean of the images) and w^2."""
+    """One weight; the losses are w * (mean of the images) and w^2; a buffer counts the passes."""
 
     def __init__(self):
         super().__init__()
         self.w = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("passes", torch.zeros(()))
 
     def forward(self, images, targets=None):
         mean = torch.stack([image.mean() for image in images]).mean()
         if self.training:
+            self.passes += 1
             return {"a": self.w * mean, "loss_b": self.w**2}
         return [{"boxes": torch.zeros(1, 4), "scores": image.mean()[None]} for image in images]
 
 
-class Bar:
-    done, text = 0, ""
-
-    def update(self, n):
-        self.done += n
-
-    def set_postfix_str(self, s, refresh):
-        self.text = s
-
-
-def epoch(batches, lr=0.1, **options):
+def steps(*groups, lr=0.1, **options):
+    """A step a group of values, each the only image of a pass; the model and the losses."""
     model = Detector()
     optimizer = torch.optim.SGD(model.parameters(), lr)
-    schedule = make_schedule(optimizer, "multistep", 10, 0)
-    bar = Bar()
-    losses = train_epoch(model, batches, optimizer, schedule, Accelerator(), bar, **options)
-    return model, losses, bar
+    losses = [train_step(model, batches(*g), optimizer, Accelerator(), **options) for g in groups]
+    return model, [{name: float(x) for name, x in found.items()} for found in losses]
 
 
 def batches(*values):
-    return [([torch.full((3, 2, 2), value)], [{"image_id": 1}]) for value in values]
+    return [([torch.full((3, 2, 2), x)], [{"image_id": n}]) for n, x in enumerate(values, 1)]
 
 
-def test_one_epoch_by_hand():
+def test_two_steps_by_hand():
     # gradient x + 2w: w = 2 -> 2 - 0.1 * (1 + 4) = 1.5 -> 1.5 - 0.1 * (3 + 3) = 0.9
-    model, losses, bar = epoch(batches(1.0, 3.0))
+    model, losses = steps((1.0,), (3.0,))
     assert model.w.item() == pytest.approx(0.9)
-    assert losses == pytest.approx({"a": (2 * 1 + 1.5 * 3) / 2, "loss_b": (4 + 2.25) / 2})
-    assert bar.done == 2 and bar.text == "a 2 b 4"
+    assert losses[0] == pytest.approx({"a": 2.0, "loss_b": 4.0})
+    assert losses[1] == pytest.approx({"a": 4.5, "loss_b": 2.25})
+
+
+def test_passes_are_one_step_on_their_mean():
+    model, losses = steps((1.0, 3.0))
+    assert model.w.item() == pytest.approx(2 - 0.1 * (2 + 4))
+    assert losses == [pytest.approx({"a": 4.0, "loss_b": 4.0})]
 
 
 def test_the_gradient_is_clipped():
-    model, _, _ = epoch(batches(1.0), clip_grad_norm=1.0)
+    model, _ = steps((1.0,), clip_grad_norm=1.0)
     assert model.w.item() == pytest.approx(1.9)
 
 
-def test_a_loss_that_is_not_finite_stops_and_is_named():
-    with pytest.raises(TrainingError, match=r"not finite \(a\)"):
-        epoch(batches(math.inf))
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_loss_that_is_not_finite_changes_no_weight_and_is_named(value):
+    model = Detector()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(NotFiniteError) as raised, kept_buffers(model):
+        train_step(model, batches(1.0, value), optimizer, Accelerator())
+    assert raised.value.image_ids == [2]
+    assert str(raised.value) == f"the loss is not finite: a {value}, loss_b 4; images [2]"
+    assert model.w.item() == 2 and model.w.grad is None and model.passes == 0
+
+
+def test_means_of_losses_go_on_from_a_checkpoint():
+    first, second = LossMeans(), LossMeans()
+    first.add({"a": torch.tensor(1.0)})
+    second.load_state_dict(first.state_dict())
+    second.add({"a": torch.tensor(4.0)})
+    assert second.means() == {"a": 2.5} and first.means() == {"a": 1.0}
+
+
+def test_images_of_bytes_are_moved_as_bytes_and_become_floats():
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(3, 1, 3)
+    found, same = as_floats([image, torch.full((3, 1, 1), 0.7)], torch.device("cpu"))
+    torch.testing.assert_close(found[0, 0], torch.tensor([0.0, 0.2, 1.0]))
+    assert same[0, 0, 0] == pytest.approx(0.7)
 
 
 def test_detect_keeps_the_order_and_the_images_apart():

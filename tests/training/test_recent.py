@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from detcenter.training import recent_features
+from detcenter.training import RecentFeatures
 
 
 class Mean(nn.Module):
@@ -16,8 +16,8 @@ def called(loss, *sizes):
 
 def test_the_latest_calls_are_kept_as_far_as_they_are_wanted():
     loss, other = Mean(), Mean()
-    with recent_features([loss, other], most=5) as (kept, none):
-        called(loss, 4, 3, 2)
+    kept, none = RecentFeatures([loss, other], most=5).pairs
+    called(loss, 4, 3, 2)
     assert [y.tolist() for _, y in kept] == [[1, 1, 1], [2, 2]]
     assert [x[0, 0].item() for x, _ in kept] == [1, 2] and not kept[0][0].requires_grad
     assert not none
@@ -25,7 +25,21 @@ def test_the_latest_calls_are_kept_as_far_as_they_are_wanted():
 
 def test_nothing_is_kept_afterwards():
     loss = Mean()
-    with recent_features([loss]) as (kept,):
-        called(loss, 1)
+    recent = RecentFeatures([loss])
     called(loss, 1)
-    assert len(kept) == 1 and not loss._forward_hooks
+    recent.close()
+    called(loss, 1)
+    assert len(recent.pairs[0]) == 1 and not loss._forward_hooks
+
+
+def test_a_checkpoint_can_hold_them():
+    loss = Mean()
+    first, second = RecentFeatures([loss]), RecentFeatures([Mean()])
+    called(loss, 2, 1)
+    second.load_state_dict(first.state_dict())
+    assert all(
+        torch.equal(a, b)
+        for kept, again in zip(first.pairs[0], second.pairs[0], strict=True)
+        for a, b in zip(kept, again, strict=True)
+    )
+    assert [len(y) for _, y in second.pairs[0]] == [2, 1]
