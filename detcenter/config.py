@@ -204,6 +204,8 @@ class TrainConfig:
     """a loss that is not finite ends the run, or its step is passed over (ten in a row at most)"""
     ema: float | None = None
     """decay of a moving average of the weights, 0.999 say, which is then evaluated and kept"""
+    exact_losses: bool = False
+    """several processes: an SSD's own losses, like the terms, are means over the boxes of all"""
     sync_batch_norm: bool = False
     """several GPUs: statistics of batch norm over the images of all"""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"

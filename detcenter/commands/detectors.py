@@ -22,6 +22,7 @@ from detcenter.models import (
     embedding_dim,
     seam_of,
     set_l2_softmax,
+    set_losses_over_processes,
     set_min_negatives,
 )
 
@@ -82,6 +83,13 @@ def detector(
         if not isinstance(model, SSD):
             raise ConfigError(f"model.min_negatives is for SSDs; {config.model.name} has no mining")
         set_min_negatives(model, config.model.min_negatives)
+    if config.train.exact_losses:
+        if not isinstance(model, SSD):
+            raise ConfigError(
+                f"train.exact_losses is for SSDs, not for {config.model.name}; RetinaNet's losses "
+                "are exact as they are, see docs/training.md"
+            )
+        set_losses_over_processes(model)
     if config.center is not None:
         with _errors_of("center"):
             _attach_center(model, config.center, steps_an_epoch)

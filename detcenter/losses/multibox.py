@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcenter.losses.processes import share_of
+
 
 class MultiBoxLoss(nn.Module):
     """Softmax confidence and smooth-L1 localisation over default boxes, hard negatives mined.
@@ -20,6 +22,9 @@ class MultiBoxLoss(nn.Module):
             torchvision's way, an image without objects teaches nothing. Above 0 the confidence
             loss is divided by (negatives wanted in the batch) / neg_to_pos_ratio, which is P where
             the floor plays no part, so that background images do not outweigh the others.
+        over_processes: divide by the numbers of all processes of a distributed training, so that
+            the processes' losses and gradients average to those of the joined batch. Off as in
+            torchvision, where a box counts for more the fewer its process has.
 
     Shapes:
         cls_logits [N, A, C]; bbox_regression [N, A, 4]; labels [N, A], the class of each default
@@ -32,7 +37,12 @@ class MultiBoxLoss(nn.Module):
         ValueError: if these shapes do not fit each other.
     """
 
-    def __init__(self, neg_to_pos_ratio: float = 3.0, min_negatives: int = 0) -> None:
+    def __init__(
+        self,
+        neg_to_pos_ratio: float = 3.0,
+        min_negatives: int = 0,
+        over_processes: bool = False,
+    ) -> None:
         super().__init__()
         if neg_to_pos_ratio <= 0 or min_negatives < 0:
             raise ValueError(
@@ -41,6 +51,7 @@ class MultiBoxLoss(nn.Module):
             )
         self.neg_to_pos_ratio = neg_to_pos_ratio
         self.min_negatives = min_negatives
+        self.over_processes = over_processes
 
     def forward(
         self,
@@ -61,7 +72,7 @@ class MultiBoxLoss(nn.Module):
         box_loss = F.smooth_l1_loss(bbox_regression, regression_targets, reduction="none")
         box_loss = box_loss.sum(2).where(positive, 0.0)
         return {
-            "bbox_regression": box_loss.sum() / positive.sum().clamp(min=1),
+            "bbox_regression": box_loss.sum() / self._share(positive.sum()),
             "classification": self._confidence_loss(cls_logits, labels, positive),
         }
 
@@ -71,8 +82,10 @@ class MultiBoxLoss(nn.Module):
         wanted = self.neg_to_pos_ratio * positive.sum(1, keepdim=True)
         wanted = wanted.clamp(min=self.min_negatives)
         counted = positive.to(loss.dtype) + self._mined(loss.detach(), positive, wanted)
-        normalizer = (wanted.sum() / self.neg_to_pos_ratio).clamp(min=1)
-        return (loss * counted).sum() / normalizer
+        return (loss * counted).sum() / self._share(wanted.sum() / self.neg_to_pos_ratio)
+
+    def _share(self, count: Tensor) -> Tensor:
+        return share_of(count) if self.over_processes else count.clamp(min=1)
 
     @staticmethod
     def _mined(loss: Tensor, positive: Tensor, wanted: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from detcenter.models.box_features import box_features, detect_with_features
 from detcenter.models.build import MODEL_NAMES, OVER_BACKBONES, build_model
 from detcenter.models.families import seam_of, terms_of
 from detcenter.models.l2_softmax import L2Softmax, set_l2_softmax
-from detcenter.models.ssd import set_min_negatives
+from detcenter.models.ssd import set_losses_over_processes, set_min_negatives
 from detcenter.models.weights import WeightsError, initialize, read_weights
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "read_weights",
     "seam_of",
     "set_l2_softmax",
+    "set_losses_over_processes",
     "set_min_negatives",
     "terms_of",
 ]

@@ -87,7 +87,18 @@ def set_min_negatives(model: SSD, min_negatives: int) -> SSD:
 
     In place. 0 is torchvision's way, in which an image without objects teaches nothing.
     """
-    adopt(model).multibox = MultiBoxLoss(model.neg_to_pos_ratio, min_negatives)
+    before = adopt(model).multibox
+    ratio = model.neg_to_pos_ratio
+    model.multibox = MultiBoxLoss(ratio, min_negatives, before.over_processes)
+    return model
+
+
+def set_losses_over_processes(model: SSD) -> SSD:
+    """Make the SSD's own losses means over the boxes of all processes; see :class:`MultiBoxLoss`.
+
+    In place. The terms are so always.
+    """
+    adopt(model).multibox.over_processes = True
     return model
 
 
