@@ -24,7 +24,7 @@ from detcenter.commands.detectors import builder_arguments, detector
 from detcenter.commands.passes import augmentation, detect_in
 from detcenter.commands.run_folder import check_folder, clear_folder, clear_results
 from detcenter.config import Config, TrainConfig, config_from_dict, differences
-from detcenter.data import DetectionDataset, read_image
+from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.evaluation import (
     evaluate_detections,
@@ -300,5 +300,5 @@ def check_same_recipe(config: Config, other: Config) -> None:
 def _picture(dataset: DetectionDataset, detections: list[dict[str, Any]]) -> np.ndarray:
     shown = range(min(_PICTURED, len(dataset)))
     annotations = [dataset.annotations[i] for i in shown]
-    images = [read_image(annotation["path"]) for annotation in annotations]
+    images = [dataset.image(i) for i in shown]
     return side_by_side(images, annotations, [detections[i] for i in shown], dataset.classes)
