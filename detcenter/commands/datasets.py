@@ -3,12 +3,18 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
 from detcenter.config import DataConfig
-from detcenter.data import Annotation, COCODataset, DetectionDataset, VOCDataset, make_digits
+from detcenter.data import (
+    COCODataset,
+    DetectionDataset,
+    PooledDataset,
+    VOCDataset,
+    make_digits,
+)
 from detcenter.errors import ConfigError
 
 logger = logging.getLogger("detcenter")
@@ -62,36 +68,27 @@ def _part(
     uncut = dataclasses.replace(data, folds=None)
     train = _part(uncut, "train", classes)
     val = part_of(uncut, "val", train.classes)
-    return _fold_of([*train.annotations, *val.annotations], train, data, part)
+    return _fold_of([train, val], data, part)
 
 
 def _fold_of(
-    annotations: list[Annotation],
-    like: DetectionDataset,
-    data: DataConfig,
-    part: Literal["train", "val"],
+    both: list[DetectionDataset], data: DataConfig, part: Literal["train", "val"]
 ) -> DetectionDataset:
     assert data.folds is not None
-    if data.folds > len(annotations):
-        raise ConfigError(f"data.folds is {data.folds}, but there are {len(annotations)} images")
-    paths = [annotation["path"] for annotation in annotations]
+    paths = [annotation["path"] for dataset in both for annotation in dataset.annotations]
+    if data.folds > len(paths):
+        raise ConfigError(f"data.folds is {data.folds}, but there are {len(paths)} images")
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise ConfigError(
             f"data.folds: {twice} is in data.train and in data.val; folds need it once"
         )
     # Fixed, so that all variants and seeds of a comparison are evaluated on the same parts.
-    order = np.random.default_rng(0).permutation(len(annotations))
+    order = np.random.default_rng(0).permutation(len(paths))
     parts = np.array_split(order, data.folds)
     held_out = set(parts[data.fold].tolist())
-    chosen = [
-        {**annotation, "image_id": number + 1}
-        for number, annotation in enumerate(annotations)
-        if (number in held_out) == (part == "val")
-    ]
-    return DetectionDataset(
-        cast(list[Annotation], chosen), like.classes, keep_difficult=like.keep_difficult
-    )
+    chosen = [n for n in range(len(paths)) if (n in held_out) == (part == "val")]
+    return PooledDataset(both, chosen)
 
 
 def _dataset(
