@@ -5,6 +5,7 @@ from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, T
 from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError
 from detcenter.data.images import image_size, read_image
+from detcenter.data.packed import LMDBDataset, write_lmdb
 from detcenter.data.pooled import PooledDataset
 from detcenter.data.transforms import WithinSides, build_transform
 from detcenter.data.voc import VOCDataset, find_classes
@@ -15,6 +16,7 @@ __all__ = [
     "COCODataset",
     "DataError",
     "DetectionDataset",
+    "LMDBDataset",
     "PooledDataset",
     "Target",
     "VOCDataset",
@@ -24,4 +26,5 @@ __all__ = [
     "image_size",
     "make_digits",
     "read_image",
+    "write_lmdb",
 ]
