@@ -11,6 +11,7 @@ from detcenter.config import DataConfig
 from detcenter.data import (
     COCODataset,
     DetectionDataset,
+    LMDBDataset,
     PooledDataset,
     VOCDataset,
     make_digits,
@@ -22,8 +23,11 @@ logger = logging.getLogger("detcenter")
 
 def training_set(data: DataConfig) -> DetectionDataset:
     """The training images, not augmented; see :func:`augmentation`."""
-    if data.format == "coco" and data.classes is not None:
-        raise ConfigError("data.classes is for data.format: voc; COCO's JSON names its categories")
+    if data.format in ("coco", "lmdb") and data.classes is not None:
+        raise ConfigError(
+            "data.classes is for data.format: voc; COCO's JSON names its categories, and a packed "
+            "data set has the classes that it was packed with"
+        )
     dataset = _part(data, "train", data.classes)
     seen = {int(label) for annotation in dataset.annotations for label in annotation["labels"]}
     if not seen:
@@ -100,10 +104,12 @@ def _dataset(
             make_digits(root, **dataclasses.asdict(data.digits))
         except ValueError as error:
             raise ConfigError(f"data.digits: {error}") from None
-    elif not root.is_dir():
+    elif data.format != "lmdb" and not root.is_dir():
         raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
     if data.format == "coco":
         dataset: DetectionDataset = COCODataset(root / images, root / part)
+    elif data.format == "lmdb":
+        dataset = LMDBDataset(root, part, keep_difficult=data.keep_difficult)
     else:
         dataset = VOCDataset(root, part, classes, keep_difficult=data.keep_difficult)
     if len(dataset) == 0:
