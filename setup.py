@@ -39,9 +39,11 @@ setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        "lmdb": ["lmdb>=1.5,<4"],
         "metric": ["pytorch-metric-learning>=2.9,<3"],
         "plots": ["matplotlib>=3.9,<4"],
         "test": [
+            "lmdb>=1.5,<4",
             "matplotlib>=3.9,<4",
             "mean-average-precision>=2024.1.5,<2025",
             "mypy>=1.15,<3",

@@ -142,12 +142,14 @@ class DigitsConfig:
 class DataConfig:
     """Where the images are and how they are read."""
 
-    format: Literal["digits", "voc", "coco"] = "voc"
-    """voc: Annotations, ImageSets, JPEGImages; coco: JSON files; digits: made on first use"""
+    format: Literal["digits", "voc", "coco", "lmdb"] = "voc"
+    """voc: Annotations, ImageSets, JPEGImages; coco: JSON files; digits: made on first use;
+    lmdb: what detcenter pack wrote"""
     root: str = "data"
-    """folder of the data set"""
+    """folder of the data set; lmdb: the file"""
     train: str = "train"
-    """voc: the list ImageSets/Main/<train>.txt; coco: the JSON file below root"""
+    """voc: the list ImageSets/Main/<train>.txt; coco: the JSON file below root;
+    lmdb: as it was named when it was packed"""
     val: str = "val"
     """likewise, for evaluation"""
     train_images: str = "images"

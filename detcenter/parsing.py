@@ -58,12 +58,17 @@ def recipe_parser(prog: str, description: str) -> ArgumentParser:
     return parser
 
 
-def data_parser(prog: str, description: str, defaults: DataConfig) -> ArgumentParser:
-    """A parser for ``--data.KEY``, as far as evaluation reads :class:`DataConfig`."""
+def data_parser(
+    prog: str, description: str, defaults: DataConfig, skip: set[str] = _OF_TRAINING
+) -> ArgumentParser:
+    """A parser for ``--data.KEY``, but for those of ``skip``, which keep their own defaults.
+
+    Unless told otherwise it skips what evaluation does not read.
+    """
     parser = _Parser(prog=prog, description=description)
-    parser.add_class_arguments(DataConfig, "data", skip=_OF_TRAINING)
+    parser.add_class_arguments(DataConfig, "data", skip=skip)
     values = dataclasses.asdict(defaults)
-    parser.set_defaults({f"data.{k}": v for k, v in values.items() if k not in _OF_TRAINING})
+    parser.set_defaults({f"data.{k}": v for k, v in values.items() if k not in skip})
     return parser
 
 

@@ -57,7 +57,10 @@ def test_one_word_switches_the_term_off_and_a_key_switches_it_on(recipe):
         (["--center.wieght=3"], r"'center.weight'"),
         (["--train.epochs", "many"], r"train.epochs takes int, not many"),
         (["--model.image_size", "big"], r"model.image_size takes int \| null, not big"),
-        (["--data.format", "vco"], r"data.format takes 'digits' or 'voc' or 'coco', not vco"),
+        (
+            ["--data.format", "vco"],
+            r"data.format takes 'digits' or 'voc' or 'coco' or 'lmdb', not vco",
+        ),
         (["--center", "nul"], r"center is a section of keys, see --center.help, or null"),
         (
             ["--center.features", "foo"],

@@ -3,12 +3,19 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
 from detcenter.config import DataConfig
-from detcenter.data import Annotation, COCODataset, DetectionDataset, VOCDataset, make_digits
+from detcenter.data import (
+    COCODataset,
+    DetectionDataset,
+    LMDBDataset,
+    PooledDataset,
+    VOCDataset,
+    make_digits,
+)
 from detcenter.errors import ConfigError
 
 logger = logging.getLogger("detcenter")
@@ -16,8 +23,11 @@ logger = logging.getLogger("detcenter")
 
 def training_set(data: DataConfig) -> DetectionDataset:
     """The training images, not augmented; see :func:`augmentation`."""
-    if data.format == "coco" and data.classes is not None:
-        raise ConfigError("data.classes is for data.format: voc; COCO's JSON names its categories")
+    if data.format in ("coco", "lmdb") and data.classes is not None:
+        raise ConfigError(
+            "data.classes is for data.format: voc; COCO's JSON names its categories, and a packed "
+            "data set has the classes that it was packed with"
+        )
     dataset = _part(data, "train", data.classes)
     seen = {int(label) for annotation in dataset.annotations for label in annotation["labels"]}
     if not seen:
@@ -62,36 +72,27 @@ def _part(
     uncut = dataclasses.replace(data, folds=None)
     train = _part(uncut, "train", classes)
     val = part_of(uncut, "val", train.classes)
-    return _fold_of([*train.annotations, *val.annotations], train, data, part)
+    return _fold_of([train, val], data, part)
 
 
 def _fold_of(
-    annotations: list[Annotation],
-    like: DetectionDataset,
-    data: DataConfig,
-    part: Literal["train", "val"],
+    both: list[DetectionDataset], data: DataConfig, part: Literal["train", "val"]
 ) -> DetectionDataset:
     assert data.folds is not None
-    if data.folds > len(annotations):
-        raise ConfigError(f"data.folds is {data.folds}, but there are {len(annotations)} images")
-    paths = [annotation["path"] for annotation in annotations]
+    paths = [annotation["path"] for dataset in both for annotation in dataset.annotations]
+    if data.folds > len(paths):
+        raise ConfigError(f"data.folds is {data.folds}, but there are {len(paths)} images")
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise ConfigError(
             f"data.folds: {twice} is in data.train and in data.val; folds need it once"
         )
     # Fixed, so that all variants and seeds of a comparison are evaluated on the same parts.
-    order = np.random.default_rng(0).permutation(len(annotations))
+    order = np.random.default_rng(0).permutation(len(paths))
     parts = np.array_split(order, data.folds)
     held_out = set(parts[data.fold].tolist())
-    chosen = [
-        {**annotation, "image_id": number + 1}
-        for number, annotation in enumerate(annotations)
-        if (number in held_out) == (part == "val")
-    ]
-    return DetectionDataset(
-        cast(list[Annotation], chosen), like.classes, keep_difficult=like.keep_difficult
-    )
+    chosen = [n for n in range(len(paths)) if (n in held_out) == (part == "val")]
+    return PooledDataset(both, chosen)
 
 
 def _dataset(
@@ -103,10 +104,12 @@ def _dataset(
             make_digits(root, **dataclasses.asdict(data.digits))
         except ValueError as error:
             raise ConfigError(f"data.digits: {error}") from None
-    elif not root.is_dir():
+    elif data.format != "lmdb" and not root.is_dir():
         raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
     if data.format == "coco":
         dataset: DetectionDataset = COCODataset(root / images, root / part)
+    elif data.format == "lmdb":
+        dataset = LMDBDataset(root, part, keep_difficult=data.keep_difficult)
     else:
         dataset = VOCDataset(root, part, classes, keep_difficult=data.keep_difficult)
     if len(dataset) == 0:

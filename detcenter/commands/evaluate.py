@@ -9,7 +9,6 @@ from tqdm import tqdm
 from detcenter.commands.checkpoints import checkpoint_in, detector_of
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.passes import detect_in
-from detcenter.data import COCODataset, DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.evaluation import (
     coco_results,
@@ -45,15 +44,8 @@ def main(args: Sequence[str]) -> None:
     if arguments.json:
         _write(Path(arguments.json), metrics_json(metrics))
     if arguments.detections:
-        rows = coco_results(dataset.annotations, found, _category_ids(dataset))
+        rows = coco_results(dataset.annotations, found, dataset.category_ids)
         _write(Path(arguments.detections), json.dumps(rows))
-
-
-def _category_ids(dataset: DetectionDataset) -> list[int]:
-    """COCO's own, or 1, 2, … for a data set that has none."""
-    if isinstance(dataset, COCODataset):
-        return dataset.category_ids
-    return list(range(1, len(dataset.classes) + 1))
 
 
 def _write(path: Path, text: str) -> None:

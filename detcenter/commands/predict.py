@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from detcenter.commands.checkpoints import detector_of
 from detcenter.commands.passes import detect_in
-from detcenter.data import Annotation, DetectionDataset, image_size, read_image
+from detcenter.data import Annotation, DetectionDataset, image_size
 from detcenter.errors import ConfigError
 from detcenter.evaluation import draw_boxes
 from detcenter.parsing import parse, plain_parser
@@ -46,8 +46,8 @@ def main(args: Sequence[str]) -> None:
     pairs = zip(paths, shown, strict=True)
     rows = [{"file": str(path), "detections": _as_rows(found, classes)} for path, found in pairs]
     (output / "detections.json").write_text(json.dumps(rows, indent=2))
-    for path, picture, found in zip(paths, pictures, shown, strict=True):
-        image = read_image(path)
+    for i, (picture, found) in enumerate(zip(pictures, shown, strict=True)):
+        image = dataset.image(i)
         drawn = draw_boxes(image, found["boxes"], found["labels"], classes, found["scores"])
         Image.fromarray(drawn).save(picture)
     print(f"{len(rows)} pictures and detections.json in {output}")

@@ -39,7 +39,7 @@ from detcenter.commands.run_folder import (
     has_checkpoint,
 )
 from detcenter.config import Config
-from detcenter.data import DetectionDataset, read_image
+from detcenter.data import DetectionDataset
 from detcenter.evaluation import (
     evaluate_detections,
     metrics_json,
@@ -371,5 +371,5 @@ class Run:
 def _picture(dataset: DetectionDataset, detections: list[dict[str, Any]]) -> np.ndarray:
     shown = range(min(_PICTURED, len(dataset)))
     annotations = [dataset.annotations[i] for i in shown]
-    images = [read_image(annotation["path"]) for annotation in annotations]
+    images = [dataset.image(i) for i in shown]
     return side_by_side(images, annotations, [detections[i] for i in shown], dataset.classes)

@@ -5,6 +5,8 @@ from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, T
 from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError
 from detcenter.data.images import image_size, read_image
+from detcenter.data.packed import LMDBDataset, write_lmdb
+from detcenter.data.pooled import PooledDataset
 from detcenter.data.transforms import WithinSides, build_transform
 from detcenter.data.voc import VOCDataset, find_classes
 
@@ -14,6 +16,8 @@ __all__ = [
     "COCODataset",
     "DataError",
     "DetectionDataset",
+    "LMDBDataset",
+    "PooledDataset",
     "Target",
     "VOCDataset",
     "WithinSides",
@@ -22,4 +26,5 @@ __all__ = [
     "image_size",
     "make_digits",
     "read_image",
+    "write_lmdb",
 ]

@@ -38,9 +38,9 @@ class COCODataset(DetectionDataset):
         file = Path(annotations)
         data = _read_json(file)
         categories = sorted(_by_id(data, "categories", file).items())
-        self.category_ids = [category_id for category_id, _ in categories]
+        category_ids = [category_id for category_id, _ in categories]
         names = [str(_get(category, "name", "categories", file)) for _, category in categories]
-        labels = {category_id: k for k, category_id in enumerate(self.category_ids, start=1)}
+        labels = {category_id: k for k, category_id in enumerate(category_ids, start=1)}
         image_records = _by_id(data, "images", file)
         boxes = _boxes_by_image(data["annotations"], image_records, labels, file)
         parsed = [
@@ -48,6 +48,7 @@ class COCODataset(DetectionDataset):
             for image_id, record in image_records.items()
         ]
         super().__init__(parsed, names, transform)
+        self.category_ids = category_ids
 
 
 def _read_json(file: Path) -> dict[str, list[_Record]]:

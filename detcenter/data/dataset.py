@@ -55,6 +55,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
     Attributes:
         annotations: all boxes, crowd and difficult ones too, for evaluation.
+        category_ids: what COCO result files call the classes: 1, 2, … unless the data says so.
 
     Raises:
         DataError: a label without a class; when an item is loaded, an image that cannot be read.
@@ -69,6 +70,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     ) -> None:
         self.annotations = clean_annotations(annotations)
         self.classes = list(classes)
+        self.category_ids = list(range(1, len(classes) + 1))
         self.transform = transform
         self.keep_difficult = keep_difficult
         self._size_reported = False
@@ -89,7 +91,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
                 torch.default_generator.manual_seed(index[1])
                 return self[index[0]]
         annotation = self.annotations[index]
-        image = read_image(annotation["path"])
+        image = self.image(index)
         boxes, labels = self._boxes_on(image, annotation)
         if self.transform is not None:
             image, boxes, labels = self.transform(image, boxes, labels)
@@ -99,6 +101,10 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             image_id=annotation["image_id"],
         )
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target
+
+    def image(self, index: int) -> np.ndarray:
+        """The image as it is, uint8 RGB [H, W, 3]; where it comes from is the data set's affair."""
+        return read_image(self.annotations[index]["path"])
 
     def _boxes_on(self, image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and labels to learn from, inside the image as it really is."""

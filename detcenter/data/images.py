@@ -1,5 +1,6 @@
 """Reading image files of any kind as RGB."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -25,17 +26,21 @@ _DECODER_ERRORS = (
 )
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np.ndarray:
     """The image as uint8 RGB [H, W, 3], turned upright by its EXIF orientation.
 
     Transparent pixels are laid on white. Integer images of more than 8 bits are scaled by the
     65535 range of 16 bits (by their own maximum if that is larger). Float images are scaled by
     the first of 1, 255, 65535 and their own maximum that holds all their values.
 
+    Args:
+        source: an image file's path, or its content.
+        name: of the image in error messages; content has none of its own.
+
     Raises:
         DataError: the file is missing, broken, cut short, or of no known format.
     """
-    with _opened(path) as image:
+    with _opened(source, name) as image:
         image.load()
         return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
@@ -53,15 +58,17 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(source: str | Path | bytes, name: str | Path | None = None) -> Iterator[Image.Image]:
+    if name is None:
+        name = "image" if isinstance(source, bytes) else source
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             yield image
     except FileNotFoundError:
-        raise DataError(f"{path}: image file not found; check the data set's root") from None
+        raise DataError(f"{name}: image file not found; check the data set's root") from None
     except _DECODER_ERRORS as error:
         reason = " ".join(str(error).split())
-        message = f"{path}: not a readable image ({reason}); replace it or remove it from the set"
+        message = f"{name}: not a readable image ({reason}); replace it or remove it from the set"
         raise DataError(message) from error
 
 

@@ -274,7 +274,7 @@ def test_a_broken_image_stops_the_run_with_its_name(recipe, tmp_path, capsys):
         assert image.name in line
 
 
-@pytest.mark.parametrize("tool", ["train", "evaluate", "predict", "features", "sweep"])
+@pytest.mark.parametrize("tool", ["train", "evaluate", "predict", "features", "sweep", "pack"])
 def test_the_tools_are_the_same_commands(tool, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{tool}.py", "--help"])
     with pytest.raises(SystemExit) as exited:

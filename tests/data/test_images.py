@@ -138,5 +138,18 @@ def test_truncated_file(tmp_path, suffix):
     assert "not a readable image" in one_line_error(path, read_image)
 
 
+def test_the_content_of_a_file_is_read_as_the_file(tmp_path):
+    stored = np.kron(RGB_GRAY, np.ones((8, 8, 1), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = saved(tmp_path / "a.jpg", Image.fromarray(stored), exif=exif)
+    np.testing.assert_array_equal(read_image(path.read_bytes()), read_image(path))
+
+
+def test_content_is_named_in_messages(tmp_path):
+    path = tmp_path / "packed" / "a.jpg"
+    one_line_error(path, lambda name: read_image(b"not an image", name))
+
+
 def test_a_folder_is_no_image(tmp_path):
     one_line_error(tmp_path, read_image)

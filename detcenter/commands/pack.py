@@ -1,0 +1,66 @@
+"""`detcenter pack`: a data set in, one LMDB file out."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from tqdm import tqdm
+
+from detcenter.commands.datasets import training_set, validation_set
+from detcenter.config import DataConfig
+from detcenter.data import write_lmdb
+from detcenter.errors import ConfigError
+from detcenter.parsing import data_parser, parse, parse_recipe, recipe_parser
+
+# What a packed data set is read with, not packed with.
+_OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
+
+
+def main(args: Sequence[str]) -> None:
+    """Write data.train and data.val into ``--output``, under their own names."""
+    description = "Pack data.train and data.val into one file that data.format: lmdb reads."
+    parser = data_parser("detcenter pack", description, _recipe_in(args), skip=_OF_READING)
+    parser.add_argument("--config", type=str, help="a recipe, whose data section is packed")
+    parser.add_argument("--output", type=str, required=True, help="the file, data/dice.lmdb say")
+    parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
+    arguments = parse(parser, args)
+
+    data, output = arguments.data, Path(arguments.output)
+    _check(data, output, arguments.overwrite)
+    train = training_set(data)
+    parts = {data.train: train, data.val: validation_set(data, train.classes)}
+    write_lmdb(output, parts, data.root, progress=partial(tqdm, unit="img"))
+    images = ", ".join(f"{len(part)} images of {name}" for name, part in parts.items())
+    print(f"{images} in {output}, {output.stat().st_size / 2**20:.1f} MiB; read them with")
+    print(f"data: {{format: lmdb, root: {output}, train: {data.train}, val: {data.val}}}")
+
+
+def _recipe_in(args: Sequence[str]) -> DataConfig:
+    """The data section of the recipe that ``--config`` names, whole: folds are cut in reading."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", nargs="?")
+    recipe = finder.parse_known_args(args)[0].config
+    if recipe is None:
+        return DataConfig()
+    config, _ = parse_recipe(recipe_parser("detcenter pack", ""), ["--config", recipe])
+    return dataclasses.replace(config.data, folds=None)
+
+
+def _check(data: DataConfig, output: Path, overwrite: bool) -> None:
+    """Before anything that takes long."""
+    if find_spec("lmdb") is None:
+        raise ConfigError('packing needs lmdb: pip install "detcenter[lmdb]"')
+    if data.format == "lmdb":
+        raise ConfigError(f"data.format is lmdb: {data.root} is packed already")
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder; name a file, such as {output}.lmdb")
+    if output.exists() and not overwrite:
+        raise ConfigError(f"--output {output} is there already; name another, or --overwrite it")
+    if data.train == data.val and data.format == "coco" and data.train_images != data.val_images:
+        raise ConfigError(
+            f"data.train and data.val are both {data.train!r}, of different folders; "
+            "parts of a packed data set are told apart by their names"
+        )
