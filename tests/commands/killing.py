@@ -1,0 +1,153 @@
+"""Kill real runs at random points, go on with them, and compare the end with an undisturbed run's.
+
+    python tests/commands/killing.py --kills 30
+
+trains a small recipe on digits again and again, in processes of their own that are killed
+(SIGKILL, now and then SIGTERM) after a random time, until so many were; every run goes on with
+``--resume`` till its end. Prints the differences of the final states; exit status 1 if there are
+any.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+TOOL = Path(__file__).parents[2] / "tools" / "train.py"
+_OF_THE_CLOCK = ("seconds", "step_seconds", "memory_mib")
+RECIPE = {
+    "model": {
+        "name": "ssd",
+        "backbone": "shufflenet_v2_x0_5",
+        "image_size": 64,
+        "strides": [8],
+        "anchor_scales": [[0.25]],
+        "top_stride": 16,
+    },
+    "center": {"weight": 0.3, "features": "embedding", "warmup": 20},
+    "data": {"format": "digits", "digits": {"train": 40, "val": 8}, "workers": 1},
+    "train": {
+        "epochs": 12,
+        "batch_size": 4,
+        "lr": 0.001,
+        "warmup_steps": 5,
+        "eval_every": 2,
+        "ema": 0.9,
+        "save_every_steps": 3,
+        "save_every_minutes": 60,
+    },
+}
+
+
+def write_recipe(folder: Path) -> Path:
+    path = folder / "recipe.yaml"
+    recipe = RECIPE | {"data": RECIPE["data"] | {"root": str(folder / "digits")}}
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def start(recipe: Path, folder: Path) -> subprocess.Popen[bytes]:
+    resume = ["--resume"] if folder.exists() else []
+    command = [sys.executable, str(TOOL), "--config", str(recipe), "--output", str(folder)]
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
+        return subprocess.Popen([*command, *resume], stdout=log, stderr=log)
+
+
+def train_whole(recipe: Path, folder: Path) -> float:
+    """Without a disturbance; returns the seconds."""
+    begun = time.monotonic()
+    assert start(recipe, folder).wait() == 0, (folder.parent / f"{folder.name}.log").read_text()
+    return time.monotonic() - begun
+
+
+def train_killed(
+    recipe: Path, folder: Path, kills: int, seconds: float, draw: random.Random
+) -> int:
+    """Kill up to ``kills`` times, each time within ``seconds``; returns how often it was."""
+    done = 0
+    while done < kills:
+        process = start(recipe, folder)
+        number = signal.SIGTERM if draw.random() < 0.2 else signal.SIGKILL
+        try:
+            process.wait(draw.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+            done += process.wait() != 0
+        if (folder / "results.json").exists():
+            return done
+    train_whole(recipe, folder)
+    return done
+
+
+def differences(a: Path, b: Path) -> Iterator[str]:
+    """In what two finished runs differ, but for what a clock says."""
+    first, second = (_state(folder) for folder in (a, b))
+    for key in sorted(first.keys() | second.keys()):
+        if not _same(first.get(key), second.get(key)):
+            yield key
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    state = torch.load(folder / "last.pth", weights_only=True)
+    state |= {f"best {k}": v for k, v in torch.load(folder / "best.pth", weights_only=True).items()}
+    for key in ("rows", "best rows"):
+        state[key] = [
+            {k: v for k, v in row.items() if k not in _OF_THE_CLOCK} for row in state[key]
+        ]
+    del state["config"]["output"], state["best config"]["output"]
+    state["results.json"] = json.loads((folder / "results.json").read_text())
+    with np.load(folder / "detections.npz") as arrays:
+        return state | {f"detections {name}": arrays[name] for name in arrays}
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if torch.is_tensor(a) and torch.is_tensor(b):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return bool(a == b)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kills-a-run", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    draw, done, found = random.Random(options.seed), 0, []
+    with tempfile.TemporaryDirectory() as name:
+        recipe = write_recipe(Path(name))
+        seconds = train_whole(recipe, Path(name) / "whole")
+        print(f"a whole run takes {seconds:.0f} s", flush=True)
+        number = 0
+        while done < options.kills:
+            number += 1
+            folder, most = (
+                Path(name) / f"killed_{number}",
+                min(options.kills_a_run, options.kills - done),
+            )
+            done += train_killed(recipe, folder, most, seconds, draw)
+            new = list(differences(Path(name) / "whole", folder))
+            found += new
+            print(f"{done} kills, run {number}: {', '.join(new) or 'no difference'}", flush=True)
+    print(f"{done} kills, {len(found)} differences")
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()
