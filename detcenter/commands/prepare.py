@@ -1,5 +1,6 @@
 """From a recipe to what a training needs on this machine: device, batches, model, schedule."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from detcenter.training import EpochBatches, collate, ignore_stops, make_optimiz
 
 
 def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
+    # Several processes on CPUs are several to accelerate only if it is told that they are CPUs.
+    on_cpus = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
     try:
         accelerator = Accelerator(
-            mixed_precision=mixed_precision, log_with="tensorboard", project_dir=str(folder)
+            mixed_precision=mixed_precision,
+            cpu=on_cpus,
+            log_with="tensorboard",
+            project_dir=str(folder),
         )
     except ValueError as error:  # a precision that this device does not have
         raise ConfigError(f"train.mixed_precision {mixed_precision}: {error}") from error

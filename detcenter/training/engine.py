@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from detcenter.losses import held_centers, sum_over_processes
+from detcenter.losses import held_centers, process_count, sum_over_processes
 
 Batch = tuple[list[Tensor], list[dict[str, Any]]]
 
@@ -39,6 +39,8 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One step of ``optimizer`` on the mean of the passes' losses; returns those means by name.
 
+    Of several processes they are the means over all.
+
     Args:
         model: in training mode on the accelerator's device, in DistributedDataParallel if there
             are several processes. Centers move once.
@@ -55,14 +57,16 @@ def train_step(
         with _adding_up(model, number < len(passes)):
             with accelerator.autocast():
                 losses = model(*on_device(images, targets, accelerator.device))
-            total = sum(losses.values()) / len(passes)
-            if not _finite_everywhere(total):
+            values = torch.stack([loss.detach() for loss in losses.values()])
+            # nan and infinity stay what they are in a sum
+            mean = sum_over_processes(values) / process_count()
+            if not mean.isfinite().all():
                 optimizer.zero_grad()
-                values = {name: float(loss.detach()) for name, loss in losses.items()}
-                raise NotFiniteError(values, [target.get("image_id") for target in targets])
-            accelerator.backward(total)
-        for name, loss in losses.items():
-            means[name] = means.get(name, 0.0) + loss.detach() / len(passes)
+                mine = dict(zip(losses, values.tolist(), strict=True))
+                raise NotFiniteError(mine, [target.get("image_id") for target in targets])
+            accelerator.backward(sum(losses.values()) / len(passes))
+        for name, value in zip(losses, mean / len(passes), strict=True):
+            means[name] = means.get(name, 0.0) + value
     if clip_grad_norm is not None:
         accelerator.clip_grad_norm_(model.parameters(), clip_grad_norm)
     optimizer.step()
@@ -76,11 +80,6 @@ def _adding_up(model: nn.Module, more: bool) -> Iterator[None]:
     wrapped = more and isinstance(model, DistributedDataParallel)
     with held_centers(model, more), cast(Any, model).no_sync() if wrapped else nullcontext():
         yield
-
-
-def _finite_everywhere(total: Tensor) -> bool:
-    # nan and infinity stay what they are in a sum
-    return bool(sum_over_processes(total.detach()).isfinite())
 
 
 @contextmanager
