@@ -42,6 +42,7 @@ setup(
         "metric": ["pytorch-metric-learning>=2.9,<3"],
         "plots": ["matplotlib>=3.9,<4"],
         "test": [
+            "hypothesis>=6.100,<7",
             "matplotlib>=3.9,<4",
             "mean-average-precision>=2024.1.5,<2025",
             "mypy>=1.15,<3",

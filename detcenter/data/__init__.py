@@ -1,9 +1,10 @@
 """Data sets: images with boxes, and the transforms that move both."""
 
+from detcenter.data.checks import image_faults
 from detcenter.data.coco import COCODataset
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, Target
 from detcenter.data.digits import make_digits
-from detcenter.data.errors import DataError
+from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size, read_image
 from detcenter.data.transforms import WithinSides, build_transform
 from detcenter.data.voc import VOCDataset, find_classes
@@ -14,11 +15,13 @@ __all__ = [
     "COCODataset",
     "DataError",
     "DetectionDataset",
+    "Fault",
     "Target",
     "VOCDataset",
     "WithinSides",
     "build_transform",
     "find_classes",
+    "image_faults",
     "image_size",
     "make_digits",
     "read_image",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detcenter.data.errors import DataError
+from detcenter.data.errors import DataError, Fault, printable
 from detcenter.data.images import image_size, read_image
 
 logger = logging.getLogger("detcenter")
@@ -55,6 +55,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
     Attributes:
         annotations: all boxes, crowd and difficult ones too, for evaluation.
+        dropped: how many boxes without area were left out, by image.
 
     Raises:
         DataError: a label without a class; when an item is loaded, an image that cannot be read.
@@ -67,7 +68,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
     ) -> None:
-        self.annotations = clean_annotations(annotations)
+        self.annotations, self.dropped = clean_annotations(annotations)
         self.classes = list(classes)
         self.transform = transform
         self.keep_difficult = keep_difficult
@@ -125,23 +126,29 @@ def clean_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray,
     return clipped, finite & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
 
 
-def clean_annotations(annotations: list[Annotation]) -> list[Annotation]:
-    """Copies with `clean_boxes` applied; what was dropped is one warning for all of them."""
+def clean_annotations(
+    annotations: list[Annotation],
+) -> tuple[list[Annotation], dict[Path, int]]:
+    """Copies with `clean_boxes` applied, and how many boxes were dropped by image.
+
+    What was dropped is one warning for all of them.
+    """
     cleaned: list[Annotation] = []
-    names: list[str] = []
-    dropped = 0
+    dropped: dict[Path, int] = {}
     for annotation in annotations:
         boxes, keep = clean_boxes(annotation["boxes"], annotation["width"], annotation["height"])
         if not keep.all():
-            names.append(annotation["path"].name)
-            dropped += int((~keep).sum())
+            dropped[annotation["path"]] = int((~keep).sum())
         cleaned.append(_with_boxes(annotation, boxes, keep))
     if dropped:
-        first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        first = ", ".join([path.name for path in dropped][:3]) + (", …" if len(dropped) > 3 else "")
         logger.warning(
-            "boxes without area dropped: %d, images: %d (%s)", dropped, len(names), first
+            "boxes without area dropped: %d, images: %d (%s)",
+            sum(dropped.values()),
+            len(dropped),
+            printable(first),
         )
-    return cleaned
+    return cleaned, dropped
 
 
 def true_size(
@@ -174,7 +181,7 @@ def _check_labels(annotation: Annotation, num_names: int) -> None:
     wrong = labels[(labels < 1) | (labels > num_names)]
     if len(wrong):
         message = f"label {wrong[0]} is outside 1..{num_names}; 0 is background"
-        raise DataError(f"{annotation['path']}: {message}")
+        raise DataError(Fault(annotation["path"], message))
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
