@@ -43,6 +43,7 @@ setup(
         "metric": ["pytorch-metric-learning>=2.9,<3"],
         "plots": ["matplotlib>=3.9,<4"],
         "test": [
+            "hypothesis>=6.100,<7",
             "lmdb>=1.5,<4",
             "matplotlib>=3.9,<4",
             "mean-average-precision>=2024.1.5,<2025",

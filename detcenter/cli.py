@@ -1,14 +1,14 @@
-"""The command line: `detcenter train | evaluate | predict | features | sweep | compare | pack`."""
+"""The command line: `detcenter train | check | evaluate | predict | features | ...`."""
 
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from detcenter.commands import compare, evaluate, features, pack, predict, sweep
+from detcenter.commands import check, compare, evaluate, features, pack, predict, sweep
 from detcenter.commands.run_folder import has_checkpoint
 from detcenter.commands.train import train
 from detcenter.data import DataError
@@ -20,6 +20,7 @@ from detcenter.training import CheckpointError, TrainingError
 USAGE = """usage: detcenter COMMAND ...
 
   train     train a detector:     detcenter train --config configs/digits.yaml
+  check     find bad data:        detcenter check --config configs/digits.yaml
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
@@ -34,10 +35,14 @@ _PERSONS_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError, Traini
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, 2 for what a person has to put right."""
+    """Run a command; returns the exit status: 2 for what a person has to put right, else 0.
+
+    Of `check` 1 says that there are faults.
+    """
     args = sys.argv[1:] if args is None else list(args)
-    commands = {
+    commands: dict[str, Callable[[Sequence[str]], int | None]] = {
         "train": _train,
+        "check": check.main,
         "evaluate": evaluate.main,
         "predict": predict.main,
         "features": features.main,
@@ -53,17 +58,16 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"detcenter: no command {args[0]!r}; there are {known}", file=sys.stderr)
         return 2
     try:
-        commands[args[0]](args[1:])
+        return commands[args[0]](args[1:]) or 0
     except KeyboardInterrupt as stop:
         print(f"\ndetcenter {args[0]}: stopped{stop}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)  # as a shell has it
     except (*_PERSONS_ERRORS, RuntimeError) as error:
-        line = _one_line(error)
-        if line is None:
+        message = _for_a_person(error)
+        if message is None:
             raise
-        print(f"detcenter {args[0]}: {line}", file=sys.stderr)
+        print(f"detcenter {args[0]}: {message}", file=sys.stderr)
         return 2
-    return 0
 
 
 def run() -> None:
@@ -88,8 +92,8 @@ def _train(args: Sequence[str]) -> None:
         raise
 
 
-def _one_line(error: Exception) -> str | None:
-    """What to tell the person; None for an error that is not theirs."""
+def _for_a_person(error: Exception) -> str | None:
+    """What to tell the person, one line or a list of faults; None for an error not theirs."""
     message = str(error).strip()
     if isinstance(error, torch.OutOfMemoryError):
         return "the device's memory is full; lower train.batch_size or the size of the images"
@@ -98,8 +102,10 @@ def _one_line(error: Exception) -> str | None:
     if not isinstance(error, _PERSONS_ERRORS):
         return None
     # An error in a worker process carries its traceback before its message.
-    line = (message.splitlines() or [type(error).__name__])[-1]
-    return line.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")
+    said = message.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
+    if isinstance(error, DataError):
+        return said
+    return (said.splitlines() or [type(error).__name__])[-1]
 
 
 def _how_to_go_on(args: Sequence[str], folder: Path) -> str:

@@ -160,6 +160,8 @@ class DataConfig:
     """voc: names in the order of their labels; null takes those that occur, sorted"""
     keep_difficult: bool = False
     """voc: train on objects flagged difficult too"""
+    on_error: Literal["raise", "skip"] = "raise"
+    """faulty files: raise stops and lists them, skip leaves them out and says how many"""
     folds: int | None = None
     """cross-validation: the images of train and val together, cut into this many parts"""
     fold: int = 0

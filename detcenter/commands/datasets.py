@@ -1,33 +1,42 @@
 """From a recipe to the data sets that it names."""
 
+import contextlib
 import dataclasses
 import logging
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from detcenter.config import DataConfig
 from detcenter.data import (
     COCODataset,
+    DataError,
     DetectionDataset,
+    Fault,
     LMDBDataset,
     PooledDataset,
     VOCDataset,
+    image_faults,
     make_digits,
 )
+from detcenter.data.errors import count
 from detcenter.errors import ConfigError
 
 logger = logging.getLogger("detcenter")
 
+Part = Literal["train", "val"]
+
 
 def training_set(data: DataConfig) -> DetectionDataset:
-    """The training images, not augmented; see :func:`augmentation`."""
-    if data.format in ("coco", "lmdb") and data.classes is not None:
-        raise ConfigError(
-            "data.classes is for data.format: voc; COCO's JSON names its categories, and a packed "
-            "data set has the classes that it was packed with"
-        )
+    """The training images, not augmented; see :func:`augmentation`.
+
+    All images are decoded once, here and for ``data.val``, so that a broken one does not stop the
+    run in hour 3; ``data.on_error`` says what happens then.
+    """
     dataset = _part(data, "train", data.classes)
     seen = {int(label) for annotation in dataset.annotations for label in annotation["labels"]}
     if not seen:
@@ -45,9 +54,7 @@ def validation_set(data: DataConfig, classes: list[str]) -> DetectionDataset:
     return part_of(data, "val", classes)
 
 
-def part_of(
-    data: DataConfig, part: Literal["train", "val"], classes: list[str]
-) -> DetectionDataset:
+def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDataset:
     """The images of ``data.train`` or ``data.val``, whose classes must be ``classes``.
 
     With ``data.folds``, those of the fold that is held out ("val"), or of the others ("train").
@@ -61,12 +68,9 @@ def part_of(
     return dataset
 
 
-def _part(
-    data: DataConfig, part: Literal["train", "val"], classes: list[str] | None
-) -> DetectionDataset:
+def _part(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
     if data.folds is None:
-        images = {"train": data.train_images, "val": data.val_images}[part]
-        return _dataset(data, getattr(data, part), images, classes)
+        return _sound(data, part, classes)
     if data.fold >= data.folds:
         raise ConfigError(f"data.fold is {data.fold}; data.folds {data.folds} has 0 and on")
     uncut = dataclasses.replace(data, folds=None)
@@ -75,9 +79,7 @@ def _part(
     return _fold_of([train, val], data, part)
 
 
-def _fold_of(
-    both: list[DetectionDataset], data: DataConfig, part: Literal["train", "val"]
-) -> DetectionDataset:
+def _fold_of(both: list[DetectionDataset], data: DataConfig, part: Part) -> DetectionDataset:
     assert data.folds is not None
     paths = [annotation["path"] for dataset in both for annotation in dataset.annotations]
     if data.folds > len(paths):
@@ -95,8 +97,51 @@ def _fold_of(
     return PooledDataset(both, chosen)
 
 
+def _sound(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
+    """A part without what is at fault in it, if ``data.on_error`` lets that pass."""
+    dataset, faults = read_part(data, part, classes)
+    if faults and data.on_error == "raise":
+        if part == "train":  # all at once, not those of data.val when these are put right
+            with contextlib.suppress(DataError, ConfigError):
+                faults += read_part(data, "val", classes)[1]
+        raise DataError(*dict.fromkeys(faults))
+    if len(dataset) == 0:
+        why = "all its images are at fault" if faults else "it names no images"
+        raise ConfigError(f"{getattr(data, part)!r} of data.root {data.root!r} is empty: {why}")
+    if faults:
+        first = "; ".join(str(fault) for fault in faults[:3]) + ("; …" if len(faults) > 3 else "")
+        logger.warning(
+            "data.%s: left out %s (%s), images left: %d; `detcenter check` lists all",
+            *(part, count(faults), first, len(dataset)),
+        )
+    return dataset
+
+
+def read_part(
+    data: DataConfig, part: Part, classes: list[str] | None
+) -> tuple[DetectionDataset, list[Fault]]:
+    """The sound images of ``data.train`` or ``data.val``, and what is wrong with the others.
+
+    Raises:
+        ConfigError, DataError: if it cannot be read at all.
+    """
+    if data.format in ("coco", "lmdb") and data.classes is not None:
+        raise ConfigError(
+            "data.classes is for data.format: voc; COCO's JSON names its categories, and a packed "
+            "data set has the classes that it was packed with"
+        )
+    faults: list[Fault] = []
+    dataset = _dataset(data, part, classes, faults)
+    if data.format == "lmdb":  # its images were decoded when they were packed
+        return dataset, faults
+    broken = image_faults((a["path"] for a in dataset.annotations), checking)
+    files = {fault.file for fault in broken}
+    dataset.annotations = [a for a in dataset.annotations if a["path"] not in files]
+    return dataset, [*dict.fromkeys([*faults, *broken])]
+
+
 def _dataset(
-    data: DataConfig, part: str, images: str, classes: list[str] | None
+    data: DataConfig, part: Part, classes: list[str] | None, faults: list[Fault]
 ) -> DetectionDataset:
     root = Path(data.root)
     if data.format == "digits":
@@ -106,15 +151,25 @@ def _dataset(
             raise ConfigError(f"data.digits: {error}") from None
     elif data.format != "lmdb" and not root.is_dir():
         raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
+    name: str = getattr(data, part)
     if data.format == "coco":
-        dataset: DetectionDataset = COCODataset(root / images, root / part)
-    elif data.format == "lmdb":
-        dataset = LMDBDataset(root, part, keep_difficult=data.keep_difficult)
-    else:
-        dataset = VOCDataset(root, part, classes, keep_difficult=data.keep_difficult)
-    if len(dataset) == 0:
-        raise ConfigError(f"{part!r} of data.root {data.root!r} is empty: it names no images")
-    return dataset
+        images: str = getattr(data, f"{part}_images")
+        return COCODataset(root / images, root / name, faults=faults)
+    if data.format == "lmdb":
+        return LMDBDataset(root, name, keep_difficult=data.keep_difficult)
+    return VOCDataset(root, name, classes, keep_difficult=data.keep_difficult, faults=faults)
+
+
+def checking(images: Iterable[Any]) -> Iterable[Any]:
+    """A bar with the time left, on a terminal."""
+    return tqdm(
+        images,
+        "checking images",
+        unit="img",
+        dynamic_ncols=True,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )
 
 
 def _names(classes: list[str]) -> str:

@@ -10,8 +10,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from detcenter.commands.checkpoints import detector_of
+from detcenter.commands.datasets import checking
 from detcenter.commands.passes import detect_in
-from detcenter.data import Annotation, DetectionDataset, image_size
+from detcenter.data import Annotation, DataError, DetectionDataset, image_faults, image_size
 from detcenter.errors import ConfigError
 from detcenter.evaluation import draw_boxes
 from detcenter.parsing import parse, plain_parser
@@ -22,7 +23,10 @@ _BATCH = 8  # images
 
 
 def main(args: Sequence[str]) -> None:
-    """Write a picture an image, and ``detections.json`` for all, into ``--output``."""
+    """Write a picture an image, and ``detections.json`` for all, into ``--output``.
+
+    Images that cannot be read do not keep the others waiting; they are an error at the end.
+    """
     parser = plain_parser("detcenter predict", "Detect in images.")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
@@ -32,7 +36,11 @@ def main(args: Sequence[str]) -> None:
     arguments = parse(parser, args)
 
     output = Path(arguments.output)
-    paths = [path for name in arguments.images for path in _images_at(Path(name))]
+    named = [path for name in arguments.images for path in _images_at(Path(name))]
+    faults = image_faults(named, checking)
+    paths = [path for path in named if path not in {fault.file for fault in faults}]
+    if not paths:
+        raise DataError(*faults)
     pictures = [output / f"{name}.png" for name in _names(paths)]
     _check_apart(paths, pictures)
     checkpoint = load_checkpoint(Path(arguments.checkpoint))
@@ -46,11 +54,19 @@ def main(args: Sequence[str]) -> None:
     pairs = zip(paths, shown, strict=True)
     rows = [{"file": str(path), "detections": _as_rows(found, classes)} for path, found in pairs]
     (output / "detections.json").write_text(json.dumps(rows, indent=2))
+    _draw(dataset, pictures, shown)
+    print(f"{len(rows)} pictures and detections.json in {output}")
+    if faults:
+        raise DataError(*faults)
+
+
+def _draw(
+    dataset: DetectionDataset, pictures: Sequence[Path], shown: Sequence[Mapping[str, Any]]
+) -> None:
     for i, (picture, found) in enumerate(zip(pictures, shown, strict=True)):
-        image = dataset.image(i)
+        image, classes = dataset.image(i), dataset.classes
         drawn = draw_boxes(image, found["boxes"], found["labels"], classes, found["scores"])
         Image.fromarray(drawn).save(picture)
-    print(f"{len(rows)} pictures and detections.json in {output}")
 
 
 def _images_at(path: Path) -> list[Path]:

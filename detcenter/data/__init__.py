@@ -1,9 +1,10 @@
 """Data sets: images with boxes, and the transforms that move both."""
 
+from detcenter.data.checks import image_faults
 from detcenter.data.coco import COCODataset
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, Target
 from detcenter.data.digits import make_digits
-from detcenter.data.errors import DataError
+from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size, read_image
 from detcenter.data.packed import LMDBDataset, write_lmdb
 from detcenter.data.pooled import PooledDataset
@@ -16,6 +17,7 @@ __all__ = [
     "COCODataset",
     "DataError",
     "DetectionDataset",
+    "Fault",
     "LMDBDataset",
     "PooledDataset",
     "Target",
@@ -23,6 +25,7 @@ __all__ = [
     "WithinSides",
     "build_transform",
     "find_classes",
+    "image_faults",
     "image_size",
     "make_digits",
     "read_image",

@@ -1,17 +1,19 @@
 """Data sets in COCO's layout: a folder of images and one JSON file."""
 
 import json
-import math
-from collections import defaultdict
+import os
 from pathlib import Path
-from typing import Any
+from reprlib import repr as shortened
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
-from detcenter.data.errors import DataError
+from detcenter.data.errors import DataError, Fault
+from detcenter.data.images import MAX_PIXELS
+from detcenter.data.paths import path_below
 
-_Record = dict[str, Any]
+Record = dict[str, Any]
 
 
 class COCODataset(DetectionDataset):
@@ -20,13 +22,15 @@ class COCODataset(DetectionDataset):
     Args:
         images: the folder that the file names of the JSON are relative to.
         annotations: the JSON file, with "images", "annotations" and "categories".
+        faults: a list that takes what is wrong with single images and boxes, which are left out;
+            without one, all of it is raised.
 
     Category ids may be any integers, 0 and gaps included: label k is the category
     `category_ids[k - 1]`. Images without annotations stay, as negatives. `image_id` is the file's
     own. The rest is as in `DetectionDataset`.
 
     Raises:
-        DataError: a missing or broken file, or an annotation of an unknown image or category.
+        DataError: a file that is not COCO's; without `faults`, missing images and wrong entries.
     """
 
     def __init__(
@@ -34,89 +38,181 @@ class COCODataset(DetectionDataset):
         images: str | Path,
         annotations: str | Path,
         transform: BoxTransform | None = None,
+        faults: list[Fault] | None = None,
     ) -> None:
-        file = Path(annotations)
-        data = _read_json(file)
-        categories = sorted(_by_id(data, "categories", file).items())
-        category_ids = [category_id for category_id, _ in categories]
-        names = [str(_get(category, "name", "categories", file)) for _, category in categories]
+        file, found = Path(annotations), list[Fault]()
+        records = read_records(file, found)
+        category_ids = [category["id"] for category in records.categories]
         labels = {category_id: k for k, category_id in enumerate(category_ids, start=1)}
-        image_records = _by_id(data, "images", file)
-        boxes = _boxes_by_image(data["annotations"], image_records, labels, file)
-        parsed = [
-            _annotation(Path(images), record, boxes[image_id], labels, file)
-            for image_id, record in image_records.items()
-        ]
-        super().__init__(parsed, names, transform)
+        parsed = []
+        for image_id, image in records.images.items():
+            try:
+                path = image_path(Path(images), image["file_name"], file)
+                parsed.append(_annotation(path, image, records.boxes[image_id], labels))
+            except DataError as error:
+                found += error.args
+        if found and faults is None:
+            raise DataError(*found)
+        if faults is not None:
+            faults += found
+        super().__init__(parsed, [str(c["name"]) for c in records.categories], transform)
         self.category_ids = category_ids
 
 
-def _read_json(file: Path) -> dict[str, list[_Record]]:
+class Records(NamedTuple):
+    """The entries of a COCO file that can be used, as they are in it."""
+
+    content: Record  # the whole file
+    categories: list[Record]  # by id
+    images: dict[int, Record]
+    boxes: dict[int, list[Record]]  # of every image, by its id
+
+
+def read_records(file: Path, faults: list[Fault]) -> Records:
+    """Read a COCO file; what is wrong with single entries goes to `faults`.
+
+    Raises:
+        DataError: it is not a COCO file, or its categories are not clear.
+    """
+    content = _read_json(file)
+    categories = _categories(content["categories"], file)
+    images = _images(content["images"], file, faults)
+    boxes = _boxes_by_image(content["annotations"], images, categories, file, faults)
+    clear = {image_id: image for image_id, image in images.items() if image is not None}
+    return Records(content, [categories[key] for key in sorted(categories)], clear, boxes)
+
+
+def image_path(folder: Path, name: str, file: Path) -> Path:
+    """The image that `file` calls `name`.
+
+    Raises:
+        DataError: it is not there, or not below `folder`.
+    """
+    path = path_below(folder, name, file)
+    if not os.path.isfile(path):
+        raise DataError(Fault(path, f"image file not found, named by {file}"))
+    return path
+
+
+def _read_json(file: Path) -> Record:
     try:
-        data = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise DataError(f"{file}: annotation file not found") from None
+        raise DataError(Fault(file, "annotation file not found")) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not readable as JSON ({' '.join(str(error).split())})") from error
+        what = f"not readable as JSON ({' '.join(str(error).split())})"
+        raise DataError(Fault(file, what)) from error
     for key in ("images", "annotations", "categories"):
-        if not isinstance(data, dict) or not isinstance(data.get(key), list):
-            raise DataError(f"{file}: no list '{key}'; is this a COCO detection file?")
-        if not all(isinstance(record, dict) for record in data[key]):
-            raise DataError(f"{file}: an entry of '{key}' is not an object")
-    return data
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(Fault(file, f"no list '{key}'; is this a COCO detection file?"))
+    return content
 
 
-def _get(record: _Record, key: str, kind: str, file: Path) -> Any:
-    if key not in record:
-        raise DataError(f"{file}: {kind} with id {record.get('id')!r} has no '{key}'")
-    return record[key]
+def _categories(records: list[Any], file: Path) -> dict[int, Record]:
+    """By id. One that is not clear would shift the labels of others: no case for leaving out."""
+    found: dict[int, Record] = {}
+    for record in records:
+        wrong = _wrong_entry(record, "categories", "name")
+        if wrong is None and record["id"] in found:
+            wrong = f"categories id {record['id']} occurs twice"
+        if wrong is not None:
+            raise DataError(Fault(file, wrong))
+        found[record["id"]] = record
+    if not found:
+        raise DataError(Fault(file, "no categories: nothing to detect"))
+    return found
 
 
-def _by_id(data: dict[str, list[_Record]], kind: str, file: Path) -> dict[int, _Record]:
-    found: dict[int, _Record] = {}
-    for record in data[kind]:
-        record_id = _get(record, "id", kind, file)
-        if not isinstance(record_id, int):
-            raise DataError(f"{file}: {kind} id {record_id!r} is not an integer")
-        if record_id in found:
-            raise DataError(f"{file}: {kind} id {record_id} occurs twice")
-        found[record_id] = record
+def _images(records: list[Any], file: Path, faults: list[Fault]) -> dict[int, Record | None]:
+    """By id; None where it is not clear which image that is, so that its boxes are of no use."""
+    found: dict[int, Record | None] = {}
+    for record in records:
+        wrong, image = _wrong_image(record), record
+        if wrong is None and record["id"] in found:
+            wrong = f"images id {record['id']} occurs twice"
+            first = found[record["id"]]
+            image = first if first and first["file_name"] == record["file_name"] else None
+        elif wrong is not None:
+            image = None
+        if wrong is not None:
+            faults.append(Fault(file, wrong))
+        if isinstance(record, dict) and type(record.get("id")) is int:
+            found[record["id"]] = image
     return found
 
 
 def _boxes_by_image(
-    records: list[_Record], images: dict[int, _Record], labels: dict[int, int], file: Path
-) -> dict[int, list[_Record]]:
-    found: dict[int, list[_Record]] = defaultdict(list)
+    records: list[Any],
+    images: dict[int, Record | None],
+    categories: dict[int, Record],
+    file: Path,
+    faults: list[Fault],
+) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {image_id: [] for image_id in images}
+    seen: set[tuple[Any, ...]] = set()
     for record in records:
-        for key, known in (("image_id", images), ("category_id", labels)):
-            value = _get(record, key, "annotations", file)
-            if not isinstance(value, int) or value not in known:
-                where = f"{file}: annotation {record.get('id')!r}"
-                raise DataError(f"{where} has unknown {key} {value!r}")
-        _check_box(record, file)
-        found[record["image_id"]].append(record)
+        wrong = _wrong_box(record, images, categories)
+        if wrong is None and type(record.get("id")) is int:
+            # Only a copy is wrong: nothing here depends on the ids of boxes.
+            key = record["id"], record["image_id"], record["category_id"], *record["bbox"]
+            if key in seen:
+                wrong = f"annotation {record['id']} occurs twice"
+            seen.add(key)
+        if wrong is None:
+            found[record["image_id"]].append(record)
+        else:
+            faults.append(Fault(file, wrong))
     return found
 
 
-def _check_box(record: _Record, file: Path) -> None:
-    box = _get(record, "bbox", "annotations", file)
-    four = isinstance(box, list) and len(box) == 4
-    if not four or not all(isinstance(value, int | float) for value in box):
-        message = f"annotation {record.get('id')!r} has bbox {box!r}, not four numbers"
-        raise DataError(f"{file}: {message}")
+def _wrong_entry(record: Any, kind: str, key: str) -> str | None:
+    """Why it is not an object with an integer id and `key`."""
+    if not isinstance(record, dict):
+        return f"an entry of '{kind}' is not an object but {shortened(record)}"
+    for needed in ("id", key):
+        if needed not in record:
+            return f"{kind} with id {shortened(record.get('id'))} has no '{needed}'"
+    if type(record["id"]) is not int:
+        return f"{kind} id {shortened(record['id'])} is not an integer"
+    return None
+
+
+def _wrong_image(record: Any) -> str | None:
+    wrong = _wrong_entry(record, "images", "file_name")
+    if wrong is None and (not isinstance(record["file_name"], str) or not record["file_name"]):
+        return f"images with id {record['id']} has file_name {shortened(record['file_name'])}"
+    return wrong
+
+
+def _wrong_box(
+    record: Any, images: dict[int, Record | None], categories: dict[int, Record]
+) -> str | None:
+    if not isinstance(record, dict):
+        return f"an entry of 'annotations' is not an object but {shortened(record)}"
+    for key in ("image_id", "category_id", "bbox"):
+        if key not in record:
+            return f"annotations with id {shortened(record.get('id'))} has no '{key}'"
+    for key, known in (("image_id", images), ("category_id", categories)):
+        value = record[key]
+        if type(value) is not int or value not in known:
+            what = f"has unknown {key} {shortened(value)}"
+            return f"annotation {shortened(record.get('id'))} {what}"
+    box = record["bbox"]
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        what = f"has bbox {shortened(box)}, not four numbers"
+        return f"annotation {shortened(record.get('id'))} {what}"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    # JSON's integers have no bound, numpy's floats do.
+    return type(value) is float or (type(value) is int and -1e30 < value < 1e30)
 
 
 def _annotation(
-    folder: Path, image: _Record, records: list[_Record], labels: dict[int, int], file: Path
+    path: Path, image: Record, records: list[Record], labels: dict[int, int]
 ) -> Annotation:
-    path = folder / str(_get(image, "file_name", "images", file))
-    if not path.is_file():
-        raise DataError(f"{path}: image file not found, named by {file}")
-    boxes = np.array([record["bbox"] for record in records], dtype=np.float32).reshape(-1, 4)
-    box_areas = boxes[:, 2] * boxes[:, 3]
-    areas = [record.get("area") for record in records]
-    boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
+    boxes = boxes_of(records)
     width, height = true_size(path, _size(image, "width"), _size(image, "height"), boxes)
     return Annotation(
         image_id=image["id"],
@@ -127,18 +223,31 @@ def _annotation(
         labels=np.array([labels[record["category_id"]] for record in records], dtype=np.int64),
         iscrowd=np.array([bool(record.get("iscrowd")) for record in records], dtype=bool),
         difficult=np.zeros(len(records), dtype=bool),
-        area=_areas(areas, box_areas),
+        area=_areas(records),
     )
 
 
-def _areas(given: list[Any], of_boxes: np.ndarray) -> np.ndarray:
+def boxes_of(records: list[Record]) -> np.ndarray:
+    """float32 [M, 4], xyxy pixels; inf or nan where numbers are too large or not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        boxes = np.array([record["bbox"] for record in records], dtype=np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
+    return boxes
+
+
+def _areas(records: list[Record]) -> np.ndarray:
     """COCO's area (of the mask, where there is one), or the box's where none is given."""
-    pairs = zip(given, of_boxes, strict=True)
-    areas = [area if isinstance(area, int | float) else own for area, own in pairs]
-    return np.array(areas, dtype=np.float32)
+    areas = []
+    for record in records:
+        area: Any = record.get("area")
+        if not _is_number(area) or not 0 <= area < 1e30:
+            area = record["bbox"][2] * record["bbox"][3]
+        areas.append(area)
+    with np.errstate(over="ignore"):  # of boxes that are dropped
+        return np.array(areas, dtype=np.float32)
 
 
-def _size(image: _Record, key: str) -> int:
-    """The annotated size in pixels, 0 where it is missing."""
-    value = image.get(key)
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+def _size(image: Record, key: str) -> int:
+    """The annotated size in pixels, 0 where it is missing or nonsense."""
+    value: Any = image.get(key)
+    return int(value) if _is_number(value) and 0 < value <= MAX_PIXELS else 0

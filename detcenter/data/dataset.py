@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detcenter.data.errors import DataError
+from detcenter.data.errors import DataError, Fault, printable
 from detcenter.data.images import image_size, read_image
 
 logger = logging.getLogger("detcenter")
@@ -56,6 +56,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     Attributes:
         annotations: all boxes, crowd and difficult ones too, for evaluation.
         category_ids: what COCO result files call the classes: 1, 2, … unless the data says so.
+        dropped: how many boxes without area were left out, by image.
 
     Raises:
         DataError: a label without a class; when an item is loaded, an image that cannot be read.
@@ -68,7 +69,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
     ) -> None:
-        self.annotations = clean_annotations(annotations)
+        self.annotations, self.dropped = clean_annotations(annotations)
         self.classes = list(classes)
         self.category_ids = list(range(1, len(classes) + 1))
         self.transform = transform
@@ -139,23 +140,29 @@ def clean_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray,
     return clipped, finite & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
 
 
-def clean_annotations(annotations: list[Annotation]) -> list[Annotation]:
-    """Copies with `clean_boxes` applied; what was dropped is one warning for all of them."""
+def clean_annotations(
+    annotations: list[Annotation],
+) -> tuple[list[Annotation], dict[Path, int]]:
+    """Copies with `clean_boxes` applied, and how many boxes were dropped by image.
+
+    What was dropped is one warning for all of them.
+    """
     cleaned: list[Annotation] = []
-    names: list[str] = []
-    dropped = 0
+    dropped: dict[Path, int] = {}
     for annotation in annotations:
         boxes, keep = clean_boxes(annotation["boxes"], annotation["width"], annotation["height"])
         if not keep.all():
-            names.append(annotation["path"].name)
-            dropped += int((~keep).sum())
+            dropped[annotation["path"]] = int((~keep).sum())
         cleaned.append(_with_boxes(annotation, boxes, keep))
     if dropped:
-        first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        first = ", ".join([path.name for path in dropped][:3]) + (", …" if len(dropped) > 3 else "")
         logger.warning(
-            "boxes without area dropped: %d, images: %d (%s)", dropped, len(names), first
+            "boxes without area dropped: %d, images: %d (%s)",
+            sum(dropped.values()),
+            len(dropped),
+            printable(first),
         )
-    return cleaned
+    return cleaned, dropped
 
 
 def true_size(
@@ -189,3 +196,9 @@ def _check_labels(annotation: Annotation, num_names: int) -> None:
     if len(wrong):
         message = f"label {wrong[0]} is outside 1..{num_names}; 0 is background"
         raise DataError(f"{annotation['path']}: {message}")
+        raise DataError(Fault(annotation["path"], message))
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return channels_first.to(torch.float32).div_(255)

@@ -1,13 +1,54 @@
 """What is raised when a person's data is at fault."""
 
+from collections.abc import Collection
 from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+_LISTED = 50  # faults in a message; more would push its first line off the screen
+
+
+class Fault(NamedTuple):
+    """What is wrong with one file, or with one entry of it."""
+
+    file: Path
+    what: str  # and what to do, in a few words
+
+    def __str__(self) -> str:
+        return printable(f"{self.file}: {self.what}")
 
 
 class DataError(ValueError):
-    """Bad data. The message is one line: where (file, key), what is wrong, what to do."""
+    """Bad data: one line that says where (file, key), what is wrong, what to do.
+
+    Made of several `Fault`s it is a list instead: a line that counts them, then a line each.
+    """
+
+    def __str__(self) -> str:
+        if len(self.args) < 2:
+            return super().__str__()
+        lines = [f"{count(self.args)}:"]
+        lines += [f"  {fault}" for fault in self.args[:_LISTED]]
+        if len(self.args) > _LISTED:
+            lines.append(f"  and {len(self.args) - _LISTED} more; `detcenter check` lists all")
+        return "\n".join(lines)
+
+
+def count(faults: Collection[Fault]) -> str:
+    """How many there are, in words."""
+    files = len({fault.file for fault in faults})
+    ends = ["" if number == 1 else "s" for number in (len(faults), files)]
+    return f"{len(faults)} fault{ends[0]} in {files} file{ends[1]}"
 
 
 def nearest(name: str, known: list[str]) -> str:
     """The known name closest to `name`, as the end of an error message."""
     match = get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{match[0]}'?" if match else f"known: {', '.join(known)}"
+
+
+def printable(text: str) -> str:
+    """`text` on one line: what a terminal would obey, or could not show, is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from detcenter.data.errors import DataError
+from detcenter.data.errors import DataError, Fault
 
+# PIL's own default for a decompression bomb: half a gigabyte of RGB, of which a batch cannot hold
+# many; the largest cameras have 151 million pixels.
+MAX_PIXELS = 178_956_970
 BACKDROP = (255, 255, 255)  # what shows through transparent pixels, as most viewers have it
 _ORIENTATION = 0x0112  # the EXIF tag; its values 5 to 8 turn the image by a quarter
 _DECODER_ERRORS = (
@@ -22,8 +27,12 @@ _DECODER_ERRORS = (
     IndexError,
     struct.error,
     zlib.error,
+    MemoryError,
     Image.DecompressionBombError,
 )
+_without_limit = threading.Lock()
+# PIL warns from half of its bound on. Here what is within the bound is well, and the rest an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np.ndarray:
@@ -38,7 +47,8 @@ def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np
         name: of the image in error messages; content has none of its own.
 
     Raises:
-        DataError: the file is missing, broken, cut short, or of no known format.
+        DataError: the file is missing, broken, cut short, of no known format, or an image of more
+            than `MAX_PIXELS`, which is not decoded.
     """
     with _opened(source, name) as image:
         image.load()
@@ -49,7 +59,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """(width, height) in pixels after EXIF rotation, read from the header without decoding.
 
     Raises:
-        DataError: the file is missing or of no known format.
+        DataError: the file is missing, of no known format, or an image of more than `MAX_PIXELS`.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -61,15 +71,36 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def _opened(source: str | Path | bytes, name: str | Path | None = None) -> Iterator[Image.Image]:
     if name is None:
         name = "image" if isinstance(source, bytes) else source
+    file = Path(name)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _header(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                what = f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,} in all"
+                raise DataError(Fault(file, f"{what}; make it smaller"))
             yield image
+    except DataError:
+        raise
     except FileNotFoundError:
-        raise DataError(f"{name}: image file not found; check the data set's root") from None
+        what = "image file not found; check the data set's root"
+        raise DataError(Fault(file, what)) from None
     except _DECODER_ERRORS as error:
-        reason = " ".join(str(error).split())
-        message = f"{name}: not a readable image ({reason}); replace it or remove it from the set"
-        raise DataError(message) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        what = f"not a readable image ({reason}); replace it or remove it from the set"
+        raise DataError(Fault(file, what)) from error
+
+
+def _header(source: str | Path | io.BytesIO) -> Image.Image:
+    """The image, not decoded, however large: its size is wanted for the message."""
+    try:
+        return Image.open(source)
+    except Image.DecompressionBombError:
+        with _without_limit:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                return Image.open(source)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

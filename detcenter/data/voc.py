@@ -1,17 +1,16 @@
 """Data sets in PASCAL VOC's layout: Annotations/, ImageSets/Main/, JPEGImages/."""
 
-import math
+import os
 import re
+from collections.abc import Container
 from pathlib import Path
-from typing import TypedDict
-from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
-from detcenter.data.errors import DataError, nearest
+from detcenter.data.errors import DataError, Fault
+from detcenter.data.paths import path_below
+from detcenter.data.voc_xml import boxes_in, read_objects, read_xml, size_in, text_in
 
 
 class VOCDataset(DetectionDataset):
@@ -25,11 +24,14 @@ class VOCDataset(DetectionDataset):
         image_set: a file of ImageSets/Main without its ".txt". Lines with a second column of -1
             (class-specific sets) are left out.
         classes: names without background; found with `find_classes` when None.
+        faults: a list that takes what is wrong with single images and objects, which are left out;
+            without one, all of it is raised.
 
     `image_id` is the position in the list, from 1. The rest is as in `DetectionDataset`.
 
     Raises:
-        DataError: a missing or broken file, or a class that is not in `classes`.
+        DataError: no such image set, or no classes; without `faults`, missing or broken files and
+            classes that are not in `classes`.
     """
 
     def __init__(
@@ -39,46 +41,74 @@ class VOCDataset(DetectionDataset):
         classes: list[str] | None = None,
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
+        faults: list[Fault] | None = None,
     ) -> None:
-        root = Path(root)
-        names = read_image_set(root, image_set)
+        root, found = Path(root), list[Fault]()
+        names, listed = read_image_set(root, image_set), image_set_path(root, image_set)
         if classes is None:
             classes = find_classes(root)
-        annotations = [
-            _annotation(root, name, image_id, classes)
-            for image_id, name in enumerate(names, start=1)
-        ]
-        super().__init__(annotations, classes, transform, keep_difficult)
+        annotations: dict[str, Annotation] = {}
+        for image_id, name in enumerate(names, start=1):
+            try:
+                _check_new(name, annotations, listed)
+                file = annotation_path(root, name, listed)
+                annotations[name] = _annotation(root, file, name, image_id, classes, found)
+            except DataError as error:
+                found += error.args
+        if found and faults is None:
+            raise DataError(*found)
+        if faults is not None:
+            faults += found
+        super().__init__([*annotations.values()], classes, transform, keep_difficult)
 
 
 def find_classes(root: str | Path) -> list[str]:
     """Sorted class names of all annotation files, so that every image set agrees on them.
 
+    Files that are broken are passed over: they are no matter unless they are in the set that is
+    read, where they are reported.
+
     Raises:
-        DataError: no annotation files, or a broken one.
+        DataError: no annotated objects, or only in broken files.
     """
-    files = sorted((Path(root) / "Annotations").glob("*.xml"))
+    folder = Path(root) / "Annotations"
     found: set[str] = set()
-    for file in files:
-        found.update(_text(thing, "name", file) for thing in _read_xml(file).iter("object"))
+    faults: list[Fault] = []
+    for file in sorted(folder.glob("*.xml")):
+        try:
+            found.update(text_in(thing, "name", file) for thing in read_xml(file).iter("object"))
+        except DataError as error:
+            faults += error.args
     if not found:
-        folder = Path(root) / "Annotations"
-        raise DataError(f"{folder}: no annotated objects; is this the root of a VOC data set?")
+        nothing = "no annotated objects; is this the root of a VOC data set?"
+        raise DataError(*(faults or [Fault(folder, nothing)]))
     return sorted(found)
+
+
+def image_set_path(root: Path, image_set: str) -> Path:
+    """Where the names of an image set are."""
+    return root / "ImageSets" / "Main" / f"{image_set}.txt"
 
 
 def read_image_set(root: Path, image_set: str) -> list[str]:
     """The image names that ImageSets/Main/<image_set>.txt lists."""
-    path = root / "ImageSets" / "Main" / f"{image_set}.txt"
+    path = image_set_path(root, image_set)
     if not path.is_file():
-        raise DataError(f"{path}: image set not found; {_sets_beside(path)}")
+        raise DataError(Fault(path, f"image set not found; {_sets_beside(path)}"))
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file in UTF-8 ({error.reason})") from None
-    # A second column, of sets for one class, tells whether the class occurs.
-    rows = [re.fullmatch(r"\s*(.*?)(?:\s+(-1|0|1))?\s*", line) for line in lines]
-    return [row[1] for row in rows if row and row[1] and row[2] != "-1"]
+        raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
+    names = (_listed_name(line.strip(), root / "Annotations") for line in lines)
+    return [name for name in names if name]
+
+
+def _listed_name(line: str, annotations: Path) -> str | None:
+    """A second column, of sets for one class, tells whether the class occurs; -1 is for not."""
+    row = re.fullmatch(r"(.*?)\s+(-1|0|1)", line)
+    if row is None or os.path.isfile(annotations / f"{line}.xml"):  # "photo 1" may be a name
+        return line
+    return None if row[2] == "-1" else row[1]
 
 
 def _sets_beside(path: Path) -> str:
@@ -88,98 +118,55 @@ def _sets_beside(path: Path) -> str:
     return f"the folder holds {', '.join(others) or 'none'}"
 
 
-class _Object(TypedDict):
-    name: str
-    box: list[float]
-    difficult: bool
+def _check_new(name: str, known: Container[str], file: Path) -> None:
+    if name in known:
+        raise DataError(Fault(file, f"the name {name!r} occurs twice"))
 
 
-def _annotation(root: Path, name: str, image_id: int, classes: list[str]) -> Annotation:
-    file = root / "Annotations" / f"{name}.xml"
-    tree = _read_xml(file)
-    path = _image_path(root / "JPEGImages", name, tree.findtext("filename"))
-    objects = [_object(element, file) for element in tree.iter("object")]
-    boxes = np.array([thing["box"] for thing in objects], dtype=np.float32).reshape(-1, 4)
-    width, height = true_size(path, _size(tree, "width"), _size(tree, "height"), boxes)
-    labels = [_label(thing["name"], classes, file) for thing in objects]
+def _annotation(
+    root: Path, file: Path, name: str, image_id: int, classes: list[str], faults: list[Fault]
+) -> Annotation:
+    tree = read_xml(file)
+    path = _image_path(root / "JPEGImages", name, tree.findtext("filename"), file)
+    objects = [thing for _, thing in read_objects(tree, file, classes, faults)]
+    boxes = boxes_in(objects)
+    with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
+        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    width, height = true_size(path, size_in(tree, "width"), size_in(tree, "height"), boxes)
     return Annotation(
         image_id=image_id,
         path=path,
         width=width,
         height=height,
         boxes=boxes,
-        labels=np.array(labels, dtype=np.int64),
+        labels=np.array([thing["label"] for thing in objects], dtype=np.int64),
         iscrowd=np.zeros(len(objects), dtype=bool),
         difficult=np.array([thing["difficult"] for thing in objects], dtype=bool),
-        area=np.prod(boxes[:, 2:] - boxes[:, :2], axis=1),
+        area=area,
     )
 
 
-def _read_xml(path: Path) -> Element:
-    try:
-        root: Element | None = parse(path).getroot()
-    except FileNotFoundError:
-        raise DataError(f"{path}: annotation file not found") from None
-    except (ParseError, DefusedXmlException, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: not readable as XML ({reason})") from error
-    assert root is not None  # a document without one is a ParseError
-    return root
+def annotation_path(root: Path, name: str, listed: Path) -> Path:
+    """The XML file of the image that `listed` names.
+
+    Raises:
+        DataError: the name leads out of the annotations.
+    """
+    return path_below(root / "Annotations", f"{name}.xml", listed)
 
 
-def _image_path(folder: Path, name: str, filename: str | None) -> Path:
+def _image_path(folder: Path, name: str, filename: str | None, file: Path) -> Path:
     """The annotation's own name with an image's ending, as the devkit has it, else <filename>.
 
     Many tools rename or copy files and leave <filename> as it was, so it is asked last.
     """
     endings = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
-    candidates = [folder / f"{name}{ending}" for ending in endings]
+    candidates = [f"{name}{ending}" for ending in endings]
     if filename and filename.strip():
-        candidates.append(folder / filename.strip())
-    for path in candidates:
-        if path.is_file():
+        candidates.append(filename.strip())
+    for candidate in candidates:
+        path = path_below(folder, candidate, file)
+        if os.path.isfile(path):
             return path
-    raise DataError(f"{candidates[0]}: image file not found, nor {name}.jpg, .jpeg or .png")
-
-
-def _object(element: Element, file: Path) -> _Object:
-    bounds = element.find("bndbox")
-    if bounds is None:
-        raise DataError(f"{file}: an <object> has no <bndbox>")
-    box = [_number(bounds, key, file) for key in ("xmin", "ymin", "xmax", "ymax")]
-    xmin, ymin, xmax, ymax = box
-    if xmax > xmin and ymax > ymin:
-        box = [xmin - 1, ymin - 1, xmax, ymax]
-    # Otherwise it has no area as annotated: unshifted it keeps none, and is dropped with the rest.
-    difficult = (element.findtext("difficult") or "0").strip() == "1"
-    return _Object(name=_text(element, "name", file), box=box, difficult=difficult)
-
-
-def _text(element: Element, key: str, file: Path) -> str:
-    text = (element.findtext(key) or "").strip()
-    if not text:
-        raise DataError(f"{file}: <{element.tag}> has no <{key}>")
-    return text
-
-
-def _number(element: Element, key: str, file: Path) -> float:
-    text = _text(element, key, file)
-    try:
-        return float(text)
-    except ValueError:
-        raise DataError(f"{file}: <{key}> is {text!r}, not a number") from None
-
-
-def _size(tree: Element, key: str) -> int:
-    """The annotated size in pixels, 0 where it is missing or nonsense."""
-    try:
-        value = float(tree.findtext(f"size/{key}") or 0)
-    except ValueError:
-        return 0
-    return int(value) if math.isfinite(value) else 0
-
-
-def _label(name: str, classes: list[str], file: Path) -> int:
-    if name not in classes:
-        raise DataError(f"{file}: unknown class '{name}'; {nearest(name, classes)}")
-    return classes.index(name) + 1
+    what = f"image file not found, nor {name}.jpg, .jpeg or .png"
+    raise DataError(Fault(folder / candidates[0], what))

@@ -50,9 +50,9 @@ def load(folder, content):
 def error(folder, content):
     with pytest.raises(DataError) as caught:
         load(folder, content)
-    message = str(caught.value)
-    assert "\n" not in message and "boxes.json" in message
-    return message
+    fault = caught.value.args[0]
+    assert "\n" not in str(fault) and "boxes.json" in str(fault)
+    return str(fault)
 
 
 def test_category_ids_with_zero_and_gaps(folder, content):

@@ -1,0 +1,89 @@
+"""Annotation files as they would be without their faults; everything else in them stays."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from detcenter.data.coco import COCODataset, Record, boxes_of, read_records
+from detcenter.data.dataset import Annotation, clean_boxes
+from detcenter.data.voc_xml import boxes_in, read_objects, read_xml
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def cleaned_coco(file: Path, folder: Path, dataset: COCODataset) -> Record:
+    """The content of `file` with the images and boxes of `dataset` alone, boxes clipped.
+
+    Args:
+        folder: that of the images, which file names are relative to.
+    """
+    records = read_records(file, faults=[])
+    images: list[Record] = []
+    boxes: list[Record] = []
+    for annotation in dataset.annotations:
+        size = {key: annotation[key] for key in ("width", "height")}
+        name = annotation["path"].relative_to(folder).as_posix()
+        images.append(records.images[annotation["image_id"]] | size | {"file_name": name})
+        boxes += _cleaned_records(records.boxes[annotation["image_id"]], annotation)
+    return records.content | {"images": images, "annotations": _with_own_ids(boxes)}
+
+
+def _cleaned_records(records: list[Record], annotation: Annotation) -> list[Record]:
+    given = boxes_of(records)
+    clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
+    cleaned = []
+    for index in np.flatnonzero(keep):
+        record, (x1, y1, x2, y2) = records[index], clipped[index].tolist()
+        same = (given[index] == clipped[index]).all()
+        cleaned.append(record if same else record | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
+    return cleaned
+
+
+def _with_own_ids(boxes: list[Record]) -> list[Record]:
+    """Numbered anew if an id is missing or occurs twice: other readers depend on them."""
+    ids: list[Any] = [record.get("id") for record in boxes]
+    if all(type(number) is int for number in ids) and len(set(ids)) == len(ids):
+        return boxes
+    return [record | {"id": number} for number, record in enumerate(boxes, start=1)]
+
+
+def cleaned_voc(file: Path, annotation: Annotation, classes: list[str]) -> Element | None:
+    """The root element of `file` without faulty objects, boxes clipped; None if nothing changes."""
+    tree = read_xml(file)
+    objects = read_objects(tree, file, classes, faults=[])
+    given = boxes_in(thing for _, thing in objects)
+    clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
+    kept = {objects[index][0] for index in np.flatnonzero(keep)}
+    changed = _without_others(tree, kept)
+    for (element, _), old, new in zip(objects, given, clipped, strict=True):
+        # Inclusive pixels cannot say that a box is a pixel wide; unclipped it is read as such.
+        if element in kept and (new[2:] - new[:2] > 1).all() and (old != new).any():
+            for key, value in zip(_CORNERS, (new + [1, 1, 0, 0]).tolist(), strict=True):
+                changed |= _write(element, f"bndbox/{key}", value)
+    for key in ("width", "height"):
+        changed |= _write(tree, f"size/{key}", annotation[key])  # type: ignore[literal-required]
+    return tree if changed else None
+
+
+def _without_others(tree: Element, kept: set[Element]) -> bool:
+    """Remove the other objects; whether there were any."""
+    others = [
+        (parent, child)
+        for parent in tree.iter()
+        for child in parent
+        if child.tag == "object" and child not in kept
+    ]
+    for parent, child in others:
+        parent.remove(child)
+    return bool(others)
+
+
+def _write(element: Element, key: str, value: float) -> bool:
+    """Put a number where another one is; whether there was."""
+    place = element.find(key)
+    if place is None or (place.text or "").strip() == f"{value:.9g}":
+        return False
+    place.text = f"{value:.9g}"
+    return True

@@ -1,0 +1,218 @@
+"""`detcenter check`, and what --fix makes of bad data."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from detcenter import cli
+from detcenter.cli import main
+from detcenter.data import COCODataset, DataError, DetectionDataset, Fault, VOCDataset
+from tests.commands.conftest import fails
+from tests.data.layouts import OBJECT, Coco, Voc
+
+
+def check(data, *args):
+    keys = {"format": data.config.format, "root": data.root}
+    keys |= {"train": data.config.train, "val": data.config.val}
+    options = [text for key, value in keys.items() for text in (f"--data.{key}", str(value))]
+    return main(["check", *options, *map(str, args)])
+
+
+@pytest.fixture
+def coco(tmp_path):
+    made = Coco(tmp_path / "coco")
+    made.write()
+    return made
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return Voc(tmp_path / "voc")
+
+
+def spoil_coco(coco):
+    """A fault of every kind, and boxes to clip and to drop."""
+    for k, name in enumerate("defgh", start=4):
+        coco.images.append({"id": k, "file_name": f"{name}.png", "width": 40, "height": 30})
+        coco.boxes.append({"id": k, "image_id": k, "category_id": 5, "bbox": [5, 5, 9.5, 9]})
+    for name in "def":
+        coco.image(name).write_bytes(coco.image("a").read_bytes())
+    coco.image("d").write_bytes(coco.image("a").read_bytes()[:60])
+    coco.images[5]["file_name"] = r"in\f.png"
+    (coco.root / "images" / "in").mkdir()
+    coco.image("f").rename(coco.image("in/f"))
+    coco.images[6]["file_name"] = "../../g.png"
+    coco.boxes[0] |= {"bbox": [-5, 2, 10, 90], "segmentation": [[1, 2, 3, 4, 5, 6]], "score": 0.1}
+    coco.boxes += [
+        {"id": 20, "image_id": 2, "category_id": 5, "bbox": [3, 3, 0, 9]},
+        {"id": 21, "image_id": 2, "category_id": 5, "bbox": "none"},
+        {"id": 22, "image_id": 99, "category_id": 5, "bbox": [3, 3, 9, 9]},
+        {"id": 23, "image_id": 2, "category_id": 77, "bbox": [3, 3, 9, 9]},
+        dict(coco.boxes[2]),
+    ]
+    coco.write(info={"year": 2020}, licenses=[])
+
+
+def test_clean_data(coco, voc, capsys):
+    for data in (coco, voc):
+        assert check(data) == 0
+        said = capsys.readouterr().out
+        assert re.search(r"data.train +3 +0 +3 +0 +0 +0\n", said) and said.endswith("\nno faults\n")
+        assert re.search(r"cat +3 +3\n", said)
+
+
+def test_all_faults_are_listed(coco, capsys):
+    spoil_coco(coco)
+    assert check(coco) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"data.train +5 +0 +5 +0 +0 +1\n", said)
+    _, listed = said.split("7 faults in 3 files:\n")
+    for line, words in zip(
+        listed.splitlines(),
+        [
+            "boxes.json: annotation 21 has bbox 'none', not four numbers",
+            "boxes.json: annotation 22 has unknown image_id 99",
+            "boxes.json: annotation 23 has unknown category_id 77",
+            "boxes.json: annotation 3 occurs twice",
+            "boxes.json: the name '../../g.png' leads out of",
+            "h.png: image file not found",
+            "d.png: not a readable image",
+        ],
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_fix_of_json(coco, tmp_path, capsys):
+    spoil_coco(coco)
+    before = {path: path.read_bytes() for path in coco.root.rglob("*") if path.is_file()}
+    out = tmp_path / "fixed"
+    assert check(coco, "--fix", out) == 1
+    assert f"--data.root {out}" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in coco.root.rglob("*") if path.is_file()}
+
+    skipped = COCODataset(coco.root / "images", coco.file, faults=[])
+    del skipped.annotations[3]  # d, of which the reader sees the header only
+    coco.root = out
+    assert check(coco) == 0
+    assert re.search(r"data.train +5 +0 +5 +0 +0 +0\n", capsys.readouterr().out)
+    fixed = COCODataset(out / "images", out / "boxes.json")
+    assert_same(fixed, skipped)
+    content = json.loads((out / "boxes.json").read_text())
+    assert content["info"] == {"year": 2020} and content["categories"] == coco.categories
+    assert content["images"][3]["file_name"] == "e.png"
+    assert content["images"][4]["file_name"] == "in/f.png"
+    assert content["annotations"][0] == coco.boxes[0] | {"bbox": [0, 2, 5, 28]}
+    assert content["annotations"][1:] == [coco.boxes[k] for k in (1, 2, 4, 5)]
+
+
+def assert_same(fixed, skipped):
+    for one, other in zip(fixed.annotations, skipped.annotations, strict=True):
+        np.testing.assert_array_equal(one["boxes"], other["boxes"])
+        np.testing.assert_array_equal(one["labels"], other["labels"])
+        assert one["path"].resolve() == other["path"].resolve()
+
+
+def test_ids_of_boxes_are_made_unique(coco, tmp_path):
+    coco.boxes[1]["id"] = 1
+    coco.write()
+    assert check(coco, "--fix", tmp_path / "fixed") == 0
+    content = json.loads((tmp_path / "fixed" / "boxes.json").read_text())
+    assert [row["id"] for row in content["annotations"]] == [1, 2, 3]
+
+
+def spoil_voc(voc):
+    for name in ("d", "e", "photo 1", "f"):
+        voc.image(name).write_bytes(voc.image("a").read_bytes())
+        voc.page(name, OBJECT.format("cat", 2, 3, 11, 22))
+        voc.names.append(name)
+    voc.page("a", OBJECT.format("cat", -5, 5, 20, 90), OBJECT.format("cat", 40, 5, 60, 9))
+    voc.page("b", OBJECT.format("cat", 7, 7, 7, 7), OBJECT.format("cat", "x", 2, 3, 4))
+    voc.xml("d").write_text("<annotation>")
+    voc.image("e").write_bytes(b"")
+    voc.image("f").unlink()
+    voc.names += ["a", "../g", "missing"]
+    voc.write()
+
+
+def test_fix_of_xml(voc, tmp_path, capsys):
+    spoil_voc(voc)
+    before = {path: path.read_bytes() for path in voc.root.rglob("*") if path.is_file()}
+    out = tmp_path / "fixed"
+    assert check(voc, "--fix", out) == 1
+    assert "7 faults in 6 files:" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in voc.root.rglob("*") if path.is_file()}
+
+    skipped = VOCDataset(voc.root, "list", faults=[])
+    del skipped.annotations[3]  # e
+    original, voc.root = voc.root, out
+    assert check(voc) == 0
+    assert re.search(r"data.train +4 +1 +4 +0 +0 +0\n", capsys.readouterr().out)
+    assert voc.list.name == "list.txt"
+    fixed = VOCDataset(out, "list")
+    assert_same(fixed, skipped)
+    assert fixed.annotations[0]["boxes"].tolist() == [[0, 4, 20, 30], [39, 4, 40, 9]]
+    text = (out / "Annotations" / "a.xml").read_text()
+    assert "<xmin>1</xmin>" in text and "<ymax>30</ymax>" in text
+    assert (original / "Annotations" / "c.xml").read_bytes() == voc.xml("c").read_bytes()
+
+
+def test_fix_overwrites_nothing(coco, tmp_path, capsys):
+    full, file = tmp_path / "full", tmp_path / "file"
+    full.mkdir()
+    (full / "x").touch()
+    file.touch()
+    args = ("check", "--data.format", "coco", "--data.train", "boxes.json")
+    for out in (full, file, coco.root):
+        line = fails(capsys, *args, "--data.root", coco.root, "--fix", out)
+        assert "exists and is not an empty folder" in line
+    line = fails(capsys, *args, "--data.train_images", "../x", "--fix", tmp_path / "new")
+    assert "data.train_images: the name '../x' leads out of" in line
+    line = fails(capsys, "check", "--data.format", "digits", "--fix", tmp_path / "new")
+    assert "--fix is for data.format voc and coco" in line
+
+
+def test_what_training_would_refuse_is_a_fault(coco, capsys):
+    other = coco.root / "other.json"
+    coco.write(categories=[{"id": 5, "name": "dog"}])
+    other.write_text(coco.file.read_text())
+    coco.write(annotations=[])
+    coco.config.val = "other.json"
+    assert check(coco) == 1
+    said = capsys.readouterr().out
+    assert "boxes.json: no objects to learn from" in said
+    assert "other.json: other classes than data.train 'boxes.json'" in said
+    other.write_text("{}")
+    assert check(coco) == 2
+    assert "other.json: no list 'images'" in capsys.readouterr().err
+
+
+def test_a_list_of_faults_is_printed_whole(coco, capsys):
+    coco.image("a").write_bytes(b"")
+    coco.image("c").write_bytes(b"")
+    recipe = coco.root / "recipe.yaml"
+    recipe.write_text(json.dumps({"data": vars(coco.config) | {"digits": {}, "augment": {}}}))
+    assert main(["train", "--config", str(recipe), "--output", str(coco.root / "run")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "detcenter train: 2 faults in 2 files:" and len(lines) == 3
+    assert "a.png: not a readable image" in lines[1] and "c.png: not a" in lines[2]
+
+
+class Faulty(DetectionDataset):
+    def __getitem__(self, index):
+        raise DataError(Fault("a.png", "broken\x1b[31m"), Fault("b.png", "broken"))
+
+
+def test_a_list_of_faults_passes_through_a_worker():
+    annotation = {"path": None, "width": 1, "height": 1, "boxes": np.zeros((0, 4))}
+    annotation |= {key: np.zeros(0, int) for key in ("labels", "iscrowd", "difficult", "area")}
+    with pytest.raises(DataError) as caught:
+        next(iter(DataLoader(Faulty([annotation], []), num_workers=1)))
+    expected = "2 faults in 2 files:\n  a.png: broken\\x1b[31m\n  b.png: broken"
+    assert cli._for_a_person(caught.value) == expected
+    error = pickle.loads(pickle.dumps(DataError(Fault("a.png", "x"), Fault("b.png", "y"))))
+    assert error.args[1] == Fault("b.png", "y")

@@ -1,0 +1,512 @@
+"""Every row of docs/bad_data.md."""
+
+import json
+import re
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detcenter.commands.datasets import training_set, validation_set
+from detcenter.data import COCODataset, DataError, VOCDataset, build_transform, read_image
+from detcenter.errors import ConfigError
+from tests.data.layouts import OBJECT, Coco, Voc, picture, skipping
+
+LAYOUTS = pytest.mark.parametrize("layout", [Coco, Voc])
+DOCS = Path(__file__).parents[2] / "docs" / "bad_data.md"
+
+
+@pytest.fixture
+def coco(tmp_path):
+    made = Coco(tmp_path / "coco")
+    made.write()
+    return made
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return Voc(tmp_path / "voc")
+
+
+def made(layout, tmp_path):
+    data = layout(tmp_path / "data")
+    data.write()
+    return data
+
+
+def stops(data, *said, faults=1):
+    """Whether training stops with so many faults, those that are said among them."""
+    with pytest.raises(DataError) as caught:
+        training_set(data.config)
+    message = str(caught.value)
+    assert all(text in message for text in said), message
+    assert len(message.splitlines()) == (1 if faults == 1 else faults + 1), message
+    return message
+
+
+def left(data):
+    """The images that skipping leaves, with their boxes."""
+    dataset = training_set(skipping(data.config))
+    for index in range(len(dataset)):
+        dataset[index]
+    return {a["path"].stem: len(a["labels"]) for a in dataset.annotations}
+
+
+ALL = {"a": 1, "b": 1, "c": 1}
+WITHOUT_B = {"a": 1, "c": 1}
+
+
+def cut(path):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-9000])
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(cut, id="truncated"),
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: path.write_text("<html>404</html>"), id="no image"),
+    ],
+)
+def test_image_file(layout, spoil, tmp_path, caplog):
+    data = made(layout, tmp_path)
+    spoil(data.image("b"))
+    stops(data, "b.png: not a readable image")
+    assert left(data) == WITHOUT_B
+    assert "left out 1 fault in 1 file" in caplog.text and "images left: 2" in caplog.text
+
+
+@LAYOUTS
+def test_image_with_another_ending(layout, tmp_path):
+    data = made(layout, tmp_path)
+    picture(data.image("b"), format="JPEG")
+    assert training_set(data.config)[1][0].shape == (3, 30, 40)
+
+
+@pytest.mark.parametrize("preset", ["none", "light", "ssd"])
+def test_image_of_one_pixel(preset, coco):
+    picture(coco.image("b"), 1, 1)
+    coco.images[1] |= {"width": 1, "height": 1}
+    coco.boxes[1]["bbox"] = [0, 0, 1, 1]
+    coco.write()
+    dataset = training_set(coco.config)
+    dataset.transform = build_transform(32, preset)
+    for _ in range(20):
+        image, target = dataset[1]
+        assert image.shape == (3, 32, 32) and len(target["boxes"]) <= 1
+    assert validation_set(coco.config, ["cat"]).annotations[1]["boxes"].tolist() == [[0, 0, 1, 1]]
+
+
+def header(path, width, height):
+    """A PNG without its pixels: whoever asks for them gets another error."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT")
+
+
+@LAYOUTS
+def test_image_of_400_million_pixels(layout, tmp_path):
+    data = made(layout, tmp_path)
+    header(data.image("b"), 20_000, 20_000)
+    stops(data, "b.png: an image of 20000x20000 pixels, more than 178,956,970 in all")
+    assert left(data) == WITHOUT_B
+    header(data.image("b"), 13_000, 13_000)  # within the bound: it is decoded, or tried to be
+    stops(data, "b.png: not a readable image")
+
+
+def test_image_of_100_million_pixels(tmp_path):
+    header(tmp_path / "a.png", 10_000, 10_000)
+    code = "import sys; from detcenter.data import read_image; read_image(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    # It is within the bound, so that its pixels are asked for; and PIL does not warn of it.
+    assert "not a readable image" in done.stderr and "Decompression" not in done.stderr
+
+
+BOXES = {
+    "not a number": ("nan", 0, 5, 5),
+    "infinite": (0, 0, "inf", 5),
+    "too large a number": ("-1e300", 0, "-1e299", 5),
+    "negative": (-20, -20, -5, -5),
+    "inverted": (20, 10, 10, 20),
+    "zero area": (5, 5, 5, 20),
+    "far outside": (500, 500, 600, 600),
+}
+
+
+@LAYOUTS
+@pytest.mark.parametrize("box", [pytest.param(box, id=name) for name, box in BOXES.items()])
+def test_box(layout, box, tmp_path, caplog):
+    data = made(layout, tmp_path)
+    data.spoil_box(*box)
+    dataset = training_set(data.config)
+    assert dataset.annotations[1]["boxes"].tolist() == [[1, 2, 11, 22]]
+    assert dataset.dropped == {data.image("b"): 1}
+    assert "boxes without area dropped: 1, images: 1 (b.png)" in caplog.text
+
+
+@LAYOUTS
+def test_box_that_reaches_out(layout, tmp_path):
+    data = made(layout, tmp_path)
+    data.spoil_box(-10, 5, 90, 90)
+    boxes = training_set(data.config).annotations[1]["boxes"]
+    assert boxes.tolist() == [[1, 2, 11, 22], [0, 5, 40, 30]]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        ["1", 2, 3, 4],
+        [True, 2, 3, 4],
+        [1, 2, 3, None],
+        [1, 2, 3],
+        "1 2 3 4",
+        None,
+        [10**40, 2, 3, 4],
+    ],
+)
+def test_box_that_is_not_four_numbers_in_json(coco, box):
+    coco.boxes[1]["bbox"] = box
+    coco.write()
+    stops(coco, "boxes.json: annotation 2 has bbox", "not four numbers")
+    assert left(coco) == {"a": 1, "b": 0, "c": 1}
+
+
+@pytest.mark.parametrize("box", [("ten", 1, 20, 20), (1, 1, "", 20), ("0x1", 1, 20, 20)])
+def test_box_that_is_not_four_numbers_in_xml(voc, box):
+    voc.page("b", OBJECT.format("cat", *box), OBJECT.format("cat", 1, 1, 9, 9))
+    stops(voc, "b.xml: <")
+    assert left(voc) == ALL
+
+
+def test_unknown_class_in_xml(voc):
+    voc.page("b", OBJECT.format("cow", 1, 1, 9, 9), OBJECT.format("cat", 1, 1, 9, 9))
+    voc.config.classes = ["cat"]
+    stops(voc, "b.xml: unknown class 'cow'")
+    assert left(voc) == ALL
+
+
+@pytest.mark.parametrize("category", [6, "5", True, None, [5]])
+def test_unknown_class_in_json(coco, category):
+    coco.boxes[1]["category_id"] = category
+    coco.write()
+    stops(coco, "boxes.json: annotation 2 has unknown category_id")
+    assert left(coco) == {"a": 1, "b": 0, "c": 1}
+
+
+@LAYOUTS
+def test_annotation_without_image_file(layout, tmp_path):
+    data = made(layout, tmp_path)
+    data.image("b").unlink()
+    stops(data, "b.", "image file not found")
+    assert left(data) == WITHOUT_B
+
+
+@pytest.mark.parametrize("image", [4, "1", True, None])
+def test_annotation_of_an_unknown_image(coco, image):
+    coco.boxes.append({"id": 4, "image_id": image, "category_id": 5, "bbox": [1, 1, 9, 9]})
+    coco.write()
+    stops(coco, "boxes.json: annotation 4 has unknown image_id")
+    assert left(coco) == ALL
+
+
+def test_image_without_annotation_in_json(coco):
+    del coco.boxes[1]
+    coco.write()
+    assert left(coco) == {"a": 1, "b": 0, "c": 1}
+    training_set(coco.config)
+
+
+def test_image_without_annotation_file(voc):
+    voc.xml("b").unlink()
+    stops(voc, "b.xml: annotation file not found")
+    assert left(voc) == WITHOUT_B
+
+
+@LAYOUTS
+def test_image_that_nothing_names(layout, tmp_path):
+    data = made(layout, tmp_path)
+    data.image("d").write_bytes(b"broken, and no matter")
+    assert len(training_set(data.config)) == 3
+
+
+def test_image_id_twice(coco):
+    coco.images.append(dict(coco.images[1]))
+    coco.write()
+    stops(coco, "boxes.json: images id 2 occurs twice")
+    assert left(coco) == ALL  # the same image
+    coco.images[-1]["file_name"] = "c.png"
+    coco.write()
+    stops(coco, "boxes.json: images id 2 occurs twice")
+    assert left(coco) == WITHOUT_B  # which of them the box belongs to is not known
+
+
+@pytest.mark.parametrize("number", ["2", True, None, 2.0, [2]])
+def test_image_id_that_is_no_integer(coco, number):
+    coco.images[1]["id"] = number
+    del coco.boxes[1]
+    coco.write()
+    stops(coco, "boxes.json: images id", "is not an integer")
+    assert left(coco) == WITHOUT_B
+
+
+def test_category_id_twice(coco):
+    coco.write(categories=[{"id": 5, "name": "cat"}, {"id": 5, "name": "dog"}])
+    stops(coco, "boxes.json: categories id 5 occurs twice")
+    with pytest.raises(DataError, match="occurs twice"):
+        left(coco)
+
+
+def test_annotation_id_twice(coco):
+    other = coco.boxes[1] | {"bbox": [5, 5, 9, 9]}
+    coco.boxes.append(other)
+    coco.write()
+    assert left(coco) == {"a": 1, "b": 2, "c": 1}  # two boxes, whatever they are called
+    coco.boxes.append(dict(other))
+    coco.write()
+    stops(coco, "boxes.json: annotation 2 occurs twice")
+    assert left(coco) == {"a": 1, "b": 2, "c": 1}  # the copy adds nothing
+
+
+def test_name_twice_in_an_image_set(voc):
+    voc.names.append("b")
+    voc.write()
+    stops(voc, "list.txt: the name 'b' occurs twice")
+    assert left(voc) == ALL
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", '{"a.png": [1, 2, 3, 4]}', "<annotation/>", "[" * 100_000]
+)
+def test_json_that_is_not_coco(coco, text):
+    coco.file.write_text(text)
+    stops(coco, "boxes.json: ")
+    with pytest.raises(DataError):
+        left(coco)
+
+
+@pytest.mark.parametrize("kind", ["images", "annotations"])
+@pytest.mark.parametrize("entry", [None, 7, "a.png", [], {}])
+def test_json_with_an_entry_that_is_none(coco, kind, entry):
+    rows = {"images": coco.images, "annotations": coco.boxes}[kind]
+    rows.append(entry)
+    coco.write()
+    stops(coco, f"boxes.json: {kind} with id" if entry == {} else "is not an object")
+    assert left(coco) == ALL
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_json_in_another_encoding(coco, encoding):
+    coco.categories[0]["name"] = "kätzchen"
+    content = {"images": coco.images, "annotations": coco.boxes, "categories": coco.categories}
+    coco.file.write_bytes(json.dumps(content, ensure_ascii=False).encode(encoding))
+    if encoding == "utf-8-sig":
+        assert training_set(coco.config).classes == ["kätzchen"]
+    else:
+        stops(coco, "boxes.json: not readable as JSON")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<annotation><object>",
+        "{}",
+        "<html>404</html>",
+        '<?xml version="1.0" encoding="x"?><a/>',
+    ],
+)
+def test_xml_that_is_not_voc(voc, text):
+    voc.xml("b").write_text(text)
+    stops(voc, "b.xml: ")
+    assert left(voc) == WITHOUT_B
+
+
+EXPANDING = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12))
+EXTERNAL = '<!ENTITY e11 SYSTEM "file:///etc/hostname">'
+
+
+@pytest.mark.parametrize(
+    "entities",
+    [
+        pytest.param(f'<!ENTITY e0 "ha">{EXPANDING}', id="expanding"),
+        pytest.param(EXTERNAL, id="external"),
+    ],
+)
+def test_xml_with_entities(voc, entities):
+    page = voc.xml("b").read_text().replace(">cat<", ">&e11;<")
+    voc.xml("b").write_text(f"<!DOCTYPE annotation [{entities}]>{page}")
+    start = time.monotonic()
+    stops(voc, "b.xml: refused, for it declares entities")
+    assert left(voc) == WITHOUT_B
+    assert time.monotonic() - start < 10
+
+
+OUTSIDE = ["../../outside.png", "x/../../../outside.png", r"..\..\outside.png", r"C:\outside.png"]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "/ROOT/outside.png", r"\\host\share\outside.png"])
+def test_name_in_json_that_leads_out(coco, name):
+    picture(coco.root.parent / "outside.png")
+    coco.images[1]["file_name"] = name.replace("ROOT", str(coco.root.parent))
+    coco.write()
+    stops(coco, "boxes.json: the name", "leads out of")
+    assert left(coco) == WITHOUT_B
+
+
+@pytest.mark.parametrize("name", ["../../outside", r"..\..\outside", "/ROOT/outside"])
+def test_name_in_an_image_set_that_leads_out(voc, name):
+    picture(voc.root.parent / "outside.png")
+    (voc.root.parent / "outside.xml").write_text(voc.xml("b").read_text())
+    voc.names[1] = name.replace("ROOT", str(voc.root.parent))
+    voc.write()
+    stops(voc, "list.txt: the name", "leads out of")
+    assert left(voc) == WITHOUT_B
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_name_in_xml_that_leads_out(voc, name):
+    picture(voc.root.parent / "outside.png")
+    text = voc.xml("b").read_text().replace("b.png", name)
+    voc.xml("b").write_text(text)
+    assert left(voc) == ALL  # tools leave such names behind; the image beside it is taken
+    voc.image("b").unlink()
+    stops(voc, "b.xml: the name", "leads out of")
+    assert left(voc) == WITHOUT_B
+
+
+@LAYOUTS
+def test_link_that_leads_out(layout, tmp_path):
+    data = made(layout, tmp_path)
+    picture(tmp_path / "elsewhere.png")
+    data.image("b").unlink()
+    data.image("b").symlink_to(tmp_path / "elsewhere.png")
+    assert len(training_set(data.config)) == 3
+
+
+NAMES = ["two words", "photo 1", "bär 猫 Ω", "in/a folder/b", "a%20b#c", "e\u0301"]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("name", NAMES)
+def test_name_that_is_unusual(layout, name, tmp_path):
+    data = made(layout, tmp_path)
+    rename(data, name, name)
+    dataset = training_set(data.config)
+    assert dataset.annotations[1]["path"] == data.image(name)
+    assert len(dataset[1][1]["labels"]) == 1
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    "name, file", [(r"in\a folder\b", "in/a folder/b"), (r"not\a folder", r"not\a folder")]
+)
+def test_name_with_windows_separators(layout, name, file, tmp_path):
+    data = made(layout, tmp_path)
+    rename(data, name, file)
+    assert training_set(data.config).annotations[1]["path"] == data.image(file)
+
+
+def rename(data, name, file):
+    """Name the image b otherwise in the annotations, and on the disk."""
+    data.image(file).parent.mkdir(parents=True, exist_ok=True)
+    data.image("b").rename(data.image(file))
+    if isinstance(data, Voc):
+        data.xml(file).parent.mkdir(parents=True, exist_ok=True)
+        data.xml("b").rename(data.xml(file))
+        data.names[1] = name
+    else:
+        data.images[1]["file_name"] = f"{name}.png"
+    data.write()
+
+
+def test_name_that_is_no_name(coco):
+    for name in ("", None, 7, "a\0b.png", "x" * 5000, "."):
+        coco.images[1]["file_name"] = name
+        coco.write()
+        assert "\0" not in stops(coco)
+        assert left(coco) == WITHOUT_B
+
+
+def test_no_boxes_in_json(coco):
+    coco.write(annotations=[])
+    with pytest.raises(ConfigError, match="has no objects to learn from"):
+        training_set(coco.config)
+    assert len(validation_set(coco.config, ["cat"])) == 3
+
+
+def test_no_boxes_in_xml(voc):
+    for name in "abc":
+        voc.page(name)
+    stops(voc, "Annotations: no annotated objects")
+    voc.config.classes = ["cat"]
+    with pytest.raises(ConfigError, match="has no objects to learn from"):
+        training_set(voc.config)
+    assert len(validation_set(voc.config, ["cat"])) == 3
+
+
+@LAYOUTS
+def test_no_sound_image(layout, tmp_path):
+    data = made(layout, tmp_path)
+    for name in "abc":
+        data.image(name).write_bytes(b"")
+    stops(data, "3 faults in 3 files:", faults=3)
+    with pytest.raises(ConfigError, match="is empty: all its images are at fault"):
+        training_set(skipping(data.config))
+
+
+def test_many_faults(coco):
+    coco.image("a").write_bytes(b"")
+    coco.boxes += [{"id": k, "image_id": k, "category_id": 5, "bbox": []} for k in range(4, 74)]
+    coco.write()
+    with pytest.raises(DataError) as caught:
+        training_set(coco.config)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "71 faults in 2 files:" and len(lines) == 52
+    assert lines[-1] == "  and 21 more; `detcenter check` lists all"
+
+
+def test_faults_in_both_parts(coco):
+    other = coco.root / "other.json"
+    coco.boxes[0]["bbox"] = []
+    coco.write()
+    other.write_text(coco.file.read_text())
+    coco.config.val = "other.json"
+    stops(coco, "2 faults in 2 files", "boxes.json: annotation 1", "other.json: annot", faults=2)
+
+
+def test_library_readers_raise_by_themselves(coco, voc):
+    coco.boxes[0]["bbox"] = []
+    coco.write()
+    voc.xml("b").write_text("")
+    with pytest.raises(DataError, match="annotation 1 has bbox"):
+        COCODataset(coco.root / "images", coco.file)
+    with pytest.raises(DataError, match="b.xml: not readable as XML"):
+        VOCDataset(voc.root, "list")
+    with pytest.raises(DataError, match="not found"):
+        read_image(voc.root / "none.png")
+
+
+def test_the_table_names_every_test_of_this_file_and_no_other():
+    rows = re.findall(r"^\|.*\| `(test_\w+)(?:\[(.+)\])?` \|$", DOCS.read_text(), re.MULTILINE)
+    here = {name for name in globals() if name.startswith("test_")}
+    here.remove("test_the_table_names_every_test_of_this_file_and_no_other")
+    assert {name for name, _ in rows} == here
+    given = {(name, case) for name, case in rows if case}
+    named = {name for name, _ in given}
+    assert given == {(name, case) for name in named for case in cases(globals()[name])}
+
+
+def cases(test):
+    """The names that a test gives to its parameters."""
+    marks = [mark for mark in test.pytestmark if mark.name == "parametrize"]
+    return {param.id for mark in marks for param in mark.args[1] if hasattr(param, "id")}
