@@ -214,6 +214,10 @@ class TrainConfig:
     """several GPUs: statistics of batch norm over the images of all"""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """of training; evaluation runs in float32"""
+    compile: bool = False
+    """torch.compile of the backbone and the head: a wait at first, then faster steps"""
+    gradient_checkpointing: bool = False
+    """stages of torchvision's backbones are computed twice, for less memory"""
     channels_last: bool = False
     """memory format of the convolutions; often faster, on CPUs too"""
     seed: int = 0

@@ -8,14 +8,22 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from detcenter.commands.detectors import detector
 from detcenter.config import Config, TrainConfig
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
-from detcenter.models import initialize
-from detcenter.training import EpochBatches, collate, ignore_stops, make_optimizer, make_schedule
+from detcenter.models import initialize, set_gradient_checkpointing
+from detcenter.training import (
+    EpochBatches,
+    averaged,
+    collate,
+    ignore_stops,
+    make_optimizer,
+    make_schedule,
+)
 
 
 def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
@@ -78,6 +86,11 @@ def model_for(
         print(f"from {config.init_from}:")
         print(initialize(model, config.init_from).table())
     training = config.train
+    if training.gradient_checkpointing:
+        try:
+            set_gradient_checkpointing(model)
+        except ValueError as error:
+            raise ConfigError(f"train.gradient_checkpointing: {error}") from None
     if training.sync_batch_norm:
         if device.type != "cuda":
             raise ConfigError("train.sync_batch_norm is for several GPUs; torch has it for no CPU")
@@ -87,6 +100,17 @@ def model_for(
         model.to(memory_format=torch.channels_last)
     _check_batch(model, batches)
     return model
+
+
+def compile_in_place(model: Any) -> None:
+    """Compile what does the work: matching and sampling depend on the data, and stay as they are.
+
+    Copies of the model are not compiled; no key of a checkpoint changes.
+    """
+    model.backbone.compile()
+    heads = [model.head] if hasattr(model, "head") else [model.rpn.head, model.roi_heads.box_head]
+    for head in heads:
+        head.compile()
 
 
 def parallel(model: nn.Module, accelerator: Accelerator) -> nn.Module:
@@ -106,6 +130,13 @@ def optimizer_for(model: nn.Module, training: TrainConfig) -> torch.optim.Optimi
         training.momentum,
         training.backbone_lr,
     )
+
+
+def average_for(model: nn.Module, training: TrainConfig) -> AveragedModel | None:
+    try:
+        return None if training.ema is None else averaged(model, training.ema)
+    except ValueError as error:
+        raise ConfigError(f"train.ema: {error}") from None
 
 
 def schedule_for(training: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> Any:

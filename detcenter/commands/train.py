@@ -22,7 +22,9 @@ from detcenter.commands.detectors import builder_arguments
 from detcenter.commands.passes import augmentation, detect_in
 from detcenter.commands.prepare import (
     accelerator_for,
+    average_for,
     batches_for,
+    compile_in_place,
     loader_for,
     model_for,
     optimizer_for,
@@ -54,7 +56,6 @@ from detcenter.training import (
     Stopped,
     StopRequest,
     TrainingError,
-    averaged,
     describe_losses,
     kept_buffers,
     load_newest,
@@ -121,7 +122,9 @@ class Run:
         self.schedule = schedule_for(training, optimizer, self.batches.steps)
         # The model itself stays as it is: prepared, it would run under autocast in evaluation too.
         self.optimizer = self.accelerator.prepare(optimizer)
-        self.average = None if training.ema is None else averaged(self.model, training.ema)
+        self.average = average_for(self.model, training)
+        if training.compile:
+            compile_in_place(self.model)
 
         self.epochs_done, self.step, self.best, self.skipped = 0, 0, -math.inf, 0
         self.means, self.watch = LossMeans(), Watch(self.model)

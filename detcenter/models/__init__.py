@@ -3,6 +3,7 @@
 from detcenter.models.attach import attach, detach, embedding_dim
 from detcenter.models.box_features import box_features, detect_with_features
 from detcenter.models.build import MODEL_NAMES, OVER_BACKBONES, build_model
+from detcenter.models.checkpointing import set_gradient_checkpointing
 from detcenter.models.families import seam_of, terms_of
 from detcenter.models.l2_softmax import L2Softmax, set_l2_softmax
 from detcenter.models.ssd import set_losses_over_processes, set_min_negatives
@@ -22,6 +23,7 @@ __all__ = [
     "initialize",
     "read_weights",
     "seam_of",
+    "set_gradient_checkpointing",
     "set_l2_softmax",
     "set_losses_over_processes",
     "set_min_negatives",

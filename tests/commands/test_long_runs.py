@@ -1,0 +1,152 @@
+"""What a run that takes a week has to stand: broken checkpoints, losses, several processes."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from detcenter.cli import main
+from detcenter.commands.prepare import compile_in_place
+from detcenter.losses import MultiBoxLoss
+from detcenter.models import build_model
+
+from .conftest import fails
+
+pytestmark = pytest.mark.slow
+TOOL = Path(__file__).parents[2] / "tools" / "train.py"
+
+
+def ends_alike(one, other, tolerance=0.0):
+    first, second = (torch.load(f / "last.pth", weights_only=True)["model"] for f in (one, other))
+    return all(torch.allclose(x, second[k], rtol=0, atol=tolerance) for k, x in first.items())
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(run, recipe, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    content = bytearray((folder / "last.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "last.pth").write_bytes(content)
+    assert torch.load(folder / "previous.pth", weights_only=True)["epoch"] == 1
+    assert main(["train", "--config", str(recipe), "--output", str(folder), "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "last.pth: not a readable checkpoint" in said and "going on from previous.pth" in said
+    assert ends_alike(run, folder)
+    assert [row["epoch"] for row in rows(folder)] == ["1", "2"]
+
+
+def test_checkpoints_inside_an_epoch_do_not_disturb_it(run, recipe, tmp_path):
+    args = ["--config", str(recipe), "--output", str(tmp_path / "run")]
+    assert main(["train", *args, "--train.save_every_steps", "1"]) == 0
+    assert ends_alike(run, tmp_path / "run")
+    # the newest is of the end, the one before it of the last step
+    before = torch.load(tmp_path / "run/previous.pth", weights_only=True)
+    assert (before["epoch"], before["step"]) == (1, 2)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(run, recipe, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(run / "config.yaml", folder)
+    assert main(["train", "--config", str(recipe), "--output", str(folder), "--resume"]) == 0
+    assert ends_alike(run, folder)
+
+
+@pytest.fixture
+def broken_once(monkeypatch):
+    """The second step's loss is not a number."""
+    calls = []
+
+    def forward(self, *args):
+        calls.append(args)
+        losses = plain(self, *args)
+        return losses | {"bbox_regression": losses["bbox_regression"] / (len(calls) != 2)}
+
+    plain = MultiBoxLoss.forward
+    monkeypatch.setattr(MultiBoxLoss, "forward", forward)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_images(recipe, tmp_path, broken_once, capsys):
+    line = fails(capsys, "train", "--config", recipe, "--output", tmp_path / "run")
+    assert "the loss is not finite (bbox_regression inf, classification " in line
+    assert line.count(".jpg") == 4 and "train_0000" in line and "intact" in line
+
+
+def test_or_its_step_is_passed_over(recipe, tmp_path, broken_once):
+    folder = tmp_path / "run"
+    args = ["--config", str(recipe), "--output", str(folder), "--train.on_nan", "skip"]
+    assert main(["train", *args]) == 0
+    state = torch.load(folder / "last.pth", weights_only=True)
+    assert all(x.isfinite().all() for x in state["model"].values())
+    assert state["model"]["box_terms.center.step"] == 3  # of four
+    assert float(rows(folder)[0]["train/bbox_regression"]) < 1e6
+
+
+def test_ten_in_a_row_are_too_many(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("detcenter.commands.train._MOST_SKIPPED", 2)
+    args = ("--config", recipe, "--output", tmp_path / "run", "--train.on_nan", "skip")
+    line = fails(capsys, "train", *args, "--train.lr", "1e30")
+    assert "the loss is not finite" in line
+
+
+def test_the_average_is_evaluated_and_kept(run, recipe, tmp_path):
+    folder = tmp_path / "run"
+    options = ["--train.ema", "0.9", "--train.batch_size", "2", "--train.accumulate", "2"]
+    args = ["--config", str(recipe), "--output", str(folder), *options]
+    assert main(["train", *args]) == 0
+    state = torch.load(folder / "last.pth", weights_only=True)
+    weights, average = state["averaging"]["weights"], state["model"]
+    assert state["averaging"]["updates"] == 4 and weights.keys() == average.keys()
+    name = "head.classification_head.module_list.0.weight"
+    assert not torch.equal(weights[name], average[name])
+    centers = "box_terms.center.losses.0.centers"
+    assert torch.equal(weights[centers], average[centers]) and average[centers].any()
+    results = tmp_path / "results.json"
+    assert main(["evaluate", "--checkpoint", f"{folder}/last.pth", "--json", str(results)]) == 0
+    assert results.read_text() == (folder / "results.json").read_text()
+
+
+def test_two_processes_give_what_one_gives(recipe, tmp_path):
+    options = ["--model.frozen_batch_norm", "true", "--train.exact_losses", "true"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(["train", "--config", str(recipe), "--output", str(one), *options]) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = ["--config", str(recipe), "--output", str(two), "--train.batch_size", "2"]
+    subprocess.run([*command, str(TOOL), *arguments, *options], check=True, timeout=300)
+    assert ends_alike(one, two, tolerance=1e-5)
+    for mine, theirs in zip(rows(one), rows(two), strict=True):
+        for name in ("train/loss_center", "train/classification", "AP", "AR_100"):
+            assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-3, abs=1e-5)
+    assert not list(two.glob("*.partial"))
+
+
+def test_what_is_compiled_is_the_backbone_and_the_head():
+    options = {"image_size": 64, "strides": [8], "anchor_scales": [[0.3]], "backbone": "resnet18"}
+    for name in ("ssd", "fasterrcnn"):
+        model = build_model(name, 3, **options)
+        keys = model.state_dict().keys()
+        compile_in_place(model)
+        heads = [model.head] if name == "ssd" else [model.rpn.head, model.roi_heads.box_head]
+        assert all(m._compiled_call_impl is not None for m in (model.backbone, *heads))
+        assert model._compiled_call_impl is None and model.state_dict().keys() == keys
+
+
+def test_what_does_not_go_together_is_one_line(recipe, tmp_path, capsys):
+    args = ("train", "--config", recipe, "--output", tmp_path / "run")
+    for options, message in (
+        (("--train.ema", 1), "train.ema: the decay of an average lies in 0..1, not 1.0"),
+        (("--train.accumulate", 9), "8 images are too few for 9 passes a step"),
+        (("--train.sync_batch_norm", "true"), "train.sync_batch_norm is for several GPUs"),
+        (("--train.gradient_checkpointing", "true"), "train.gradient_checkpointing: gradient"),
+        (("--train.save_every_steps", 0), "the least is 1"),
+    ):
+        assert message in fails(capsys, *args, *options)
