@@ -1,6 +1,6 @@
 """Center loss, and any loss on box features, for torchvision's object detectors."""
 
-from detcenter.losses import CenterLoss, MultiBoxLoss, RankHardLoss
+from detcenter.losses import CenterLoss, MultiBoxLoss, RankHardLoss, held_centers
 from detcenter.models import (
     L2Softmax,
     attach,
@@ -19,6 +19,7 @@ __all__ = [
     "box_features",
     "detach",
     "detect_with_features",
+    "held_centers",
     "set_l2_softmax",
 ]
 __version__ = "0.1.0"

@@ -42,6 +42,8 @@ def _measured(loss: nn.Module, pairs: Any, classes: Sequence[str]) -> Mapping[st
     features, labels = (torch.cat(column)[-_MOST:] for column in zip(*pairs, strict=True))
     sound = features.isfinite().all(1)  # a step that was passed over for its loss left others
     features, labels = features[sound], labels[sound]
+    if len(labels) == 0:
+        return {"count": 0}
     if on_unit_sphere(loss):
         features = F.normalize(features, dim=1)
     return compactness(features.cpu().numpy(), labels.cpu().numpy(), classes)

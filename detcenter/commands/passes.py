@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -53,6 +55,21 @@ def detect_in(
     for found, index in zip(detections, indices, strict=True):
         found["boxes"] = found["boxes"] * _scale_back(dataset.annotations[index], size)
     return detections
+
+
+def detect_together(
+    dataset: DetectionDataset,
+    model: nn.Module,
+    batch_size: int,
+    workers: int,
+    accelerator: Accelerator,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> list[dict[str, Any]]:
+    """:func:`detect_in` all images, of which every process takes a part; all get the result."""
+    mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
+    found = detect_in(dataset, model, batch_size, workers, progress, mine)
+    pairs = gather_object(list(zip(mine, found, strict=True)))
+    return [detections for _, detections in sorted(pairs, key=lambda pair: pair[0])]
 
 
 def features_in(

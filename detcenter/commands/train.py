@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import set_seed
 from PIL import Image
 from tqdm import tqdm
 
 from detcenter.commands.collapse import Watch
 from detcenter.commands.datasets import training_set, validation_set
 from detcenter.commands.detectors import builder_arguments
-from detcenter.commands.passes import augmentation, detect_in
+from detcenter.commands.passes import augmentation, detect_together
 from detcenter.commands.prepare import (
     accelerator_for,
     average_for,
@@ -33,13 +33,12 @@ from detcenter.commands.prepare import (
 )
 from detcenter.commands.run_folder import (
     LAST,
-    PREVIOUS,
     check_folder,
-    check_same_run,
     clear_folder,
     clear_results,
     has_checkpoint,
 )
+from detcenter.commands.run_state import save, take_up
 from detcenter.config import Config
 from detcenter.data import DetectionDataset
 from detcenter.evaluation import (
@@ -58,9 +57,7 @@ from detcenter.training import (
     TrainingError,
     describe_losses,
     kept_buffers,
-    load_newest,
     peak_memory_mib,
-    save_checkpoint,
     stop_request,
     train_step,
 )
@@ -130,7 +127,7 @@ class Run:
         self.means, self.watch = LossMeans(), Watch(self.model)
         self.metrics: Mapping[str, Any] = {}
         self.detections: list[dict[str, Any]] = []
-        rows = self._continue() if continued else []
+        rows = take_up(self) if continued else []
         self.parallel = parallel(self.model, self.accelerator)
         self._open_folder(rows, clear=overwrite and not resume)
         self.progress = self._progress()
@@ -232,25 +229,20 @@ class Run:
                     request.check()
                 yield batch
 
-        mine = range(
-            self.accelerator.process_index, len(self.val_set), self.accelerator.num_processes
-        )
-        found = detect_in(
+        self.detections = detect_together(
             self.val_set,
             self.trained,
             self.config.train.batch_size,
             self.config.data.workers,
+            self.accelerator,
             stoppable,
-            mine,
         )
-        pairs = gather_object(list(zip(mine, found, strict=True)))
-        self.detections = [found for _, found in sorted(pairs, key=lambda pair: pair[0])]
         self.metrics = evaluate_detections(self.val_set.annotations, self.detections, self.classes)
 
     def finish(self) -> Mapping[str, Any]:
         """Write the results and the picture, print the table, return the metrics."""
         if not self.metrics:
-            self._say(f"the run was complete after {self.epochs_done} epochs; evaluating it again")
+            self.say(f"the run was complete after {self.epochs_done} epochs; evaluating it again")
             self.evaluate()
         self.accelerator.end_training()
         if self.main:
@@ -260,65 +252,14 @@ class Run:
             Image.fromarray(picture).save(self.folder / "detections.png")
             # The last file: a run that has it is finished.
             (self.folder / "results.json").write_text(metrics_json(self.metrics))
-        self._say(results_table(self.metrics, self.classes))
-        self._say(f"run folder: {self.folder}")
+        self.say(results_table(self.metrics, self.classes))
+        self.say(f"run folder: {self.folder}")
         return self.metrics
 
     def save(self, name: str) -> None:
-        """Everything that the run needs to go on from here."""
         self.saved = time.monotonic()
-        if not self.main:
-            return
-        averaging = (
-            {}
-            if self.average is None
-            else {
-                "weights": self.model.state_dict(),
-                "updates": int(self.average.n_averaged),
-            }
-        )
-        save_checkpoint(
-            self.folder / name,
-            self.folder / PREVIOUS if name == LAST else None,
-            model=self.trained.state_dict(),
-            averaging=averaging,
-            builder=self.builder,
-            classes=self.classes,
-            config=dataclasses.asdict(self.config),
-            optimizer=self.optimizer.state_dict(),
-            schedule=self.schedule.state_dict(),
-            scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            epoch=self.epochs_done,
-            step=self.step,
-            images_a_step=self.batches.images_a_step,
-            means=self.means.state_dict(),
-            recent=self.watch.state_dict(),
-            skipped=self.skipped,
-            best=self.best,
-            rows=self.records.rows,
-        )
-
-    def _continue(self) -> list[dict[str, str]]:
-        """Take up the state of the last checkpoint; returns the rows of metrics.csv till then."""
-        checkpoint, damage = load_newest(self.folder / LAST, self.folder / PREVIOUS)
-        if damage is not None:
-            self._say(damage)
-        check_same_run(self.config, self.classes, checkpoint, self.batches.images_a_step)
-        averaging = checkpoint["averaging"]
-        self.model.load_state_dict(averaging.get("weights", checkpoint["model"]))
-        if self.average is not None:
-            self.average.module.load_state_dict(checkpoint["model"])
-            self.average.n_averaged.fill_(averaging["updates"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.schedule.load_state_dict(checkpoint["schedule"])
-        if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(checkpoint["scaler"])
-        self.epochs_done, self.step = checkpoint["epoch"], checkpoint["step"]
-        self.means.load_state_dict(checkpoint["means"])
-        self.watch.load_state_dict(checkpoint["recent"])
-        self.skipped, self.best = checkpoint["skipped"], checkpoint["best"]
-        rows: list[dict[str, str]] = checkpoint["rows"]
-        return rows
+        if self.main:
+            save(self, name)
 
     def _is_best(self) -> bool:
         if not self.metrics:
@@ -340,7 +281,7 @@ class Run:
         if self.main:
             self.progress.write(f"{line}  {cost['seconds']:.1f} s")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         if self.main:
             print(text)
 
