@@ -209,7 +209,7 @@ class TrainConfig:
     ema: float | None = None
     """decay of a moving average of the weights, 0.999 say, which is then evaluated and kept"""
     exact_losses: bool = False
-    """several processes: an SSD's own losses, like the terms, are means over the boxes of all"""
+    """several processes or passes: an SSD's losses and terms are means over the boxes of all"""
     sync_batch_norm: bool = False
     """several GPUs: statistics of batch norm over the images of all"""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"

@@ -182,7 +182,9 @@ class Run:
         clip = self.config.train.clip_grad_norm
         try:
             with kept_buffers(self.model) if skip else nullcontext():
-                losses = train_step(self.parallel, group, self.optimizer, self.accelerator, clip)
+                losses = train_step(
+                    self.parallel, group, self.optimizer, self.accelerator, clip, self._weigh
+                )
         except NotFiniteError as error:
             self._skip(error, skip)
         else:
@@ -191,6 +193,13 @@ class Run:
             if self.average is not None:
                 self.average.update_parameters(self.model)
         self.schedule.step()
+
+    def _weigh(self) -> Any:
+        """What a pass counts: where losses are exact, as much as it has positive boxes."""
+        if not self.config.train.exact_losses:
+            return 1.0
+        multibox: Any = self.model.multibox
+        return multibox.positives
 
     def _skip(self, error: NotFiniteError, allowed: bool) -> None:
         names = {a["image_id"]: a["path"].name for a in self.train_set.annotations}

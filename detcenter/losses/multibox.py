@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcenter.losses.processes import share_of
+from detcenter.losses.processes import share_of, sum_over_processes
 
 
 class MultiBoxLoss(nn.Module):
@@ -52,6 +52,8 @@ class MultiBoxLoss(nn.Module):
         self.neg_to_pos_ratio = neg_to_pos_ratio
         self.min_negatives = min_negatives
         self.over_processes = over_processes
+        self.positives = torch.zeros(())
+        """of the last call, in all processes if it is over them: what its losses were divided by"""
 
     def forward(
         self,
@@ -69,6 +71,8 @@ class MultiBoxLoss(nn.Module):
                 f"{list(regression_targets.shape)}"
             )
         positive = labels > 0
+        count = positive.sum()
+        self.positives = sum_over_processes(count) if self.over_processes else count
         box_loss = F.smooth_l1_loss(bbox_regression, regression_targets, reduction="none")
         box_loss = box_loss.sum(2).where(positive, 0.0)
         return {

@@ -1,6 +1,6 @@
 """One step of training: sum the dict of losses, step; and detections of a whole data set."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     clip_grad_norm: float | None = None,
+    weigh: Callable[[], Tensor | float] | None = None,
 ) -> dict[str, Tensor]:
     """One step of ``optimizer`` on the mean of the passes' losses; returns those means by name.
 
@@ -47,31 +48,48 @@ def train_step(
         passes: the batches, lists of images [3, H, W] and of targets as torchvision's detectors
             take them.
         optimizer: prepared by ``accelerator``.
+        weigh: called after every pass, what it counts among the others; None is the same for all.
 
     Raises:
         NotFiniteError: if a loss is not finite, in any of the processes. The weights, and all
             that the optimizer knows, are then what they were; gradients are cleared.
     """
     means: dict[str, Tensor] = {}
-    for number, (images, targets) in enumerate(passes, start=1):
+    weights: list[float] = []
+    for number, batch in enumerate(passes, start=1):
         with _adding_up(model, number < len(passes)):
-            with accelerator.autocast():
-                losses = model(*on_device(images, targets, accelerator.device))
-            values = torch.stack([loss.detach() for loss in losses.values()])
-            # nan and infinity stay what they are in a sum
-            mean = sum_over_processes(values) / process_count()
-            if not mean.isfinite().all():
+            try:
+                losses, values = _finite_losses(model, batch, accelerator)
+            except NotFiniteError:
                 optimizer.zero_grad()
-                mine = dict(zip(losses, values.tolist(), strict=True))
-                raise NotFiniteError(mine, [target.get("image_id") for target in targets])
-            accelerator.backward(sum(losses.values()) / len(passes))
-        for name, value in zip(losses, mean / len(passes), strict=True):
-            means[name] = means.get(name, 0.0) + value
+                raise
+            weights.append(1.0 if weigh is None or len(passes) == 1 else float(weigh()))
+            accelerator.backward(sum(losses.values()) * weights[-1])
+        for name, value in values.items():
+            means[name] = means.get(name, 0.0) + weights[-1] * value
+    whole = sum(weights) or 1.0
+    if len(passes) > 1:
+        torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], whole)
     if clip_grad_norm is not None:
         accelerator.clip_grad_norm_(model.parameters(), clip_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return means
+    return {name: value / whole for name, value in means.items()}
+
+
+def _finite_losses(
+    model: nn.Module, batch: Batch, accelerator: Accelerator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The losses of a pass, and their means over the processes."""
+    images, targets = batch
+    with accelerator.autocast():
+        losses = model(*on_device(images, targets, accelerator.device))
+    mine = torch.stack([loss.detach() for loss in losses.values()])
+    means = sum_over_processes(mine) / process_count()
+    if not means.isfinite().all():  # nan and infinity stay what they are in a sum
+        values = dict(zip(losses, mine.tolist(), strict=True))
+        raise NotFiniteError(values, [target.get("image_id") for target in targets])
+    return losses, dict(zip(losses, means, strict=True))
 
 
 @contextmanager

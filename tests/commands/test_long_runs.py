@@ -129,6 +129,15 @@ def test_two_processes_give_what_one_gives(recipe, tmp_path):
     assert not list(two.glob("*.partial"))
 
 
+def test_passes_before_a_step_give_what_one_gives(recipe, tmp_path):
+    options = ["--model.frozen_batch_norm", "true", "--train.exact_losses", "true"]
+    for folder, sizes in (("one", (4, 1)), ("passes", (1, 4))):
+        steps = ["--train.batch_size", str(sizes[0]), "--train.accumulate", str(sizes[1])]
+        args = ["--config", str(recipe), "--output", str(tmp_path / folder), *options, *steps]
+        assert main(["train", *args, "--center.features", "embedding"]) == 0
+    assert ends_alike(tmp_path / "one", tmp_path / "passes", tolerance=1e-5)
+
+
 def test_what_is_compiled_is_the_backbone_and_the_head():
     options = {"image_size": 64, "strides": [8], "anchor_scales": [[0.3]], "backbone": "resnet18"}
     for name in ("ssd", "fasterrcnn"):

@@ -51,6 +51,13 @@ def test_passes_are_one_step_on_their_mean():
     assert losses == [pytest.approx({"a": 4.0, "loss_b": 4.0})]
 
 
+def test_passes_may_count_for_more_than_others():
+    weights = iter([3, 1])
+    model, losses = steps((1.0, 5.0), weigh=lambda: torch.tensor(next(weights)))
+    assert model.w.item() == pytest.approx(2 - 0.1 * ((3 * 1 + 5) / 4 + 4))
+    assert losses == [pytest.approx({"a": 2 * 2.0, "loss_b": 4.0})]
+
+
 def test_the_gradient_is_clipped():
     model, _ = steps((1.0,), clip_grad_norm=1.0)
     assert model.w.item() == pytest.approx(1.9)
