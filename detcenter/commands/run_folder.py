@@ -63,6 +63,13 @@ def _begun(folder: Path) -> bool:
     return found <= _BEFORE_THE_FIRST_CHECKPOINT
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Or not at all, if the process is killed meanwhile."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def clear_results(folder: Path) -> None:
     """Delete what is said of a model, before another one is trained or evaluated there."""
     for name in ("results.json", "detections.npz", "measured.json"):

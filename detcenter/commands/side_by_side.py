@@ -20,6 +20,7 @@ from detcenter.commands.measure import epochs_done, is_finished, measured_run
 from detcenter.commands.run_folder import has_checkpoint
 from detcenter.commands.train import train
 from detcenter.config import Config
+from detcenter.training import Stopped
 
 _LOOK = 2.0  # seconds between looks at the runs
 _PATIENCE = 10.0  # seconds that a run has to stop
@@ -28,8 +29,8 @@ _PATIENCE = 10.0  # seconds that a run has to stop
 def train_side_by_side(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
     """Train and measure every run by its folder; returns why runs failed, by their folder.
 
-    What a run prints goes to ``log.txt`` in its folder. One that was begun goes on from its last
-    whole epoch. Whatever happens to a run, the others are trained.
+    What a run prints goes to ``log.txt`` in its folder. One that was begun goes on from its
+    last checkpoint. Whatever happens to a run, the others are trained.
 
     Args:
         jobs: runs at a time, each on a GPU of its own where there are as many; None is one a GPU,
@@ -124,7 +125,11 @@ def _work(config: Config, folder: Path) -> None:
         os.dup2(log.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if not is_finished(folder):
-        train(config, folder, resume=has_checkpoint(folder))
+        try:
+            train(config, folder, resume=has_checkpoint(folder))
+        except Stopped as stop:
+            print("stopped, and saved")
+            sys.exit(128 + stop.signal)
     measured_run(folder)
 
 

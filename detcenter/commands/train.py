@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from PIL import Image
 from tqdm import tqdm
 
@@ -37,6 +37,7 @@ from detcenter.commands.run_folder import (
     clear_folder,
     clear_results,
     has_checkpoint,
+    write_whole,
 )
 from detcenter.commands.run_state import save, take_up
 from detcenter.config import Config
@@ -246,7 +247,13 @@ class Run:
             self.accelerator,
             stoppable,
         )
-        self.metrics = evaluate_detections(self.val_set.annotations, self.detections, self.classes)
+        annotations = self.val_set.annotations
+        metrics = [
+            evaluate_detections(annotations, self.detections, self.classes) if self.main else None
+        ]
+        broadcast_object_list(metrics)
+        assert metrics[0] is not None
+        self.metrics = metrics[0]
 
     def finish(self) -> Mapping[str, Any]:
         """Write the results and the picture, print the table, return the metrics."""
@@ -260,7 +267,7 @@ class Run:
             picture = _picture(self.val_set, self.detections)
             Image.fromarray(picture).save(self.folder / "detections.png")
             # The last file: a run that has it is finished.
-            (self.folder / "results.json").write_text(metrics_json(self.metrics))
+            write_whole(self.folder / "results.json", metrics_json(self.metrics))
         self.say(results_table(self.metrics, self.classes))
         self.say(f"run folder: {self.folder}")
         return self.metrics
