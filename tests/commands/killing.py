@@ -3,9 +3,9 @@
     python tests/commands/killing.py --kills 30
 
 trains a small recipe on digits again and again, in processes of their own that are killed
-(SIGKILL, now and then SIGTERM) after a random time, until so many were; every run goes on with
-``--resume`` till its end. Prints the differences of the final states; exit status 1 if there are
-any.
+(SIGKILL, now and then SIGTERM) a random time after a random number of checkpoints, until so many
+were; every run goes on with ``--resume`` till its end. Prints the differences of the final states;
+exit status 1 if there are any.
 """
 
 import argparse
@@ -64,30 +64,39 @@ def start(recipe: Path, folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*command, *resume], stdout=log, stderr=log)
 
 
-def train_whole(recipe: Path, folder: Path) -> float:
-    """Without a disturbance; returns the seconds."""
-    begun = time.monotonic()
+def train_whole(recipe: Path, folder: Path) -> None:
+    """Without a disturbance."""
     assert start(recipe, folder).wait() == 0, (folder.parent / f"{folder.name}.log").read_text()
-    return time.monotonic() - begun
 
 
-def train_killed(
-    recipe: Path, folder: Path, kills: int, seconds: float, draw: random.Random
-) -> int:
-    """Kill up to ``kills`` times, each time within ``seconds``; returns how often it was."""
+def train_killed(recipe: Path, folder: Path, kills: int, draw: random.Random) -> int:
+    """Kill up to ``kills`` times, then let it end; returns how often it was killed."""
     done = 0
-    while done < kills:
+    while done < kills and not (folder / "results.json").exists():
         process = start(recipe, folder)
-        number = signal.SIGTERM if draw.random() < 0.2 else signal.SIGKILL
-        try:
-            process.wait(draw.uniform(0, seconds))
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            done += process.wait() != 0
-        if (folder / "results.json").exists():
-            return done
+        saves = draw.randrange(5)
+        _wait_for_saves(process, folder / "last.pth", saves)
+        # Then anywhere: between two saves, in one, in an evaluation, before the first of all.
+        time.sleep(draw.uniform(0, 1 if saves else 10))
+        process.send_signal(signal.SIGTERM if draw.random() < 0.2 else signal.SIGKILL)
+        done += process.wait() != 0
     train_whole(recipe, folder)
     return done
+
+
+def _wait_for_saves(process: subprocess.Popen[bytes], path: Path, count: int) -> None:
+    seen: set[tuple[int, int]] = {_version(path)}
+    while len(seen) <= count and process.poll() is None:
+        time.sleep(0.002)
+        seen.add(_version(path))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def differences(a: Path, b: Path) -> Iterator[str]:
@@ -132,8 +141,7 @@ def main() -> None:
     draw, done, found = random.Random(options.seed), 0, []
     with tempfile.TemporaryDirectory() as name:
         recipe = write_recipe(Path(name))
-        seconds = train_whole(recipe, Path(name) / "whole")
-        print(f"a whole run takes {seconds:.0f} s", flush=True)
+        train_whole(recipe, Path(name) / "whole")
         number = 0
         while done < options.kills:
             number += 1
@@ -141,7 +149,7 @@ def main() -> None:
                 Path(name) / f"killed_{number}",
                 min(options.kills_a_run, options.kills - done),
             )
-            done += train_killed(recipe, folder, most, seconds, draw)
+            done += train_killed(recipe, folder, most, draw)
             new = list(differences(Path(name) / "whole", folder))
             found += new
             print(f"{done} kills, run {number}: {', '.join(new) or 'no difference'}", flush=True)
