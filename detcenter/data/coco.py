@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
-from detcenter.data.errors import DataError, Fault
+from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.images import MAX_PIXELS
 from detcenter.data.paths import path_below
 
@@ -51,10 +51,7 @@ class COCODataset(DetectionDataset):
                 parsed.append(_annotation(path, image, records.boxes[image_id], labels))
             except DataError as error:
                 found += error.args
-        if found and faults is None:
-            raise DataError(*found)
-        if faults is not None:
-            faults += found
+        raise_or_add(found, faults)
         super().__init__(parsed, [str(c["name"]) for c in records.categories], transform)
         self.category_ids = category_ids
 

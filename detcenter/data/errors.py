@@ -34,6 +34,14 @@ class DataError(ValueError):
         return "\n".join(lines)
 
 
+def raise_or_add(found: list[Fault], faults: list[Fault] | None) -> None:
+    """Raise what was found, or where somebody collects faults, hand it over."""
+    if faults is not None:
+        faults += found
+    elif found:
+        raise DataError(*found)
+
+
 def count(faults: Collection[Fault]) -> str:
     """How many there are, in words."""
     files = len({fault.file for fault in faults})

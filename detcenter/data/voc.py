@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
-from detcenter.data.errors import DataError, Fault
+from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.paths import path_below
 from detcenter.data.voc_xml import boxes_in, read_objects, read_xml, size_in, text_in
 
@@ -55,10 +55,7 @@ class VOCDataset(DetectionDataset):
                 annotations[name] = _annotation(root, file, name, image_id, classes, found)
             except DataError as error:
                 found += error.args
-        if found and faults is None:
-            raise DataError(*found)
-        if faults is not None:
-            faults += found
+        raise_or_add(found, faults)
         super().__init__([*annotations.values()], classes, transform, keep_difficult)
 
 
