@@ -88,11 +88,21 @@ def _write(entries: Mapping[str, Any], file: Any, path: Path) -> None:
         torch.save(dict(entries), file)
         file.flush()
         os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
-        reason = str(error).splitlines()[0]
+    except (OSError, RuntimeError) as error:
+        reason = _reason(error, file)
         raise OSError(
             f"{path} could not be written ({reason}); the one before is intact"
         ) from error
+
+
+def _reason(error: Exception, file: Any) -> str:
+    """Why writing failed: torch's writer does not say, the system does when it is asked again."""
+    try:
+        file.write(bytes(2**20))
+        file.flush()
+    except OSError as system:
+        return str(system.strerror)
+    return str(error).splitlines()[0]
 
 
 def _intact(path: Path) -> Path:
