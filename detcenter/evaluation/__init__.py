@@ -17,10 +17,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detcenter.evaluation.coco import coco_metrics, coco_results
+from detcenter.evaluation.coco import Backend, coco_metrics
 from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
+from detcenter.evaluation.results import coco_results
 from detcenter.evaluation.table import results_table
 from detcenter.evaluation.voc import voc_metrics
 
@@ -44,9 +45,10 @@ def evaluate_detections(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
+    backend: Backend = "pycocotools",
 ) -> dict[str, Any]:
     """`coco_metrics` and `voc_metrics` in one dict; their keys do not overlap."""
-    coco = coco_metrics(annotations, detections, classes)
+    coco = coco_metrics(annotations, detections, classes, backend)
     return coco | voc_metrics(annotations, detections, classes)
 
 
