@@ -21,7 +21,7 @@ from detcenter.evaluation.coco import Backend, coco_metrics
 from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
-from detcenter.evaluation.results import coco_results
+from detcenter.evaluation.results import coco_results, load_results
 from detcenter.evaluation.table import results_table
 from detcenter.evaluation.voc import voc_metrics
 
@@ -32,6 +32,7 @@ __all__ = [
     "draw_boxes",
     "evaluate_detections",
     "load_detections",
+    "load_results",
     "metrics_json",
     "resampled_weights",
     "results_table",

@@ -21,7 +21,7 @@ from PIL import Image
 
 from detcenter.cli import main
 from detcenter.commands import train as module
-from detcenter.data import make_digits
+from detcenter.data import VOCDataset, make_digits
 
 from .conftest import fails
 
@@ -168,6 +168,41 @@ def test_evaluate_takes_other_data_and_writes_coco_results(run, data, tmp_path, 
     assert {row["category_id"] for row in rows} <= set(range(1, 11))
     assert all(row["bbox"][0] + row["bbox"][2] <= 160.01 for row in rows)
     assert max(row["bbox"][0] + row["bbox"][2] for row in rows) > 64  # not in the model's pixels
+
+
+def test_detections_in_a_file_have_the_numbers_of_their_checkpoint(run, data, tmp_path, capsys):
+    truth, results = tmp_path / "val.json", tmp_path / "detections.json"
+    truth.write_text(json.dumps(in_coco_layout(VOCDataset(data, "val"))))
+    of_run = {"--checkpoint": run / "last.pth", "--detections": results, "--data.format": "coco"}
+    of_run |= {"--data.root": tmp_path, "--data.val": truth.name}
+    of_run |= {"--data.val_images": data / "JPEGImages"}
+    of_files = {"--predictions": results, "--annotations": truth}
+    printed = []
+    for name, options in (("run.json", of_run), ("files.json", of_files)):
+        args = [str(x) for pair in options.items() for x in pair]
+        assert main(["evaluate", *args, "--json", str(tmp_path / name)]) == 0
+        printed.append(capsys.readouterr().out)
+    assert json.loads(results.read_text())
+    numbers = (tmp_path / "files.json").read_text()
+    assert numbers == (tmp_path / "run.json").read_text() and printed[0] == printed[1]
+    both = ("evaluate", "--checkpoint", run / "last.pth", "--predictions", results)
+    assert "--checkpoint is for checkpoints" in fails(capsys, *both, "--annotations", truth)
+
+
+def in_coco_layout(dataset):
+    """Category ids with gaps."""
+    boxes = [
+        {"image_id": a["image_id"], "category_id": 3 + 2 * int(label),
+         "bbox": [*map(float, box[:2]), *map(float, box[2:] - box[:2])]}
+        for a in dataset.annotations
+        for box, label in zip(a["boxes"], a["labels"], strict=True)
+    ]  # fmt: skip
+    images = [
+        {"id": a["image_id"], "file_name": a["path"].name, "width": a["width"]}
+        for a in dataset.annotations
+    ]
+    categories = [{"id": 3 + 2 * k, "name": name} for k, name in enumerate(dataset.classes, 1)]
+    return {"images": images, "annotations": boxes, "categories": categories}
 
 
 def test_predict_draws_and_writes_json(run, data, tmp_path):
