@@ -17,6 +17,8 @@ from detcenter.data import COCODataset, DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.evaluation import (
     coco_results,
+    confusion_table,
+    errors_table,
     evaluate_detections,
     load_results,
     metrics_json,
@@ -37,10 +39,13 @@ def main(args: Sequence[str]) -> None:
         dataset, found = _from_files(args, arguments)
     else:
         dataset, found = _by_checkpoint(checkpoint, arguments)
+    chosen = arguments.evaluation
     metrics = evaluate_detections(
-        dataset.annotations, found, dataset.classes, arguments.evaluation.backend
+        dataset.annotations, found, dataset.classes, chosen.backend, chosen.score
     )
-    print(results_table(metrics, dataset.classes))
+    print(results_table(metrics, dataset.classes), end="\n\n")
+    print(errors_table(metrics["errors"]), end="\n\n")
+    print(confusion_table(metrics["confusion"]))
     if arguments.json:
         _write(Path(arguments.json), metrics_json(metrics))
     if arguments.detections:

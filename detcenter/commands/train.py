@@ -248,16 +248,16 @@ class Run:
             self.accelerator,
             stoppable,
         )
-        annotations = self.val_set.annotations
-        backend = self.config.evaluation.backend
-        metrics = [
-            evaluate_detections(annotations, self.detections, self.classes, backend)
-            if self.main
-            else None
-        ]
+        metrics: list[dict[str, Any] | None] = [self._measured() if self.main else None]
         broadcast_object_list(metrics)
         assert metrics[0] is not None
         self.metrics = metrics[0]
+
+    def _measured(self) -> dict[str, Any]:
+        chosen = self.config.evaluation
+        return evaluate_detections(
+            self.val_set.annotations, self.detections, self.classes, chosen.backend, chosen.score
+        )
 
     def finish(self) -> Mapping[str, Any]:
         """Write the results and the picture, print the table, return the metrics."""
