@@ -119,6 +119,13 @@ def test_a_wrong_command_line_is_one_line(files, tmp_path, capsys):
         assert message in fails(capsys, *args)
 
 
+def test_without_hotcoco_nothing_is_begun(files, monkeypatch, capsys):
+    monkeypatch.setattr("detcenter.commands.datasets.find_spec", lambda name: None)
+    args = ("--predictions", files[1], "--annotations", files[0])
+    line = fails(capsys, "evaluate", *args, "--evaluation.backend", "hotcoco")
+    assert "pip install 'detcenter[fast]'; pycocotools gives the same numbers" in line
+
+
 def test_an_empty_list_and_a_size_that_is_not_known(tmp_path, annotation, capsys):
     truth, results = tmp_path / "truth.json", tmp_path / "results.json"
     write_ground_truth(truth, [annotation(1, [[380, 0, 440, 60]])], ["a", "b", "c"])
