@@ -58,8 +58,9 @@ def error_split(
     The order of the conditions, and one mended detection an object, are those of the paper's
     toolbox, tidecv.
 
-    Crowd and difficult objects are ignored, with any number of detections of their class on them.
-    All detections count, where COCO takes 100 of an image and class.
+    Crowd and difficult objects are ignored, with any number of detections of their class on them,
+    which tidecv keeps out of AP but counts as errors. AP is COCO's, from which tidecv's differs a
+    little; but all detections count, where COCO takes 100 of an image and class.
     """
     found = _verdicts(annotations, detections, foreground, background)
     missed = ~found.taken

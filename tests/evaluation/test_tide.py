@@ -55,7 +55,7 @@ def test_what_mending_gives_by_hand(annotation, detection):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_equals_hotcocos(confused_case, hotcoco_evaluation, seed):
-    """Whose numbers are those of the paper's own toolbox, tidecv."""
+    """Which has the counts of the paper's own toolbox, tidecv."""
     annotations, detections, classes = confused_case(seed)
     theirs = hotcoco_evaluation(annotations, detections, classes).tide_errors()
     ours = error_split(annotations, detections)
