@@ -39,10 +39,12 @@ setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        "fast": ["hotcoco>=1.3,<2"],
         "lmdb": ["lmdb>=1.5,<4"],
         "metric": ["pytorch-metric-learning>=2.9,<3"],
         "plots": ["matplotlib>=3.9,<4"],
         "test": [
+            "hotcoco>=1.3,<2",
             "hypothesis>=6.100,<7",
             "lmdb>=1.5,<4",
             "matplotlib>=3.9,<4",

@@ -231,6 +231,16 @@ class TrainConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """How detections are measured."""
+
+    backend: Literal["pycocotools", "hotcoco"] = "pycocotools"
+    """what computes COCO's numbers: the reference, or a faster one that gives the same"""
+    score: float = 0.5
+    """detections of a lower score stay out of the confusion matrix"""
+
+
+@dataclass
 class Config:
     """A recipe."""
 
@@ -246,6 +256,8 @@ class Config:
     """the data set"""
     train: TrainConfig = field(default_factory=TrainConfig)
     """the training"""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """the numbers"""
     output: str | None = None
     """the run's folder; null is runs/<name of the recipe>"""
 
@@ -278,6 +290,8 @@ def _from_dict(values: dict[str, Any]) -> Config:
         init_from=values["init_from"],
         data=DataConfig(**(data | sections)),
         train=TrainConfig(**values["train"]),
+        # of a run before there was a choice
+        evaluation=EvaluationConfig(**values.get("evaluation", {})),
         output=values["output"],
     )
 

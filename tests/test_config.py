@@ -108,6 +108,12 @@ def test_a_config_survives_a_checkpoint_and_a_yaml_file(recipe):
         assert config_from_dict(yaml.safe_load(yaml.safe_dump(values))) == config
 
 
+def test_a_recipe_of_before_there_was_a_choice_of_backends():
+    values = dataclasses.asdict(Config())
+    del values["evaluation"]
+    assert config_from_dict(values) == Config()
+
+
 def test_differences_are_named_by_their_dotted_keys(recipe):
     one, other = parse("--config", str(recipe)), parse("--config", str(recipe), "--train.lr=9")
     assert list(differences(one, one)) == []

@@ -48,7 +48,7 @@ def test_every_option_that_it_names_is_known():
 
     ours = (
         "config checkpoint json output overwrite resume detections score term raw "
-        "help center.help terms model.options set seeds folds jobs runs fix"
+        "predictions annotations help center.help terms model.options set seeds folds jobs runs fix"
     )
     benchmarks = {"repeats", "batch", "models"}
     known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks

@@ -5,13 +5,14 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from detcenter.config import DataConfig
+from detcenter.config import DataConfig, EvaluationConfig
 from detcenter.data import (
     COCODataset,
     DataError,
@@ -66,6 +67,15 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
             f"the training set or checkpoint {_names(classes)}; they must be the same"
         )
     return dataset
+
+
+def check_backend(evaluation: EvaluationConfig) -> None:
+    """Before anything that takes long."""
+    if evaluation.backend == "hotcoco" and find_spec("hotcoco") is None:
+        raise ConfigError(
+            "evaluation.backend hotcoco needs hotcoco: pip install 'detcenter[fast]'; pycocotools "
+            "gives the same numbers"
+        )
 
 
 def _part(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:

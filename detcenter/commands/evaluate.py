@@ -1,51 +1,108 @@
-"""`detcenter evaluate`: a checkpoint and a data set in, a table and JSON out."""
+"""`detcenter evaluate`: detections, of a checkpoint or from a file, in; tables and JSON out."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
 from detcenter.commands.checkpoints import checkpoint_in, detector_of
-from detcenter.commands.datasets import validation_set
+from detcenter.commands.datasets import check_backend, validation_set
 from detcenter.commands.passes import detect_in
+from detcenter.config import DataConfig, EvaluationConfig, config_from_dict
+from detcenter.data import COCODataset, DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.evaluation import (
     coco_results,
+    confusion_table,
+    errors_table,
     evaluate_detections,
+    load_results,
     metrics_json,
     results_table,
 )
 from detcenter.parsing import data_parser, parse
 
 _BATCH = 8  # images
+_OF_CHECKPOINTS = ("--checkpoint", "--detections", "--data.")
 
 
 def main(args: Sequence[str]) -> None:
-    """Print the table of results; the data set is the checkpoint's own unless told otherwise."""
+    """Print the tables; a checkpoint's data set is its own unless told otherwise."""
     checkpoint, defaults = checkpoint_in(args)
-    parser = data_parser("detcenter evaluate", "Measure a checkpoint on data.val.", defaults)
-    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
-    parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
-    parser.add_argument("--detections", type=str, help="write a COCO result file")
-    arguments = parse(parser, args)
-
-    if arguments.detections and arguments.data.folds:
-        raise ConfigError(
-            "--detections: the images of data.folds are numbered anew, so that no COCO file fits "
-            "them; set --data.folds null for those of data.val"
-        )
-    classes = checkpoint["classes"]
-    dataset = validation_set(arguments.data, classes)
-    model = detector_of(checkpoint, Path(arguments.checkpoint))
-    found = detect_in(dataset, model, _BATCH, arguments.data.workers, progress=tqdm)
-    metrics = evaluate_detections(dataset.annotations, found, classes)
-    print(results_table(metrics, classes))
+    arguments = parse(_parser(checkpoint, defaults), args)
+    check_backend(arguments.evaluation)
+    if arguments.predictions or arguments.annotations:
+        dataset, found = _from_files(args, arguments)
+    else:
+        dataset, found = _by_checkpoint(checkpoint, arguments)
+    chosen = arguments.evaluation
+    metrics = evaluate_detections(
+        dataset.annotations, found, dataset.classes, chosen.backend, chosen.score
+    )
+    print(results_table(metrics, dataset.classes), end="\n\n")
+    print(errors_table(metrics["errors"]), end="\n\n")
+    print(confusion_table(metrics["confusion"]))
     if arguments.json:
         _write(Path(arguments.json), metrics_json(metrics))
     if arguments.detections:
         rows = coco_results(dataset.annotations, found, dataset.category_ids)
         _write(Path(arguments.detections), json.dumps(rows))
+
+
+def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentParser:
+    parser = data_parser(
+        "detcenter evaluate", "Measure a checkpoint on data.val, or a result file.", defaults
+    )
+    parser.add_argument("--checkpoint", type=str, help="a .pth file of a run")
+    parser.add_argument("--predictions", type=str, help="instead: a COCO result file")
+    parser.add_argument("--annotations", type=str, help="the COCO annotation file to it")
+    parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
+    parser.add_argument("--detections", type=str, help="write a COCO result file")
+    parser.add_class_arguments(EvaluationConfig, "evaluation")
+    if checkpoint:
+        values = dataclasses.asdict(config_from_dict(checkpoint["config"]).evaluation)
+        parser.set_defaults({f"evaluation.{key}": value for key, value in values.items()})
+    return parser
+
+
+def _by_checkpoint(
+    checkpoint: Mapping[str, Any], arguments: Namespace
+) -> tuple[DetectionDataset, list[dict[str, Any]]]:
+    if not checkpoint:
+        raise ConfigError("--checkpoint FILE is missing, or --predictions with --annotations")
+    if arguments.detections and arguments.data.folds:
+        raise ConfigError(
+            "--detections: the images of data.folds are numbered anew, so that no COCO file fits "
+            "them; set --data.folds null for those of data.val"
+        )
+    dataset = validation_set(arguments.data, checkpoint["classes"])
+    model = detector_of(checkpoint, Path(arguments.checkpoint))
+    return dataset, detect_in(dataset, model, _BATCH, arguments.data.workers, progress=tqdm)
+
+
+def _from_files(
+    args: Sequence[str], arguments: Namespace
+) -> tuple[DetectionDataset, list[dict[str, Any]]]:
+    """The annotated boxes of one file and the detections of another; no image is looked at."""
+    for argument in args:
+        if argument.startswith(_OF_CHECKPOINTS):
+            name = argument.partition("=")[0]
+            raise ConfigError(
+                f"{name} is for checkpoints; --predictions are measured without a model"
+            )
+    for name in ("predictions", "annotations"):
+        if not arguments[name]:
+            raise ConfigError(f"--{name} FILE is missing: --predictions and --annotations go along")
+    dataset = COCODataset(None, arguments.annotations)
+    ids = [annotation["image_id"] for annotation in dataset.annotations]
+    try:
+        return dataset, load_results(Path(arguments.predictions), ids, dataset.category_ids)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -33,6 +33,8 @@ _FREE_TO_CHANGE = (  # when a run is continued
     "output",
     "data.workers",
     "data.root",
+    "evaluation.backend",
+    "evaluation.score",
     "train.save_every_minutes",
     "train.save_every_steps",
 )

@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from detcenter.commands.collapse import Watch
-from detcenter.commands.datasets import training_set, validation_set
+from detcenter.commands.datasets import check_backend, training_set, validation_set
 from detcenter.commands.detectors import builder_arguments
 from detcenter.commands.passes import augmentation, detect_together
 from detcenter.commands.prepare import (
@@ -100,6 +100,7 @@ class Run:
 
     def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
         check_folder(folder, resume, overwrite)
+        check_backend(config.evaluation)
         self.config, self.folder, training = config, folder, config.train
         self.accelerator = accelerator_for(training.mixed_precision, folder)
         self.alone = self.accelerator.num_processes == 1
@@ -247,13 +248,16 @@ class Run:
             self.accelerator,
             stoppable,
         )
-        annotations = self.val_set.annotations
-        metrics = [
-            evaluate_detections(annotations, self.detections, self.classes) if self.main else None
-        ]
+        metrics: list[dict[str, Any] | None] = [self._measured() if self.main else None]
         broadcast_object_list(metrics)
         assert metrics[0] is not None
         self.metrics = metrics[0]
+
+    def _measured(self) -> dict[str, Any]:
+        chosen = self.config.evaluation
+        return evaluate_detections(
+            self.val_set.annotations, self.detections, self.classes, chosen.backend, chosen.score
+        )
 
     def finish(self) -> Mapping[str, Any]:
         """Write the results and the picture, print the table, return the metrics."""

@@ -15,7 +15,14 @@ from detcenter.evaluation import ResampledAP, coco_metrics, resampled_weights
 
 _RESAMPLES = 1000
 # In what the runs of one variant may differ.
-_OF_A_RUN = {"train.seed", "data.fold", "output", "data.workers"}
+_OF_A_RUN = {
+    "train.seed",
+    "data.fold",
+    "output",
+    "data.workers",
+    "evaluation.backend",
+    "evaluation.score",
+}
 
 
 def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores]:

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
+from detcenter.data.dataset import (
+    Annotation,
+    BoxTransform,
+    DetectionDataset,
+    likely_size,
+    true_size,
+)
 from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.images import MAX_PIXELS
 from detcenter.data.paths import path_below
@@ -20,7 +26,8 @@ class COCODataset(DetectionDataset):
     """A COCO data set, or any in its layout.
 
     Args:
-        images: the folder that the file names of the JSON are relative to.
+        images: the folder that the file names of the JSON are relative to. None: only the
+            annotations are of use, and no image need be there.
         annotations: the JSON file, with "images", "annotations" and "categories".
         faults: a list that takes what is wrong with single images and boxes, which are left out;
             without one, all of it is raised.
@@ -35,7 +42,7 @@ class COCODataset(DetectionDataset):
 
     def __init__(
         self,
-        images: str | Path,
+        images: str | Path | None,
         annotations: str | Path,
         transform: BoxTransform | None = None,
         faults: list[Fault] | None = None,
@@ -47,8 +54,7 @@ class COCODataset(DetectionDataset):
         parsed = []
         for image_id, image in records.images.items():
             try:
-                path = image_path(Path(images), image["file_name"], file)
-                parsed.append(_annotation(path, image, records.boxes[image_id], labels))
+                parsed.append(_annotation(images, image, records.boxes[image_id], labels, file))
             except DataError as error:
                 found += error.args
         raise_or_add(found, faults)
@@ -207,10 +213,20 @@ def _is_number(value: Any) -> bool:
 
 
 def _annotation(
-    path: Path, image: Record, records: list[Record], labels: dict[int, int]
+    folder: str | Path | None,
+    image: Record,
+    records: list[Record],
+    labels: dict[int, int],
+    file: Path,
 ) -> Annotation:
     boxes = boxes_of(records)
-    width, height = true_size(path, _size(image, "width"), _size(image, "height"), boxes)
+    width, height = _size(image, "width"), _size(image, "height")
+    if folder is None:
+        path = Path(image["file_name"])
+        width, height = likely_size(width, height, boxes)
+    else:
+        path = image_path(Path(folder), image["file_name"], file)
+        width, height = true_size(path, width, height, boxes)
     return Annotation(
         image_id=image["id"],
         path=path,

@@ -180,6 +180,15 @@ def true_size(
     return image_size(path)
 
 
+def likely_size(width: int, height: int, boxes: np.ndarray) -> tuple[int, int]:
+    """`true_size` without the image: where the annotated size cannot be right, what holds all
+    boxes, so that none is cut."""
+    finite = boxes[np.isfinite(boxes).all(axis=1)]
+    far = np.ceil(finite[:, 2:].max(axis=0, initial=1)).astype(int).tolist()
+    right = width > 0 and height > 0 and far[0] <= width + 1 and far[1] <= height + 1
+    return (width, height) if right else (max(width, far[0]), max(height, far[1]))
+
+
 def _with_boxes(annotation: Annotation, boxes: np.ndarray, keep: np.ndarray) -> Annotation:
     copy = annotation.copy()
     copy["boxes"] = boxes[keep]

@@ -1,4 +1,4 @@
-"""Mean average precision as COCO and VOC define it, and pictures of what was detected.
+"""Mean average precision as COCO and VOC define it, what is confused, and pictures of detections.
 
 Every function takes two parallel sequences with one mapping an image:
 
@@ -17,21 +17,31 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detcenter.evaluation.coco import coco_metrics, coco_results
+from detcenter.evaluation.coco import Backend, coco_metrics
+from detcenter.evaluation.confusion import confusion_matrix, most_confused
 from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
-from detcenter.evaluation.table import results_table
+from detcenter.evaluation.results import coco_results, load_results
+from detcenter.evaluation.table import confusion_table, errors_table, results_table
+from detcenter.evaluation.tide import ERRORS, error_split
 from detcenter.evaluation.voc import voc_metrics
 
 __all__ = [
+    "ERRORS",
     "ResampledAP",
     "coco_metrics",
     "coco_results",
+    "confusion_matrix",
+    "confusion_table",
     "draw_boxes",
+    "error_split",
+    "errors_table",
     "evaluate_detections",
     "load_detections",
+    "load_results",
     "metrics_json",
+    "most_confused",
     "resampled_weights",
     "results_table",
     "save_detections",
@@ -44,15 +54,41 @@ def evaluate_detections(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
+    backend: Backend = "pycocotools",
+    score: float = 0.5,
 ) -> dict[str, Any]:
-    """`coco_metrics` and `voc_metrics` in one dict; their keys do not overlap."""
-    coco = coco_metrics(annotations, detections, classes)
-    return coco | voc_metrics(annotations, detections, classes)
+    """All numbers in one dict: those of `coco_metrics` and of `voc_metrics`, and
+
+    - `confusion`: `labels`, the classes and "background"; `matrix`, what `confusion_matrix` gives,
+      as lists; the `score` that detections need to be in it
+    - `errors`: what `error_split` gives
+    """
+    case = annotations, detections, classes
+    confusion = {
+        "labels": [*classes, "background"],
+        "score": score,
+        "matrix": confusion_matrix(*case, score=score).tolist(),
+    }
+    own = {"confusion": confusion, "errors": error_split(annotations, detections)}
+    return coco_metrics(*case, backend) | voc_metrics(*case) | own
 
 
 def metrics_json(metrics: Mapping[str, Any]) -> str:
-    """Metrics as strict JSON, where nan, which JSON does not know, becomes null."""
-    return json.dumps(_nan_to_none(metrics), indent=2, allow_nan=False)
+    """Metrics as strict JSON, where nan, which JSON does not know, becomes null.
+
+    A line for every number and every list of numbers.
+    """
+    return _lines(_nan_to_none(metrics))
+
+
+def _lines(value: Any, indent: str = "\n") -> str:
+    inner = indent + "  "
+    if isinstance(value, Mapping):
+        items = [f"{json.dumps(key)}: {_lines(x, inner)}" for key, x in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{indent}}}" if items else "{}"
+    if isinstance(value, list) and any(isinstance(x, list) for x in value):
+        return f"[{inner}{f',{inner}'.join(_lines(x, inner) for x in value)}{indent}]"
+    return json.dumps(value, allow_nan=False)
 
 
 def _nan_to_none(value: Any) -> Any:

@@ -34,6 +34,42 @@ class Detections(NamedTuple):
         return cls(boxes, scores, labels)
 
 
+class Accumulated(NamedTuple):
+    """What COCO's numbers are means of; -1 where there is no ground truth.
+
+    T IoU thresholds from 0.5 to 0.95, R = 101 recalls from 0 to 1, K classes, A = 4 areas (all,
+    small, medium, large), M = 3 numbers of detections kept of an image and class (1, 10, 100).
+    """
+
+    precision: np.ndarray  # float64 [T, R, K, A, M], the best at that recall or beyond it
+    recall: np.ndarray  # float64 [T, K, A, M], the highest that is reached
+    scores: np.ndarray  # float64 [T, R, K, A, M], of the detection that reaches the recall
+
+
+# More than COCO's largest, so that it ignores the object, but with the ordinary IoU and for one
+# detection: what is difficult. Unlike a flag, of which COCO's code reads `iscrowd` only.
+IGNORED_AREA = 1e12
+
+
+def image_ids(annotations: Sequence[Mapping[str, Any]]) -> list[int]:
+    """In the order of the annotations.
+
+    Raises:
+        ValueError: if two images share one.
+    """
+    ids = [int(annotation["image_id"]) for annotation in annotations]
+    if len(set(ids)) < len(ids):
+        twice = next(i for n, i in enumerate(ids) if i in ids[:n])
+        raise ValueError(f"image_id {twice} appears more than once")
+    return ids
+
+
+def xywh(boxes: Any) -> np.ndarray:
+    """Boxes [N, 4] xyxy as float64 [N, 4] of x, y, width and height."""
+    xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.hstack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]])
+
+
 def save_detections(
     path: Path, annotations: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
 ) -> None:

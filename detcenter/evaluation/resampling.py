@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter.evaluation.coco import RECALLS, image_matches
+from detcenter.evaluation.coco import RECALLS
+from detcenter.evaluation.pycoco import image_matches
 
 _AT_ONCE = 4_000_000  # numbers in the largest array
 

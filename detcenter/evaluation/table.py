@@ -4,10 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from detcenter.evaluation.confusion import most_confused
+
 _ROWS = (
     ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
+_ERRORS = {
+    "cls": "another class",
+    "loc": "its box is off",
+    "both": "another class, and its box is off",
+    "dupe": "found before",
+    "bkg": "nothing there",
+    "miss": "not found",
+}
 
 
 def results_table(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
@@ -24,6 +36,30 @@ def results_table(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
         for name in classes
     ]
     return "\n\n".join(aligned(rows) for rows in (coco, voc, by_class))
+
+
+def errors_table(errors: Mapping[str, Mapping[str, Any]]) -> str:
+    """What `error_split` returns, as aligned text."""
+    rows = [("error", "", "count", "dAP50")]
+    rows += [
+        (kind, _ERRORS[kind], str(found["count"]), _number(found["dAP"]))
+        for kind, found in errors.items()
+    ]
+    return aligned(rows, left=2)
+
+
+def confusion_table(confusion: Mapping[str, Any], top: int = 10) -> str:
+    """The classes that are most often taken for others, as aligned text.
+
+    `confusion` is that of `evaluate_detections`.
+    """
+    score, (*classes, _) = confusion["score"], confusion["labels"]
+    pairs = most_confused(np.array(confusion["matrix"]), classes, top)
+    if not pairs:
+        return f"at scores of {score:g} and more no class is taken for another"
+    rows = [("class", "taken for", "times", "of its objects")]
+    rows += [(true, other, str(count), f"{part:.1%}") for true, other, count, part in pairs]
+    return aligned(rows, left=2) + f"\n(detections with a score of {score:g} and more)"
 
 
 def _numbers(metrics: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detcenter.evaluation.detections import Detections
+from detcenter.evaluation.matching import box_iou
 
 
 class _Matched(NamedTuple):
@@ -79,20 +80,9 @@ def _nearest(found: Detections, annotation: Mapping[str, Any]) -> tuple[np.ndarr
     """Largest IoU with a ground truth of the same class, and its index; -1 and 0 without one."""
     if len(annotation["labels"]) == 0:
         return np.full(len(found.labels), -1.0), np.zeros(len(found.labels), int)
-    overlap = _box_iou(found.boxes, np.asarray(annotation["boxes"], np.float64))
+    overlap = box_iou(found.boxes, np.asarray(annotation["boxes"], np.float64))
     overlap[found.labels[:, None] != np.asarray(annotation["labels"])[None]] = -1
     return overlap.max(axis=1), overlap.argmax(axis=1)
-
-
-def _box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of boxes [N, 4] and [M, 4], xyxy, as [N, M]; 0 where both are empty."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    intersection = (bottom_right - top_left).clip(min=0).prod(axis=2)
-    area_a, area_b = (boxes[:, 2:] - boxes[:, :2] for boxes in (a, b))
-    union = area_a.prod(axis=1)[:, None] + area_b.prod(axis=1)[None] - intersection
-    overlap: np.ndarray = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-    return overlap
 
 
 def _curve(matched: _Matched, label: int, iou: float) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hotcoco
 import numpy as np
 import pytest
+
+from detcenter.evaluation import coco_results
 
 Case = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
 
@@ -65,6 +68,53 @@ def random_case(annotation, detection) -> Callable[..., Case]:
         return annotations, detections, classes
 
     return build
+
+
+@pytest.fixture(scope="session")
+def confused_case(random_case) -> Callable[..., Case]:
+    """Random cases in which some detections have another class than their object."""
+
+    def build(seed: int, **options: Any) -> Case:
+        annotations, detections, classes = random_case(seed, **options)
+        rng = np.random.default_rng(seed)
+        for found in detections:
+            others = rng.integers(1, 4, len(found["labels"]))
+            changed = rng.random(len(others)) < 0.5
+            found["labels"] = np.where(changed, others, found["labels"])
+        return annotations, detections, classes
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def hotcoco_evaluation() -> Callable[..., Any]:
+    """hotcoco's own diagnostics, of cases without difficult objects."""
+
+    def evaluate(annotations: Any, detections: Any, classes: list[str]) -> Any:
+        boxes = []
+        for image in annotations:
+            for box, label in zip(image["boxes"].astype(float), image["labels"], strict=True):
+                boxes.append(
+                    {
+                        "id": len(boxes) + 1,
+                        "image_id": image["image_id"],
+                        "category_id": int(label),
+                        "bbox": [*box[:2], *(box[2:] - box[:2])],
+                    }
+                )
+        truth = hotcoco.COCO(
+            {
+                "images": [{"id": a["image_id"]} for a in annotations],
+                "categories": [{"id": k, "name": name} for k, name in enumerate(classes, 1)],
+                "annotations": boxes,
+            }
+        )
+        results = coco_results(annotations, detections, range(1, len(classes) + 1))
+        evaluation = hotcoco.COCOeval(truth, truth.load_res(results), "bbox")
+        evaluation.evaluate()
+        return evaluation
+
+    return evaluate
 
 
 def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -5,6 +5,8 @@ import pytest
 
 from detcenter.evaluation import (
     coco_metrics,
+    confusion_matrix,
+    error_split,
     evaluate_detections,
     metrics_json,
     results_table,
@@ -18,11 +20,27 @@ def test_evaluate_detections_holds_both(random_case):
     metrics = evaluate_detections(annotations, detections, classes)
     coco = coco_metrics(annotations, detections, classes)
     voc = voc_metrics(annotations, detections, classes)
-    assert len(metrics) == len(coco) + len(voc) == 17
+    assert not coco.keys() & voc.keys() and metrics.keys() >= coco.keys() | voc.keys()
     for key in ("AP", "AP_by_class"):
         assert metrics[key] == coco[key]
     for key in ("mAP_07", "AP_12_by_class"):
         assert metrics[key] == voc[key]
+
+
+def test_evaluate_detections_says_what_is_wrong(random_case):
+    case = random_case(0)
+    metrics = evaluate_detections(*case, score=0.25)
+    matrix = confusion_matrix(*case, score=0.25).tolist()
+    labels = ["a", "b", "c", "background"]
+    assert metrics["confusion"] == {"labels": labels, "score": 0.25, "matrix": matrix}
+    assert metrics["errors"] == error_split(*case[:2])
+
+
+def test_json_has_a_line_for_every_number_and_list():
+    metrics = {"a": 0.5, "b": {"c": [1, 2]}, "d": [[1, 2], [3, 4]], "e": {}, "f": []}
+    text = metrics_json(metrics)
+    assert json.loads(text) == metrics and len(text.splitlines()) == 12
+    assert '    "c": [1, 2]\n' in text and "\n    [3, 4]\n" in text
 
 
 def test_json_has_null_for_nan(annotation, detection):
