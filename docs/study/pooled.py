@@ -30,7 +30,7 @@ def main(first: str, second: str, files: list[str]) -> None:
 
 
 def _print(setting: str, values: dict[str, list[float]]) -> None:
-    row = f"{setting:12}{len(values['AP']):3} seeds"
+    row = f"{setting:14}{len(values['AP']):3} seeds"
     for name, of_metric in values.items():
         found = paired_difference([0.0] * len(of_metric), of_metric)
         mean, low, high = (100 * x for x in (found.mean, found.low, found.high))
