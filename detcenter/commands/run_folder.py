@@ -1,7 +1,7 @@
 """The folder of a run: whether it may be written to or gone on with, and what a run deletes."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,10 @@ def check_same_run(
     images_a_step: int | None = None,
 ) -> None:
     """Refuse to go on with a run whose recipe or classes were others; the key is named."""
-    check_same_recipe(config, config_from_dict(checkpoint["config"]))
+    other = config_from_dict(checkpoint["config"])
+    # How a step's images are cut does not matter if they are as many, which is looked at below.
+    free = () if images_a_step is None else ("train.batch_size", "train.accumulate")
+    check_same_recipe(config, other, free)
     if checkpoint["classes"] != classes:
         raise ConfigError(
             f"the run was started with the classes {checkpoint['classes']}, "
@@ -102,15 +105,15 @@ def check_same_run(
     if images_a_step not in (None, checkpoint.get("images_a_step", images_a_step)):
         raise ConfigError(
             f"a step would take {images_a_step} images, but the run was started with "
-            f"{checkpoint['images_a_step']}; start as many processes as then, or as many fewer as "
-            "train.accumulate is made larger"
+            f"{checkpoint['images_a_step']}; processes x train.accumulate x train.batch_size has "
+            "to be what it was"
         )
 
 
-def check_same_recipe(config: Config, other: Config) -> None:
+def check_same_recipe(config: Config, other: Config, free: Collection[str] = ()) -> None:
     """Refuse to go on with the run of ``other``, unless it differs in what is free to change."""
     for key, new, old in differences(config, other):
-        if key not in _FREE_TO_CHANGE:
+        if key not in (*_FREE_TO_CHANGE, *free):
             raise ConfigError(
                 f"{key} is {new!r}, but the run was started with {old!r}; "
                 "give the same value, or start another run with --output"

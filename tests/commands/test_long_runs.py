@@ -138,6 +138,20 @@ def test_passes_before_a_step_give_what_one_gives(recipe, tmp_path):
     assert ends_alike(tmp_path / "one", tmp_path / "passes", tolerance=1e-5)
 
 
+def test_a_run_goes_on_in_other_passes_of_as_many_images(recipe, tmp_path, capsys):
+    options = ["--model.frozen_batch_norm", "true", "--train.exact_losses", "true"]
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    for output in (whole, folder):
+        args = ["--config", str(recipe), "--output", str(output), *options]
+        assert main(["train", *args, "--train.save_every_steps", "1"]) == 0
+    for name in ("last.pth", "results.json"):
+        (folder / name).unlink()  # what is left is the state before the last step
+    go_on = ["train", *args, "--resume", "--train.batch_size"]
+    assert "a step would take 2 images, but the run was started with 4" in fails(capsys, *go_on, 2)
+    assert main([*go_on, "2", "--train.accumulate", "2"]) == 0
+    assert ends_alike(whole, folder, tolerance=1e-5)
+
+
 def test_what_is_compiled_is_the_backbone_and_the_head():
     options = {"image_size": 64, "strides": [8], "anchor_scales": [[0.3]], "backbone": "resnet18"}
     for name in ("ssd", "fasterrcnn"):
