@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from detcenter.commands.collapse import on_unit_sphere
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.features import measured as compactness_of
 from detcenter.commands.passes import detect_in, features_in
+from detcenter.commands.run_folder import write_whole
 from detcenter.config import Config, config_from_dict
 from detcenter.errors import ConfigError
 from detcenter.evaluation import load_detections, save_detections
@@ -112,9 +112,7 @@ def _measure(folder: Path, config: Config) -> None:
         boxes = features_in(dataset, detach(model), _BATCH, config.data.workers)
     # On the unit sphere whatever the term does, so that all variants are measured alike.
     ratios["own"] = compactness_of(boxes, classes, on_sphere=True)["ratio"]
-    partial = folder / "measured.partial"
-    partial.write_text(json.dumps(ratios))
-    os.replace(partial, folder / "measured.json")
+    write_whole(folder / "measured.json", json.dumps(ratios))
 
 
 def _metrics(folder: Path) -> list[dict[str, str]]:

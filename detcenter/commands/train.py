@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -13,8 +12,6 @@ import numpy as np
 import torch
 import yaml
 from accelerate.utils import broadcast_object_list, set_seed
-from PIL import Image
-from tqdm import tqdm
 
 from detcenter.commands.collapse import Watch
 from detcenter.commands.datasets import check_backend, training_set, validation_set
@@ -37,17 +34,13 @@ from detcenter.commands.run_folder import (
     clear_folder,
     clear_results,
     has_checkpoint,
-    write_whole,
 )
+from detcenter.commands.run_results import progress_bar, write_results
 from detcenter.commands.run_state import save, take_up
 from detcenter.config import Config
-from detcenter.data import DetectionDataset
 from detcenter.evaluation import (
     evaluate_detections,
-    metrics_json,
     results_table,
-    save_detections,
-    side_by_side,
 )
 from detcenter.training import (
     LossMeans,
@@ -63,7 +56,6 @@ from detcenter.training import (
     train_step,
 )
 
-_PICTURED = 6  # validation images in the run's picture
 _REPORT_EVERY = 10  # steps; reading a loss waits for the device
 _MOST_SKIPPED = 10  # steps one after the other, of losses that are not finite
 
@@ -132,7 +124,12 @@ class Run:
         rows = take_up(self) if continued else []
         self.parallel = parallel(self.model, self.accelerator)
         self._open_folder(rows, clear=overwrite and not resume)
-        self.progress = self._progress()
+        a_step, steps = self.batches.images_a_step, self.batches.steps
+        self.progress = progress_bar(
+            training.epochs * steps * a_step,
+            (self.epochs_done * steps + self.step) * a_step,
+            shown=self.main,
+        )
         self.saved = time.monotonic()
 
     @property
@@ -266,12 +263,7 @@ class Run:
             self.evaluate()
         self.accelerator.end_training()
         if self.main:
-            annotations = self.val_set.annotations
-            save_detections(self.folder / "detections.npz", annotations, self.detections)
-            picture = _picture(self.val_set, self.detections)
-            Image.fromarray(picture).save(self.folder / "detections.png")
-            # The last file: a run that has it is finished.
-            write_whole(self.folder / "results.json", metrics_json(self.metrics))
+            write_results(self.folder, self.val_set, self.detections, self.metrics)
         self.say(results_table(self.metrics, self.classes))
         self.say(f"run folder: {self.folder}")
         return self.metrics
@@ -316,24 +308,3 @@ class Run:
             (self.folder / "config.yaml").write_text(text)
         self.accelerator.init_trackers("tensorboard")
         self.records = RunRecords(self.folder, self.accelerator, rows)
-
-    def _progress(self) -> Any:
-        """A bar over all images of the run, so that the time left is the run's."""
-        a_step, steps = self.batches.images_a_step, self.batches.steps
-        return tqdm(
-            total=self.config.train.epochs * steps * a_step,
-            initial=(self.epochs_done * steps + self.step) * a_step,
-            unit="img",
-            dynamic_ncols=True,
-            leave=False,
-            # a log file gets the line of every epoch only
-            disable=not (self.main and sys.stderr.isatty()),
-            bar_format="{desc} {percentage:3.0f}%|{bar:8}|{remaining} left {rate_fmt}{postfix}",
-        )
-
-
-def _picture(dataset: DetectionDataset, detections: list[dict[str, Any]]) -> np.ndarray:
-    shown = range(min(_PICTURED, len(dataset)))
-    annotations = [dataset.annotations[i] for i in shown]
-    images = [dataset.image(i) for i in shown]
-    return side_by_side(images, annotations, [detections[i] for i in shown], dataset.classes)

@@ -6,6 +6,8 @@ import yaml
 from detcenter.cli import main
 from detcenter.data import make_digits
 
+from .killing import MODEL
+
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
@@ -18,14 +20,7 @@ def data(tmp_path_factory):
 def recipe(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
     values = {
-        "model": {
-            "name": "ssd",
-            "backbone": "shufflenet_v2_x0_5",
-            "image_size": 64,
-            "strides": [8],
-            "anchor_scales": [[0.25]],
-            "top_stride": 16,
-        },
+        "model": MODEL,
         "center": {"weight": 0.1},
         "data": {"format": "voc", "root": str(data), "workers": 0, "augment": {"flip": False}},
         "train": {"epochs": 2, "batch_size": 4, "lr": 0.01, "warmup_steps": 2},

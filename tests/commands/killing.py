@@ -26,15 +26,16 @@ import yaml
 
 TOOL = Path(__file__).parents[2] / "tools" / "train.py"
 _OF_THE_CLOCK = ("seconds", "step_seconds", "memory_mib")
+MODEL = {
+    "name": "ssd",
+    "backbone": "shufflenet_v2_x0_5",
+    "image_size": 64,
+    "strides": [8],
+    "anchor_scales": [[0.25]],
+    "top_stride": 16,
+}
 RECIPE = {
-    "model": {
-        "name": "ssd",
-        "backbone": "shufflenet_v2_x0_5",
-        "image_size": 64,
-        "strides": [8],
-        "anchor_scales": [[0.25]],
-        "top_stride": 16,
-    },
+    "model": MODEL,
     "center": {"weight": 0.3, "features": "embedding", "warmup": 20},
     "data": {"format": "digits", "digits": {"train": 40, "val": 8}, "workers": 1},
     "train": {

@@ -12,7 +12,7 @@ from detcenter import cli
 from detcenter.cli import main
 from detcenter.data import COCODataset, DataError, DetectionDataset, Fault, VOCDataset
 from tests.commands.conftest import fails
-from tests.data.layouts import OBJECT, Coco, Voc
+from tests.data.layouts import OBJECT
 
 
 def check(data, *args):
@@ -20,18 +20,6 @@ def check(data, *args):
     keys |= {"train": data.config.train, "val": data.config.val}
     options = [text for key, value in keys.items() for text in (f"--data.{key}", str(value))]
     return main(["check", *options, *map(str, args)])
-
-
-@pytest.fixture
-def coco(tmp_path):
-    made = Coco(tmp_path / "coco")
-    made.write()
-    return made
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return Voc(tmp_path / "voc")
 
 
 def spoil_coco(coco):

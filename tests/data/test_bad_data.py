@@ -22,18 +22,6 @@ LAYOUTS = pytest.mark.parametrize("layout", [Coco, Voc])
 DOCS = Path(__file__).parents[2] / "docs" / "bad_data.md"
 
 
-@pytest.fixture
-def coco(tmp_path):
-    made = Coco(tmp_path / "coco")
-    made.write()
-    return made
-
-
-@pytest.fixture
-def voc(tmp_path):
-    return Voc(tmp_path / "voc")
-
-
 def made(layout, tmp_path):
     data = layout(tmp_path / "data")
     data.write()
