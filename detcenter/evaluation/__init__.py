@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detcenter.evaluation.coco import Backend, coco_metrics
-from detcenter.evaluation.confusion import confusion_matrix, most_confused
+from detcenter.evaluation.confusion import confusion_matrix, confusions, most_confused
 from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
 from detcenter.evaluation.results import coco_results, load_results
 from detcenter.evaluation.table import confusion_table, errors_table, results_table
-from detcenter.evaluation.tide import ERRORS, error_split
+from detcenter.evaluation.tide import ERRORS, error_kinds, error_split
 from detcenter.evaluation.voc import voc_metrics
 
 __all__ = [
@@ -34,7 +34,9 @@ __all__ = [
     "coco_results",
     "confusion_matrix",
     "confusion_table",
+    "confusions",
     "draw_boxes",
+    "error_kinds",
     "error_split",
     "errors_table",
     "evaluate_detections",

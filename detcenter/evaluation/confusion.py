@@ -1,7 +1,7 @@
 """Which class is taken for which."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,38 @@ from detcenter.evaluation.matching import (
     objects_in,
     surest_first,
 )
+
+
+class Confusions(NamedTuple):
+    """What was taken for what in one image, P times."""
+
+    true: np.ndarray  # int64 [P], labels of objects; 0, background, of detections that took none
+    found: np.ndarray  # int64 [P], labels of detections; 0 of objects that none took
+    boxes: np.ndarray  # float64 [P, 4], xyxy: the object's, or else the detection's
+    scores: np.ndarray  # float64 [P], nan of objects that none took
+
+
+def confusions(
+    annotation: Mapping[str, Any],
+    detection: Mapping[str, Any],
+    iou: float = 0.5,
+    score: float = 0.5,
+) -> Confusions:
+    """What `confusion_matrix` counts, of one image."""
+    found = surest_first(detection, score)
+    boxes, labels = objects_in(annotation)
+    same = found.labels[:, None] == labels
+    matches = greedy_matches(box_iou(found.boxes, boxes), same, iou)
+    taken = matches >= 0
+    wrong = ~taken & ~ignorable(found, annotation, iou, of_class=False)
+    missed = np.setdiff1d(np.arange(len(labels)), matches)
+    nothing = np.zeros_like
+    return Confusions(
+        np.concatenate([labels[matches[taken]], nothing(found.labels[wrong]), labels[missed]]),
+        np.concatenate([found.labels[taken], found.labels[wrong], nothing(labels[missed])]),
+        np.concatenate([boxes[matches[taken]], found.boxes[wrong], boxes[missed]]),
+        np.concatenate([found.scores[taken], found.scores[wrong], np.full(len(missed), np.nan)]),
+    )
 
 
 def confusion_matrix(
@@ -36,19 +68,11 @@ def confusion_matrix(
     asked here is what a user sees who acts on the likely ones, hence `score`. Detectors whose
     scores are low throughout (RetinaNet, FCOS) want a lower one.
     """
-    background = len(classes)
-    matrix = np.zeros((background + 1, background + 1), dtype=np.int64)
+    matrix = np.zeros((len(classes) + 1, len(classes) + 1), dtype=np.int64)
     for annotation, detection in zip(annotations, detections, strict=True):
-        found = surest_first(detection, score)
-        boxes, labels = objects_in(annotation)
-        same = found.labels[:, None] == labels
-        matches = greedy_matches(box_iou(found.boxes, boxes), same, iou)
-        taken = matches >= 0
-        wrong = ~taken & ~ignorable(found, annotation, iou, of_class=False)
-        missed = np.setdiff1d(np.arange(len(labels)), matches)
-        np.add.at(matrix, (labels[matches[taken]] - 1, found.labels[taken] - 1), 1)
-        np.add.at(matrix, (background, found.labels[wrong] - 1), 1)
-        np.add.at(matrix, (labels[missed] - 1, background), 1)
+        of_image = confusions(annotation, detection, iou, score)
+        # Label 0, background, comes last: that is what the index -1 says.
+        np.add.at(matrix, (of_image.true - 1, of_image.found - 1), 1)
     return matrix
 
 

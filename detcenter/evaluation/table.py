@@ -12,7 +12,7 @@ _ROWS = (
     ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
-_ERRORS = {
+ERROR_MEANINGS = {
     "cls": "another class",
     "loc": "its box is off",
     "both": "another class, and its box is off",
@@ -42,7 +42,7 @@ def errors_table(errors: Mapping[str, Mapping[str, Any]]) -> str:
     """What `error_split` returns, as aligned text."""
     rows = [("error", "", "count", "dAP50")]
     rows += [
-        (kind, _ERRORS[kind], str(found["count"]), _number(found["dAP"]))
+        (kind, ERROR_MEANINGS[kind], str(found["count"]), _number(found["dAP"]))
         for kind, found in errors.items()
     ]
     return aligned(rows, left=2)

@@ -63,8 +63,7 @@ def error_split(
     little; but all detections count, where COCO takes 100 of an image and class.
     """
     found = _verdicts(annotations, detections, foreground, background)
-    missed = ~found.taken
-    missed[found.targets[found.targets >= 0]] = False
+    missed = _missed(found)
     counts = {kind: int(np.count_nonzero(found.kinds == kind)) for kind in ERRORS}
     counts["miss"] = int(np.count_nonzero(missed))
     objects = found.objects
@@ -72,6 +71,28 @@ def error_split(
     mended["miss"] = _ap(found, objects[~missed], objects)
     base = _ap(found, objects, objects)
     return {kind: {"count": counts[kind], "dAP": mended[kind] - base} for kind in ERRORS}
+
+
+def error_kinds(
+    annotation: Mapping[str, Any],
+    detection: Mapping[str, Any],
+    foreground: float = 0.5,
+    background: float = 0.1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `error_split` makes of one image, whose detections may be the likely ones only.
+
+    Returns, of its N detections in order of score, their kind [N] ("right", "ignored", or one of
+    `ERRORS`) and the object that a `cls` or `loc` meant [N], else -1; and whether objects are a
+    `miss`, bool [M]. Objects are those that are neither crowd nor difficult.
+    """
+    found = _of_image(annotation, detection, foreground, background)
+    return found.kinds, found.targets, _missed(found)
+
+
+def _missed(found: _Verdicts) -> np.ndarray:
+    missed = ~found.taken
+    missed[found.targets[found.targets >= 0]] = False
+    return missed
 
 
 def _verdicts(
