@@ -15,10 +15,14 @@ from detcenter.commands.checkpoints import checkpoint_in, detector_of
 from detcenter.commands.collapse import on_unit_sphere
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.passes import features_in
+from detcenter.commands.run_folder import LAST
+from detcenter.config import Config
+from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.losses import CenterLoss
 from detcenter.models import terms_of
 from detcenter.parsing import data_parser, parse
+from detcenter.training import load_checkpoint
 
 _BATCH = 8  # images
 
@@ -44,15 +48,47 @@ def main(args: Sequence[str]) -> None:
     if not len(found["labels"]):
         raise ConfigError(f"data.val {arguments.data.val!r} has no boxes to take features of")
     centers = centers_of(model, arguments.term)
-    files = [str(annotation["path"]) for annotation in dataset.annotations]
     folder.mkdir(parents=True, exist_ok=True)
-    save_features(folder / "features.npz", found, centers, classes, files)
+    save_features(folder / "features.npz", found, dataset, model, arguments.term)
     on_sphere = not arguments.raw and _on_sphere(model, arguments.term)
     result = measured(found, classes, on_sphere)
     (folder / "compactness.json").write_text(json.dumps(result, indent=2))
     print(compactness_table(result, classes))
     _picture(folder / "features.png", found, centers, classes, on_sphere)
     print(f"features.npz, features.png and compactness.json in {folder}")
+
+
+def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> dict[str, Any]:
+    """The features of the boxes of ``dataset``, by the last weights of the run in ``folder``.
+
+    What `features_in` gives, on the unit sphere if the term measures there, ``centers`` likewise
+    (None if there are none), and ``space``, what the features are in words. They are taken once,
+    and kept in the folder.
+    """
+    path = folder / "features_val.npz"
+    if not _holds_features(path):
+        checkpoint = load_checkpoint(folder / LAST)
+        model = detector_of(checkpoint, folder / LAST)
+        found = features_in(dataset, model, _BATCH, config.data.workers, progress=tqdm)
+        save_features(path, found, dataset, model)
+    with np.load(path) as arrays:
+        kept: dict[str, Any] = dict(arrays)
+    kind = "embedding" if kept["embedded"] else "the detector's own vectors"
+    kept["space"] = f"{kind}, {kept['features'].shape[1]} dimensions"
+    kept.setdefault("centers", None)
+    if kept["on_sphere"]:
+        kept["space"] += " on the unit sphere"
+        kept["features"] = unit(kept["features"])
+        kept["centers"] = None if kept["centers"] is None else unit(kept["centers"])
+    return kept
+
+
+def _holds_features(path: Path) -> bool:
+    """Earlier versions did not write where the term measures."""
+    if not path.exists():
+        return False
+    with np.load(path) as arrays:
+        return "on_sphere" in arrays
 
 
 def centers_of(model: nn.Module, name: str | None = None) -> np.ndarray | None:
@@ -70,12 +106,22 @@ def centers_of(model: nn.Module, name: str | None = None) -> np.ndarray | None:
 def save_features(
     path: Path,
     found: Mapping[str, np.ndarray],
-    centers: np.ndarray | None,
-    classes: Sequence[str],
-    files: Sequence[str],
+    dataset: DetectionDataset,
+    model: nn.Module,
+    name: str | None = None,
 ) -> None:
-    """``found`` and what it takes to read it: ``np.load(path)`` needs no pickle."""
-    arrays: dict[str, Any] = {**found, "classes": np.array(classes), "files": np.array(files)}
+    """What `features_in` found, and what it takes to read it: ``np.load(path)`` needs no pickle.
+
+    ``embedded`` and ``on_sphere`` say what the term ``name`` reads, and where it measures.
+    """
+    term, centers = terms_of(model).named(name), centers_of(model, name)
+    arrays: dict[str, Any] = {
+        **found,
+        "classes": np.array(dataset.classes),
+        "files": np.array([str(annotation["path"]) for annotation in dataset.annotations]),
+        "embedded": np.array(term is not None and term.embedded),
+        "on_sphere": np.array(_on_sphere(model, name)),
+    }
     if centers is not None:
         arrays["centers"] = centers
     with path.open("wb") as file:

@@ -94,8 +94,7 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, dict[st
     for name in names:
         dataset = part_of(config.data, name, classes)
         parts[name] = features_in(dataset, model, _BATCH, config.data.workers)
-        files = [str(annotation["path"]) for annotation in dataset.annotations]
-        save_features(folder / f"features_{name}.npz", parts[name], centers, classes, files)
+        save_features(folder / f"features_{name}.npz", parts[name], dataset, model)
     shown = unit if on_sphere else np.asarray
     train_boxes, val_boxes = ((shown(part["features"]), part["labels"]) for part in parts.values())
     results = json.loads((folder / "results.json").read_text())
