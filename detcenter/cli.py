@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from detcenter.commands import check, compare, evaluate, features, pack, predict, sweep
+from detcenter.commands import check, compare, evaluate, features, pack, predict, report, sweep
 from detcenter.commands.run_folder import has_checkpoint
 from detcenter.commands.train import train
 from detcenter.data import DataError
@@ -27,6 +27,7 @@ USAGE = """usage: detcenter COMMAND ...
   sweep     try several weights:  detcenter sweep --config configs/digits_2d.yaml
   compare   does it help?         detcenter compare --config configs/digits.yaml
                                     --set center=null --set center.weight=0.3
+  report    look at it all:       detcenter report runs/digits
   pack      all in one file:      detcenter pack --config configs/dice.yaml --output dice.lmdb
 
 `detcenter COMMAND --help` lists the options of a command."""
@@ -48,6 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "features": features.main,
         "sweep": sweep.main,
         "compare": compare.main,
+        "report": report.main,
         "pack": pack.main,
     }
     if not args or args[0] in ("-h", "--help"):

@@ -33,7 +33,7 @@ COLOURS = (
 )
 _SHAPES = "o^sPDv*<h>"
 INK, GREY = "#1e1e1e", "#6a6a6a"
-_LONGEST_NAME = 24  # characters
+LONGEST_NAME = 24  # characters
 
 
 class SweepCell(NamedTuple):
@@ -248,4 +248,4 @@ def _inches(legend: "Legend") -> tuple[float, float]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

@@ -47,6 +47,21 @@ def recipe_of(folder: Path) -> Config:
     return config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
 
 
+def finished_recipe(folder: Path) -> Config:
+    """The recipe of a run that has finished.
+
+    Raises:
+        ConfigError: if no run is there, or one that has not finished.
+    """
+    config = recipe_of(folder)
+    if not is_finished(folder):
+        raise ConfigError(
+            f"{folder} is unfinished: {epochs_done(folder)} of {config.train.epochs} epochs; "
+            "continue it with --resume"
+        )
+    return config
+
+
 def is_finished(folder: Path) -> bool:
     return (folder / "results.json").exists()
 
@@ -59,7 +74,7 @@ def is_measured(folder: Path) -> bool:
 
 def epochs_done(folder: Path) -> int:
     """How many epochs of the run in ``folder`` are whole."""
-    return len(_metrics(folder))
+    return len(history_of(folder))
 
 
 def measured_run(folder: Path) -> MeasuredRun:
@@ -68,13 +83,7 @@ def measured_run(folder: Path) -> MeasuredRun:
     Raises:
         ConfigError: if no run is there, or one that has not finished.
     """
-    config = recipe_of(folder)
-    rows = _metrics(folder)
-    if not is_finished(folder):
-        raise ConfigError(
-            f"{folder} is unfinished: {len(rows)} of {config.train.epochs} epochs; continue it "
-            "with --resume"
-        )
+    config, rows = finished_recipe(folder), history_of(folder)
     if not is_measured(folder):
         _measure(folder, config)
     annotations, found = load_detections(folder / "detections.npz")
@@ -115,7 +124,8 @@ def _measure(folder: Path, config: Config) -> None:
     write_whole(folder / "measured.json", json.dumps(ratios))
 
 
-def _metrics(folder: Path) -> list[dict[str, str]]:
+def history_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of the run's ``metrics.csv``, one an epoch."""
     path = folder / "metrics.csv"
     if not path.exists():
         return []

@@ -19,6 +19,7 @@ _WRITTEN = (
     "results.json",
     "detections.npz",
     "detections.png",
+    "features_*.npz",
     "measured.json",
 )
 _BEFORE_THE_FIRST_CHECKPOINT = {
@@ -74,7 +75,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def clear_results(folder: Path) -> None:
     """Delete what is said of a model, before another one is trained or evaluated there."""
-    for name in ("results.json", "detections.npz", "measured.json"):
+    for name in ("results.json", "detections.npz", "features_val.npz", "measured.json"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -1,0 +1,158 @@
+"""`detcenter report`: folders of finished runs in, one HTML page out."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from detcenter.commands.datasets import validation_set
+from detcenter.commands.features import features_of_run
+from detcenter.commands.measure import finished_recipe, history_of
+from detcenter.commands.variants import truth_of
+from detcenter.config import Config, differences, flat
+from detcenter.data import DetectionDataset
+from detcenter.errors import ConfigError
+from detcenter.evaluation import load_detections
+from detcenter.parsing import parse, plain_parser
+from detcenter.report import Comparison, ReportedData, ReportedRun, report_page
+
+_NEEDED = ("curves_by_class", "confusion", "errors")  # what earlier versions did not measure
+_ABOVE = 3  # folders between a run and its comparison: its variant, and its seed if it is a fold
+
+
+def main(args: Sequence[str]) -> None:
+    """Write the page of one run, or of several side by side."""
+    parser = plain_parser("detcenter report", "Show what runs learnt, in one HTML file.")
+    parser.add_argument("runs", nargs="+", help="folders of finished runs")
+    parser.add_argument("--output", type=str, default="report.html", help="the file to write")
+    parser.add_argument("--root", type=str, help="where the data set is now, if it was moved")
+    arguments = parse(parser, args)
+    _check_for_report()
+    output = Path(arguments.output)
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder; name a file, {output}/report.html say")
+    folders = [Path(run) for run in arguments.runs]
+    recipes = {folder: finished_recipe(folder) for folder in folders}
+    if len(recipes) < len(folders):
+        raise ConfigError("a run is named twice; once is enough")
+    results = {folder: _results(folder) for folder in folders}
+    dataset = _dataset(recipes, results, arguments.root)
+    names = _names(folders)
+    shown = _keys(list(recipes.values()))
+    runs, boxes = [], dict[str, Any]()
+    for folder, config in recipes.items():
+        boxes = features_of_run(folder, config, dataset)
+        runs.append(_run(folder, names[folder], config, results[folder], boxes, shown))
+    page = report_page(
+        runs,
+        ReportedData(
+            dataset.classes, dataset.annotations, boxes["labels"], boxes["boxes"], boxes["images"]
+        ),
+        dataset.image,
+        _comparisons(folders),
+        lambda images: tqdm(images, "pictures", unit="img", dynamic_ncols=True, leave=False),
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # A file's name may hold what UTF-8 has no letter for.
+    output.write_text(page, encoding="utf-8", errors="backslashreplace")
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in any browser")
+
+
+def _check_for_report() -> None:
+    for package in ("plotly", "jinja2"):
+        if find_spec(package) is None:
+            raise ConfigError(f"a report needs {package}: pip install 'detcenter[report]'")
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    results: dict[str, Any] = json.loads(path.read_text())
+    if not all(key in results for key in _NEEDED) or not (folder / "detections.npz").exists():
+        raise ConfigError(
+            f"{path} is of an earlier version; `detcenter train --config {folder / 'config.yaml'} "
+            "--resume` measures the run again"
+        )
+    return results
+
+
+def _dataset(
+    recipes: dict[Path, Config], results: dict[Path, dict[str, Any]], root: str | None
+) -> DetectionDataset:
+    """The validation images of all runs, which have to be the same."""
+    expected: tuple[Path, Any] | None = None
+    for folder, of_run in results.items():
+        truth = truth_of(load_detections(folder / "detections.npz")[0], _classes(of_run))
+        expected = expected or (folder, truth)
+        if truth != expected[1]:
+            raise ConfigError(
+                f"{folder} and {expected[0]} were measured on different images, boxes or classes; "
+                "make a report of each"
+            )
+    assert expected is not None
+    folder, truth = expected
+    data = recipes[folder].data
+    if root is not None:
+        data = dataclasses.replace(data, root=root)
+    dataset = validation_set(data, _classes(results[folder]))
+    if truth_of(dataset.annotations, dataset.classes) != truth:
+        raise ConfigError(
+            f"data.val {data.val!r} of {data.root!r} is not what {folder} was measured on; --root "
+            "names where that is"
+        )
+    return dataset
+
+
+def _classes(results: dict[str, Any]) -> list[str]:
+    *classes, _ = results["confusion"]["labels"]
+    return classes
+
+
+def _run(
+    folder: Path,
+    name: str,
+    config: Config,
+    results: dict[str, Any],
+    boxes: dict[str, Any],
+    shown: Sequence[str],
+) -> ReportedRun:
+    values = flat(config)
+    return ReportedRun(
+        name,
+        {key: values[key] for key in shown if key in values},
+        yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
+        history_of(folder),
+        results,
+        load_detections(folder / "detections.npz")[1],
+        boxes["features"],
+        boxes["centers"],
+        boxes["space"],
+    )
+
+
+def _keys(recipes: Sequence[Config]) -> list[str]:
+    """Those that some recipe sets to other than the default; where a run is says nothing."""
+    keys = dict.fromkeys(key for recipe in recipes for key in flat(recipe))
+    changed = {key for recipe in recipes for key, _, _ in differences(recipe, Config())}
+    return [key for key in keys if key in changed and key != "output"]
+
+
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """What tells them apart of their paths."""
+    paths = {folder: folder.resolve() for folder in folders}
+    common = Path(os.path.commonpath([path.parent for path in paths.values()]))
+    return {folder: str(path.relative_to(common)) for folder, path in paths.items()}
+
+
+def _comparisons(folders: Sequence[Path]) -> list[Comparison]:
+    """What `compare` wrote above the runs."""
+    above = [parent for run in folders for parent in list(run.resolve().parents)[:_ABOVE]]
+    found = [path for path in dict.fromkeys(above) if (path / "compare.json").is_file()]
+    return [
+        Comparison(path.name, json.loads((path / "compare.json").read_text())) for path in found
+    ]

@@ -1,0 +1,233 @@
+"""The report's charts as plotly figures: one line, bar or panel a run.
+
+They have no colours of paper and ink, which the page sets for a dark or a light room. Names that a
+person gave go through :func:`text`, because plotly takes tags in them for its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from detcenter.analysis import Projection
+from detcenter.analysis.plots import COLOURS, LONGEST_NAME
+from detcenter.evaluation.coco import RECALLS
+
+_SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "triangle-down")
+_MOST_WRITTEN = 20  # classes, up to which a confusion matrix has its counts written in
+_BAR = 9  # pixels, the least a bar takes of the height
+
+
+def text(name: str) -> str:
+    """A name as plotly shows it letter by letter, or its beginning if it is long."""
+    shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    return escape(shown, quote=False)
+
+
+def colour(number: int) -> str:
+    """Of a run, or of a class, from 0."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def over_time(histories: Mapping[str, Sequence[Mapping[str, str]]], column: str) -> go.Figure:
+    """One column of the runs' ``metrics.csv``, epoch by epoch."""
+    lines = []
+    for k, (run, rows) in enumerate(histories.items()):
+        known = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+        epochs, values = zip(*known, strict=True) if known else ((), ())
+        lines.append(
+            go.Scatter(
+                x=epochs,
+                y=values,
+                name=text(run),
+                mode="lines+markers",
+                marker_size=4,
+                line={"color": colour(k), "width": 2},
+                hovertemplate="epoch %{x}: %{y:.4g}",
+            )
+        )
+    return _figure(lines, xaxis={"title": "epoch"}, height=210)
+
+
+def by_class(
+    values: Mapping[str, Mapping[str, float | None]], classes: Sequence[str], title: str
+) -> go.Figure:
+    """A bar for each class and run; a number that is not known has none."""
+    names = [text(name) for name in classes]
+    bars = [
+        go.Bar(
+            y=list(range(len(names))),
+            x=[of_run.get(name) for name in classes],
+            customdata=names,
+            name=text(run),
+            orientation="h",
+            marker_color=colour(k),
+            hovertemplate="%{customdata}: %{x:.3f}",
+        )
+        for k, (run, of_run) in enumerate(values.items())
+    ]
+    height = 90 + len(classes) * max(20, (_BAR + 2) * len(bars))
+    # Bars are drawn from below; the first class and the first run belong on top.
+    yaxis = {"autorange": "reversed"} | _named(names)
+    return _figure(bars, xaxis={"title": title}, yaxis=yaxis, height=height)
+
+
+def precision_over_recall(
+    curves: Mapping[str, Mapping[str, Mapping[str, list[float]]]], of_class: str | None
+) -> go.Figure:
+    """Of one class, or the mean of all that have objects; at an IoU of 0.5."""
+    lines = []
+    for k, (run, by_name) in enumerate(curves.items()):
+        chosen = [
+            curve
+            for name, curve in by_name.items()
+            if of_class in (None, name) and curve["precision"]
+        ]
+        line: dict[str, Any] = {"x": [], "y": []}
+        hover = "recall %{x:.2f}, precision %{y:.3f}"
+        if chosen:
+            line = {"x": RECALLS, "y": np.mean([curve["precision"] for curve in chosen], axis=0)}
+        if chosen and of_class is not None:
+            line["customdata"] = np.array(chosen[0]["score"])
+            hover += ", from score %{customdata:.2f} on"
+        lines.append(
+            go.Scatter(
+                **line,
+                name=text(run),
+                mode="lines",
+                line={"color": colour(k), "width": 2},
+                hovertemplate=hover,
+            )
+        )
+    unit = {"range": [0, 1.02]}
+    return _figure(
+        lines, xaxis={"title": "recall"} | unit, yaxis={"title": "precision"} | unit, height=380
+    )
+
+
+def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figure:
+    """Rows are what is there, columns what was detected; the colour is the share of the row."""
+    counts = np.array(matrix)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # Errors are rare and are what is looked for: the root lifts them off the ground.
+    shade: list[list[float | None]] = np.sqrt(share).tolist()
+    shade[-1][-1] = None  # nobody counts where nothing is and nothing was found
+    written = len(labels) <= _MOST_WRITTEN
+    names = [text(label) for label in labels]
+    heat = go.Heatmap(
+        z=shade,
+        zmin=0,
+        zmax=1,
+        text=[[str(count) if count else "" for count in row] for row in counts.tolist()],
+        texttemplate="%{text}" if written else None,
+        customdata=np.stack([counts, share], axis=-1),
+        hovertemplate="%{customdata[0]} times, %{customdata[1]:.1%} of the row<extra></extra>",
+        colorscale=[[0, "rgba(63,144,218,0.03)"], [1, "rgba(63,144,218,1)"]],
+        showscale=False,
+        xgap=1,
+        ygap=1,
+    )
+    ticks = {"showgrid": False} | _named(names)
+    side = 320 if len(names) <= _MOST_WRITTEN else 560
+    figure = _figure(
+        [heat],
+        xaxis={"title": "detected", "tickangle": -45} | ticks,
+        yaxis={"title": "ground truth", "autorange": "reversed"} | ticks,
+        height=side + 110,
+    )
+    return figure
+
+
+def errors(
+    splits: Mapping[str, Mapping[str, Mapping[str, float | None]]], names: Mapping[str, str]
+) -> go.Figure:
+    """AP50 that mending each kind of error would give."""
+    bars = [
+        go.Bar(
+            x=list(names.values()),
+            y=[split[kind]["dAP"] for kind in names],
+            customdata=[split[kind]["count"] for kind in names],
+            name=text(run),
+            marker_color=colour(k),
+            hovertemplate="%{x}: +%{y:.3f} AP50, of %{customdata} errors at any score",
+        )
+        for k, (run, split) in enumerate(splits.items())
+    ]
+    return _figure(bars, yaxis={"title": "AP50 to be gained"}, height=340)
+
+
+def features(
+    plane: Projection, classes: Sequence[str], points: Sequence[tuple[int | None, int]]
+) -> go.Figure:
+    """Boxes by their features in two dimensions, and the centers of the loss as named crosses.
+
+    Args:
+        points: of every point its crop and its image, by their numbers, which go with a hover.
+    """
+    traces = []
+    for k, name in enumerate(classes):
+        mine = np.flatnonzero(plane.labels == k + 1)
+        if len(mine):
+            traces.append(
+                go.Scatter(
+                    x=plane.points[mine, 0].astype(np.float32),
+                    y=plane.points[mine, 1].astype(np.float32),
+                    customdata=[[*points[i], k] for i in mine.tolist()],
+                    name=text(name),
+                    mode="markers",
+                    marker={
+                        "color": colour(k),
+                        "symbol": _SYMBOLS[k // len(COLOURS) % len(_SYMBOLS)],
+                        "size": 6,
+                        "opacity": 0.75,
+                    },
+                    hoverinfo="none",  # the page shows the crop
+                )
+            )
+    if plane.centers is not None:
+        traces.append(
+            go.Scatter(
+                x=plane.centers[:, 0],
+                y=plane.centers[:, 1],
+                text=[text(name) for name in classes[: len(plane.centers)]],
+                name="centers",
+                mode="markers+text",
+                textposition="top center",
+                marker={"symbol": "x", "size": 11, "line": {"width": 1}},
+                hovertemplate="center of %{text}<extra></extra>",
+                meta="ink",  # in the colour of the page's letters
+            )
+        )
+    axis = {"showticklabels": False, "zeroline": False}
+    return _figure(
+        traces,
+        xaxis=axis,
+        yaxis=axis,
+        height=440,
+        showlegend=True,
+        dragmode="zoom",
+        hovermode="closest",
+    )
+
+
+def _named(names: Sequence[str]) -> dict[str, Any]:
+    """An axis of places 0, 1, ... with names. Two may be the same: a class may be "background"."""
+    places = list(range(len(names)))
+    return {"tickvals": places, "ticktext": names, "automargin": True, "zeroline": False}
+
+
+def _figure(traces: Sequence[Any], height: int, **layout: Any) -> go.Figure:
+    defaults: dict[str, Any] = {
+        "template": "none",
+        "height": height,
+        "margin": {"l": 48, "r": 12, "t": 12, "b": 44},
+        "showlegend": False,
+        "dragmode": False,  # a finger that scrolls the page would draw a rectangle
+        "barmode": "group",
+        "legend": {"orientation": "h", "y": -0.08, "font": {"size": 11}},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    }
+    return go.Figure(traces, defaults | layout)

@@ -1,0 +1,91 @@
+"""Pictures small enough to travel inside a page: crops of boxes on one sheet, and whole images."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+COLUMNS = 32
+"""tiles in a row of a sheet"""
+
+_AROUND = 1.3  # side of a crop by the longer side of its box: what is next to an object counts
+_SHARP, _SMALL = 96, 64  # pixels of a tile
+_MOST_SHARP = 1000  # tiles
+_QUALITY = 60  # of WebP, 0 to 100
+
+_Box = tuple[float, ...]
+
+
+class CropSheet:
+    """Square crops around boxes as tiles of one picture, row by row from the top left.
+
+    Boxes are registered first and cut out afterwards, image by image, so that every image is read
+    once and no two are in memory together.
+
+    Args:
+        most: tiles; boxes beyond it are not registered.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tiles: dict[int, dict[_Box, int]] = {}  # by image
+        self._count = 0
+        self._sheet: Image.Image | None = None
+
+    def register(self, image: int, box: np.ndarray) -> int | None:
+        """The number of the tile for ``box``, xyxy in pixels of the image; None if all are taken.
+
+        A box that was registered before has a tile already.
+        """
+        tiles = self._tiles.setdefault(image, {})
+        key = tuple(np.round(np.asarray(box, np.float64), 1).tolist())
+        if key not in tiles:
+            if self._count == self._most:
+                return None
+            tiles[key] = self._count
+            self._count += 1
+        return tiles[key]
+
+    @property
+    def images(self) -> set[int]:
+        """The numbers of the images that tiles are cut from."""
+        return set(self._tiles)
+
+    def cut(self, image: int, pixels: np.ndarray) -> None:
+        """Cut the tiles of one image, uint8 [H, W, 3], out of it."""
+        side = _SHARP if self._count <= _MOST_SHARP else _SMALL
+        if self._sheet is None:
+            self._sheet = Image.new("RGB", (COLUMNS * side, -(-self._count // COLUMNS) * side))
+        picture = Image.fromarray(pixels)
+        for box, tile in self._tiles[image].items():
+            row, column = divmod(tile, COLUMNS)
+            crop = picture.crop(_window(box)).resize((side, side), Image.Resampling.LANCZOS)
+            self._sheet.paste(crop, (column * side, row * side))
+
+    def data_uri(self) -> str:
+        """The sheet as WebP, or an empty text if nothing was cut."""
+        return "" if self._sheet is None else _webp(self._sheet)
+
+
+def thumbnail(pixels: np.ndarray, longest: int) -> str:
+    """An image, uint8 [H, W, 3], as the data URI of a WebP of at most ``longest`` pixels a side."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return _webp(picture)
+
+
+def _window(box: Sequence[float]) -> tuple[int, int, int, int]:
+    """The square around a box; black where it leaves the image."""
+    x1, y1, x2, y2 = box
+    half = max(1.0, _AROUND * max(x2 - x1, y2 - y1) / 2)
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return math.floor(x - half), math.floor(y - half), math.ceil(x + half), math.ceil(y + half)
+
+
+def _webp(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "WEBP", quality=_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,67 @@
+"""Images with what is wrong in them, the worst first."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from detcenter.evaluation import ERRORS, error_kinds
+from detcenter.evaluation.matching import objects_in, surest_first
+
+Verdict = dict[str, list[list[Any]]]
+
+
+def verdict(annotation: Mapping[str, Any], detection: Mapping[str, Any], score: float) -> Verdict:
+    """What the detections of at least ``score`` in an image are, as JSON values.
+
+    `found` is a list of [x1, y1, x2, y2, label, score, kind, meant], boxes in pixels and `meant`
+    the label that a `cls` should have had, else 0; `missed` is a list of [x1, y1, x2, y2, label].
+    """
+    likely = surest_first(detection, score)
+    boxes, labels = objects_in(annotation)
+    kinds, targets, missed = error_kinds(annotation, likely._asdict())
+    meant = [int(labels[j]) if kind == "cls" else 0 for kind, j in zip(kinds, targets, strict=True)]
+    found = [likely.labels.tolist(), likely.scores.round(3).tolist(), kinds.tolist(), meant]
+    return {
+        "found": _rows(likely.boxes, *found),
+        "missed": _rows(boxes[missed], labels[missed].tolist()),
+    }
+
+
+def truth(annotation: Mapping[str, Any]) -> list[list[Any]]:
+    """[x1, y1, x2, y2, label, ignored] of every object: whether it is a crowd or difficult."""
+    ignored = np.logical_or(annotation["iscrowd"], annotation["difficult"])
+    labels = np.asarray(annotation["labels"])
+    return _rows(annotation["boxes"], labels.tolist(), ignored.tolist())
+
+
+def errors_of(verdict: Verdict) -> Counter[tuple[int, str]]:
+    """How often an image has each error: a class, of a wrong one the detected, and a kind."""
+    found = [(row[4], row[6]) for row in verdict["found"] if row[6] in ERRORS]
+    return Counter(found + [(row[4], "miss") for row in verdict["missed"]])
+
+
+def worst_images(errors: Sequence[Counter[tuple[int, str]]], most: int) -> list[int]:
+    """The numbers of at most ``most`` images, from the errors of all; those with most errors first.
+
+    Up to half of the places go to the worst images of single errors, the rarest first, so that
+    frequent ones do not crowd them out.
+    """
+    ranked = sorted((i for i, of in enumerate(errors) if of), key=lambda i: -errors[i].total())
+    everywhere = Counter[tuple[int, str]]()
+    for of_image in errors:
+        everywhere += of_image
+    examples = [
+        max(ranked, key=lambda i: errors[i][error])
+        for error, _ in reversed(everywhere.most_common())
+    ]
+    chosen = set(list(dict.fromkeys(examples))[: most // 2])
+    chosen |= set([i for i in ranked if i not in chosen][: most - len(chosen)])
+    return [i for i in ranked if i in chosen]
+
+
+def _rows(boxes: Any, *columns: Sequence[Any]) -> list[list[Any]]:
+    """Boxes in tenths of a pixel, and what is known of each beside it."""
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4).round(1).tolist()
+    return [[*box, *rest] for box, *rest in zip(corners, *columns, strict=True)]

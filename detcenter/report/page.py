@@ -1,0 +1,240 @@
+"""Runs in, one self-contained HTML page out."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from detcenter import __version__
+from detcenter.analysis import Projection, compactness, projections
+from detcenter.analysis.compactness import proportional_subset
+from detcenter.analysis.plots import COLOURS
+from detcenter.evaluation import ERRORS, most_confused
+from detcenter.evaluation.coco import COCO_KEYS
+from detcenter.evaluation.table import ERROR_MEANINGS
+from detcenter.report.cells import crops_of_cells
+from detcenter.report.crops import COLUMNS, CropSheet, thumbnail
+from detcenter.report.gallery import errors_of, truth, verdict, worst_images
+from detcenter.report.history import groups_of
+from detcenter.report.runs import Comparison, ReportedData, ReportedRun
+from detcenter.report.tables import comparison_tables, recipe_rows
+
+_MOST_POINTS = 1500  # boxes in the pictures of features
+_MOST_CROPS = 2500
+_MOST_IMAGES = 60  # in the gallery
+_LONGEST_SIDE = 512  # of an image there, pixels
+_SIZES = {
+    "all sizes": "AP_by_class",
+    "small": "AP_small_by_class",
+    "medium": "AP_medium_by_class",
+    "large": "AP_large_by_class",
+}
+_SECTIONS = {
+    "result": "Result",
+    "training": "Training",
+    "classes": "Classes",
+    "curves": "Precision and recall",
+    "confusion": "Confusions",
+    "errors": "Errors",
+    "gallery": "Images",
+    "features": "Features",
+    "compactness": "Compactness",
+}
+
+
+def report_page(
+    runs: Sequence[ReportedRun],
+    data: ReportedData,
+    image: Callable[[int], np.ndarray],
+    comparisons: Sequence[Comparison] = (),
+    progress: Callable[[list[int]], Iterable[int]] = iter,
+) -> str:
+    """HTML that opens without network: numbers, charts, crops and images of runs side by side.
+
+    It stays a few megabytes large however large the data set is: of images and crops it holds as
+    many as can be looked at, and says of how many. It needs plotly and Jinja2.
+
+    Args:
+        runs: all measured on `data`.
+        image: from the number of an image to its pixels, uint8 [H, W, 3].
+        progress: gets the numbers of the images that are shown, and gives them on one by one.
+    """
+    score = runs[0].results["confusion"]["score"]
+    found = [run.detections for run in runs]
+    sheet = CropSheet(_MOST_CROPS)
+    taken = proportional_subset(data.labels, _MOST_POINTS, seed=0)
+    numbers = data.images[taken].tolist()
+    tiles = [sheet.register(*box) for box in zip(numbers, data.boxes[taken], strict=True)]
+    cells = crops_of_cells(found, data.annotations, len(data.classes), score, sheet)
+    images, wrong = _worst(found, data.annotations, score)
+    _read(sheet, images, image, progress)
+
+    planes = [
+        projections(run.features[taken], data.labels[taken], centers=run.centers) for run in runs
+    ]
+    compact = [compactness(run.features, data.labels, data.classes) for run in runs]
+    history = groups_of([run.history for run in runs])
+    charts = _charts(runs, data.classes, compact, history) | _feature_charts(
+        planes, data.classes, list(zip(tiles, numbers, strict=True))
+    )
+    shown = {
+        "charts": charts,
+        "columns": COLUMNS,
+        "labels": [*data.classes, "background"],
+        "kinds": ERRORS,
+        "runs": [run.name for run in runs],
+        "files": [annotation["path"].name for annotation in data.annotations],
+        "matrices": [run.results["confusion"]["matrix"] for run in runs],
+        "cells": cells,
+        "images": list(images.values()),
+    }
+    counts = {
+        "images": len(data.annotations),
+        "objects": sum(len(annotation["labels"]) for annotation in data.annotations),
+        "boxes": len(data.labels),
+        "points": len(taken),
+        "wrong": wrong,
+        "kept": len(images),
+    }
+    return _rendered(
+        shown,
+        title=runs[0].name if len(runs) == 1 else "Runs side by side",
+        classes=data.classes,
+        runs=[
+            _for_the_page(k, run, x) for k, (run, x) in enumerate(zip(runs, compact, strict=True))
+        ],
+        charts=charts,
+        history=history,
+        planes=list(dict.fromkeys(name for of_run in planes for name in of_run)),
+        recipe=recipe_rows(runs),
+        comparisons=[comparison_tables(comparison) for comparison in comparisons],
+        counts=counts,
+        score=score,
+        sheet=sheet.data_uri(),
+    )
+
+
+def _charts(
+    runs: Sequence[ReportedRun],
+    classes: Sequence[str],
+    compact: Sequence[Mapping[str, Any]],
+    history: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """By the names that the page has for them."""
+    from detcenter.report import charts
+
+    results = {run.name: run.results for run in runs}
+    curves = {name: of["curves_by_class"] for name, of in results.items()}
+    ratios = {
+        run.name: {name: row["ratio"] for name, row in of["by_class"].items()}
+        for run, of in zip(runs, compact, strict=True)
+    }
+    made = {
+        f"time-{column}": charts.over_time({run.name: run.history for run in runs}, column)
+        for columns in history.values()
+        for column in columns
+    }
+    for size, key in _SIZES.items():
+        values = {name: of[key] for name, of in results.items()}
+        made[f"classes-{size}"] = charts.by_class(values, classes, "AP")
+    made["curve-"] = charts.precision_over_recall(curves, None)
+    for k, name in enumerate(classes, start=1):
+        made[f"curve-{k}"] = charts.precision_over_recall(curves, name)
+    for k, run in enumerate(runs):
+        found = run.results["confusion"]
+        made[f"confusion-{k}"] = charts.confusion(found["matrix"], found["labels"])
+    made["errors"] = charts.errors({n: of["errors"] for n, of in results.items()}, ERROR_MEANINGS)
+    made["compactness"] = charts.by_class(ratios, classes, "ratio")
+    return {name: figure.to_dict() for name, figure in made.items()}
+
+
+def _feature_charts(
+    planes: Sequence[Mapping[str, Projection]],
+    classes: Sequence[str],
+    points: Sequence[tuple[int | None, int]],
+) -> dict[str, Any]:
+    from detcenter.report import charts
+
+    return {
+        f"features-{run}-{name}": charts.features(plane, classes, points).to_dict()
+        for run, of_run in enumerate(planes)
+        for name, plane in of_run.items()
+    }
+
+
+def _for_the_page(number: int, run: ReportedRun, compact: Mapping[str, Any]) -> dict[str, Any]:
+    *classes, _ = run.results["confusion"]["labels"]
+    pairs = most_confused(np.array(run.results["confusion"]["matrix"]), classes)
+    confused = [
+        {"true": a, "found": b, "count": n, "cell": f"{classes.index(a)}-{classes.index(b)}"}
+        for a, b, n, _ in pairs
+    ]
+    return {
+        "name": run.name,
+        "colour": COLOURS[number % len(COLOURS)],
+        "yaml": run.yaml,
+        "results": run.results,
+        "confused": confused,
+        "space": run.space,
+        "compactness": compact,
+    }
+
+
+def _worst(
+    found: Sequence[Sequence[Mapping[str, Any]]],
+    annotations: Sequence[Mapping[str, Any]],
+    score: float,
+) -> tuple[dict[int, dict[str, Any]], int]:
+    """The images of the gallery by their numbers, and how many have errors at all."""
+    judged = [
+        [verdict(annotation, of_run[i], score) for of_run in found]
+        for i, annotation in enumerate(annotations)
+    ]
+    errors = [sum(map(errors_of, of_image), Counter()) for of_image in judged]
+    worst = {
+        i: {"number": i, "truth": truth(annotations[i]), "runs": judged[i]}
+        for i in worst_images(errors, _MOST_IMAGES)
+    }
+    return worst, sum(map(bool, errors))
+
+
+def _read(
+    sheet: CropSheet,
+    shown: Mapping[int, dict[str, Any]],
+    image: Callable[[int], np.ndarray],
+    progress: Callable[[list[int]], Iterable[int]],
+) -> None:
+    """Cut the crops, and give the images that are shown whole their `source` and size."""
+    for i in progress(sorted(sheet.images | shown.keys())):
+        pixels = image(i)
+        height, width = pixels.shape[:2]
+        if i in sheet.images:
+            sheet.cut(i, pixels)
+        if i in shown:
+            source = thumbnail(pixels, _LONGEST_SIDE)
+            shown[i].update(source=source, width=width, height=height)
+
+
+def _rendered(shown: Mapping[str, Any], **values: Any) -> str:
+    """The page around ``shown``, which its script reads."""
+    from jinja2 import Environment, PackageLoader
+    from plotly.io.json import to_json_plotly
+    from plotly.offline import get_plotlyjs
+
+    own = files("detcenter.report")
+    environment = Environment(loader=PackageLoader("detcenter", "report"), autoescape=True)
+    return environment.get_template("report.html").render(
+        values,
+        version=__version__,
+        sections=_SECTIONS,
+        keys=(*COCO_KEYS, "mAP_07", "mAP_12"),
+        sizes=list(_SIZES),
+        kinds=ERROR_MEANINGS,
+        columns=COLUMNS,
+        data=to_json_plotly(shown),  # it escapes what could end a script
+        css=(own / "report.css").read_text(),
+        script=(own / "report.js").read_text(),
+        plotly=get_plotlyjs(),
+    )

@@ -1,0 +1,232 @@
+"use strict";
+// What a page does by itself: draws its charts when they come into view, in the colours of the
+// room, shows the crops of what is pointed at, and filters the gallery.
+
+const page = JSON.parse(document.getElementById("data").textContent);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const make = (tag, properties = {}, children = []) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+
+// Charts
+
+const drawn = new Set();
+const coming = new IntersectionObserver(
+  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+  { rootMargin: "300px" },
+);
+
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  return Object.fromEntries(["ink", "soft", "line", "card"].map((name) => [name, style.getPropertyValue("--" + name).trim()]));
+}
+
+function inTheRoom(chart) {
+  const { ink, soft, line, card } = colours();
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickfont: { color: soft } };
+  const layout = structuredClone(chart.layout);
+  for (const name of ["xaxis", "yaxis"]) layout[name] = { ...axis, ...layout[name] };
+  layout.font = { color: ink, family: "system-ui, sans-serif", size: 12 };
+  layout.hoverlabel = { bgcolor: card, bordercolor: line, font: { color: ink } };
+  if (layout.dragmode === "zoom" && !matchMedia("(pointer: fine)").matches) layout.dragmode = false;
+  const data = chart.data.map((trace) =>
+    trace.meta === "ink" ? { ...trace, marker: { ...trace.marker, color: ink }, textfont: { color: ink } } : trace,
+  );
+  return [data, layout];
+}
+
+function draw(element) {
+  coming.unobserve(element);
+  drawn.add(element);
+  const chart = page.charts[element.dataset.chart];
+  element.classList.toggle("empty", !chart);
+  if (!chart) return Plotly.purge(element);
+  element.style.minHeight = chart.layout.height + "px";
+  const zooms = chart.layout.dragmode === "zoom";
+  Plotly.react(element, ...inTheRoom(chart), { responsive: true, displaylogo: false, displayModeBar: zooms ? "hover" : false });
+  if (element.dataset.wired) return;
+  element.dataset.wired = "yes";
+  element.on("plotly_click", ({ points: [point] }) => showCell(element.dataset.chart, point));
+  element.on("plotly_hover", ({ points: [point], event }) => showTip(element.dataset.chart, point, event));
+  element.on("plotly_unhover", () => (tip.hidden = true));
+}
+
+function choose(select) {
+  const start = select.dataset.for;
+  for (const element of all(".chart")) {
+    const id = element.dataset.chart;
+    // of a panel, "features-1-PCA", the number of the run stays
+    const run = id.startsWith(start) && id.slice(start.length).match(/^\d+-/);
+    if (!id.startsWith(start)) continue;
+    element.dataset.chart = start + ("panels" in select.dataset && run ? run[0] : "") + select.value;
+    if (drawn.has(element)) draw(element);
+  }
+}
+
+// Crops
+
+const tip = document.getElementById("tip");
+
+function crop(tile) {
+  const place = make("span", { className: "crop" });
+  place.style.backgroundPosition = `${-(tile % page.columns) * 96}px ${-Math.floor(tile / page.columns) * 96}px`;
+  if (tile === null) place.style.backgroundImage = "none";
+  return place;
+}
+
+function showTip(id, point, event) {
+  if (!id.startsWith("features-") || !point.customdata) return;
+  const [tile, image, label] = point.customdata;
+  tip.replaceChildren(crop(tile), make("span", { textContent: `${page.labels[label]}, ${page.files[image]}` }));
+  tip.hidden = false;
+  const { clientX: x, clientY: y } = event.touches ? event.touches[0] : event;
+  tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 4)) + "px";
+  tip.style.top = Math.max(4, y + 14 + tip.offsetHeight > innerHeight ? y - 14 - tip.offsetHeight : y + 14) + "px";
+}
+
+function showCell(id, point) {
+  if (id.startsWith("confusion-")) showCrops(Number(id.split("-")[1]), `${point.y}-${point.x}`);
+}
+
+function showCrops(run, cell) {
+  const [row, column] = cell.split("-").map(Number);
+  const shown = page.cells[run][cell] || [];
+  const count = page.matrices[run][row][column];
+  const tray = document.getElementById("tray");
+  const background = page.labels.length - 1;
+  const what =
+    column === background ? `${page.labels[row]}, not found`
+    : row === background ? `${page.labels[column]} where there is none`
+    : row === column ? `${page.labels[row]}, found`
+    : `${page.labels[row]} taken for ${page.labels[column]}`;
+  const part = shown.length < count ? `${shown.length} of ${count}` : `${count}`;
+  tray.querySelector("h3").textContent = (page.runs.length > 1 ? page.runs[run] + ": " : "") + `${what} (${part})`;
+  tray.querySelector(".crops").replaceChildren(
+    ...shown.map(([tile, image, score]) => {
+      const words = score === null ? page.files[image] : `${score.toFixed(2)}, ${page.files[image]}`;
+      return make("figure", {}, [crop(tile), make("span", { textContent: words })]);
+    }),
+  );
+  tray.hidden = false;
+  tray.scrollIntoView({ block: "nearest" });
+}
+
+// Gallery
+
+const gallery = document.getElementById("images");
+const filters = ["class", "kind", "run"].map((id) => document.getElementById(id));
+const WRONG = new Set(page.kinds);
+let shownImages = 0;
+
+function chosen() {
+  const [label, kind, run] = filters.map((filter) => (filter ? filter.value : ""));
+  const runs = run === "" ? page.runs.map((_, k) => k) : [Number(run)];
+  return { label: Number(label), kind, runs };
+}
+
+function countErrors(image, { label, kind, runs }) {
+  const fits = (labels, of) => (!label || labels.includes(label)) && (!kind || kind === of);
+  const inRun = ({ found, missed }) =>
+    found.filter((row) => WRONG.has(row[6]) && fits([row[4], row[7]], row[6])).length +
+    missed.filter((row) => fits([row[4]], "miss")).length;
+  return runs.reduce((sum, k) => sum + inRun(image.runs[k]), 0);
+}
+
+function overlay(image, rows) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const scale = 512 / image.width; // so that letters are as large on every image
+  svg.setAttribute("viewBox", `0 0 512 ${image.height * scale}`);
+  const put = (tag, className, attributes, words) => {
+    const element = document.createElementNS(svg.namespaceURI, tag);
+    element.setAttribute("class", className);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    if (words !== undefined) element.textContent = words;
+    svg.append(element);
+  };
+  rows = rows.map((row) => ({ ...row, box: row.box.map((x) => x * scale) }));
+  for (const { box: [x1, y1, x2, y2], className } of rows)
+    put("rect", className, { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) });
+  for (const { box: [x1, y1, x2], className, words } of rows) {
+    const right = x1 > 256; // words that begin on the right would leave the picture
+    const place = { x: right ? Math.min(510, x2) : Math.max(2, x1), y: Math.max(20, y1 - 5) };
+    if (words) put("text", className, { ...place, "text-anchor": right ? "end" : "start" }, words);
+  }
+  return svg;
+}
+
+function picture(image, caption, rows) {
+  const photo = make("img", { src: image.source, alt: "", width: image.width, height: image.height });
+  const frame = make("div", { className: "picture" }, [photo, overlay(image, rows)]);
+  return make("figure", {}, [make("figcaption", { textContent: caption }), frame]);
+}
+
+function truthRows(image, runs) {
+  const missed = new Set(runs.flatMap((k) => image.runs[k].missed.map(String)));
+  return image.truth.map(([x1, y1, x2, y2, label, ignored]) => {
+    const gone = missed.has(String([x1, y1, x2, y2, label]));
+    const className = ignored ? "k-ignored" : gone ? "k-miss" : "k-truth";
+    return { box: [x1, y1, x2, y2], className, words: page.labels[label - 1] };
+  });
+}
+
+function foundRows(run) {
+  return run.found.map(([x1, y1, x2, y2, label, score, kind, meant]) => {
+    const is = meant ? `, is ${page.labels[meant - 1]}` : "";
+    const words = WRONG.has(kind) ? `${page.labels[label - 1]} ${score.toFixed(2)}${is}` : "";
+    return { box: [x1, y1, x2, y2], className: "k-" + kind, words };
+  });
+}
+
+function card(image, runs) {
+  const pictures = [picture(image, "ground truth", truthRows(image, runs))];
+  for (const k of runs) pictures.push(picture(image, page.runs[k], foundRows(image.runs[k])));
+  const element = make("article", { className: "image" }, [
+    make("div", {}, pictures),
+    make("p", { className: "note", textContent: page.files[image.number] }),
+  ]);
+  element.firstChild.addEventListener("click", () => element.classList.toggle("large"));
+  return element;
+}
+
+function filterGallery() {
+  gallery.replaceChildren();
+  shownImages = 0;
+  showMore();
+}
+
+function showMore() {
+  const choice = chosen();
+  const counted = page.images.map((image) => [countErrors(image, choice), image]).filter(([count]) => count);
+  counted.sort((a, b) => b[0] - a[0]);
+  gallery.append(...counted.slice(shownImages, shownImages + 12).map(([, image]) => card(image, choice.runs)));
+  shownImages = Math.min(counted.length, shownImages + 12);
+  const errors = counted.reduce((sum, [count]) => sum + count, 0);
+  document.getElementById("found").textContent = `${errors} errors in ${counted.length} images`;
+  document.getElementById("more").hidden = shownImages >= counted.length;
+}
+
+// The page
+
+function changeTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const root = document.documentElement.dataset;
+  root.theme = (root.theme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
+  redraw();
+}
+
+function redraw() {
+  drawn.forEach(draw);
+}
+
+all(".chart").forEach((element) => coming.observe(element));
+all("select[data-for]").forEach((select) => select.addEventListener("change", () => choose(select)));
+all("[data-cell]").forEach((button) =>
+  button.addEventListener("click", () => showCrops(Number(button.dataset.run), button.dataset.cell)),
+);
+filters.filter(Boolean).forEach((filter) => filter.addEventListener("change", filterGallery));
+document.getElementById("more").addEventListener("click", showMore);
+document.getElementById("theme").addEventListener("click", changeTheme);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+filterGallery();
