@@ -21,13 +21,14 @@ _WRITTEN = (
     "detections.png",
     "measured.json",
 )
+_OF_TRACKERS = (".aim", "dvclive", "swanlab", "tensorboard", "wandb")  # folders
 _BEFORE_THE_FIRST_CHECKPOINT = {
+    *_OF_TRACKERS,
     "config.yaml",
     "last.pth.partial",
     "log.txt",
     "metrics.csv",
     "metrics.csv.partial",
-    "tensorboard",
 }
 _FREE_TO_CHANGE = (  # when a run is continued
     "output",
@@ -37,6 +38,7 @@ _FREE_TO_CHANGE = (  # when a run is continued
     "evaluation.score",
     "train.save_every_minutes",
     "train.save_every_steps",
+    "train.trackers",
 )
 
 
@@ -83,7 +85,8 @@ def clear_folder(folder: Path) -> None:
     for pattern in _WRITTEN:
         for path in folder.glob(pattern):
             path.unlink()
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    for name in _OF_TRACKERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def check_same_run(
