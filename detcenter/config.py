@@ -228,6 +228,8 @@ class TrainConfig:
     """minutes between checkpoints inside an epoch; there is one after every epoch as well"""
     save_every_steps: int | None = None
     """steps between checkpoints inside an epoch, beside those"""
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """what gets the numbers of metrics.csv too: tensorboard, wandb, mlflow, ...; [] is none"""
 
 
 @dataclass

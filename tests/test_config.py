@@ -108,9 +108,9 @@ def test_a_config_survives_a_checkpoint_and_a_yaml_file(recipe):
         assert config_from_dict(yaml.safe_load(yaml.safe_dump(values))) == config
 
 
-def test_a_recipe_of_before_there_was_a_choice_of_backends():
+def test_a_recipe_of_before_there_was_a_choice_of_backends_and_trackers():
     values = dataclasses.asdict(Config())
-    del values["evaluation"]
+    del values["evaluation"], values["train"]["trackers"]
     assert config_from_dict(values) == Config()
 
 

@@ -33,7 +33,6 @@ def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
         accelerator = Accelerator(
             mixed_precision=mixed_precision,
             cpu=on_cpus,
-            log_with="tensorboard",
             project_dir=str(folder),
         )
     except ValueError as error:  # a precision that this device does not have

@@ -22,13 +22,14 @@ _WRITTEN = (
     "features_*.npz",
     "measured.json",
 )
+_OF_TRACKERS = (".aim", "dvclive", "swanlab", "tensorboard", "wandb")  # folders
 _BEFORE_THE_FIRST_CHECKPOINT = {
+    *_OF_TRACKERS,
     "config.yaml",
     "last.pth.partial",
     "log.txt",
     "metrics.csv",
     "metrics.csv.partial",
-    "tensorboard",
 }
 _FREE_TO_CHANGE = (  # when a run is continued
     "output",
@@ -38,6 +39,7 @@ _FREE_TO_CHANGE = (  # when a run is continued
     "evaluation.score",
     "train.save_every_minutes",
     "train.save_every_steps",
+    "train.trackers",
 )
 
 
@@ -84,7 +86,8 @@ def clear_folder(folder: Path) -> None:
     for pattern in _WRITTEN:
         for path in folder.glob(pattern):
             path.unlink()
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    for name in _OF_TRACKERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def check_same_run(

@@ -37,11 +37,9 @@ from detcenter.commands.run_folder import (
 )
 from detcenter.commands.run_results import progress_bar, write_results
 from detcenter.commands.run_state import save, take_up
+from detcenter.commands.trackers import check_trackers, open_trackers
 from detcenter.config import Config
-from detcenter.evaluation import (
-    evaluate_detections,
-    results_table,
-)
+from detcenter.evaluation import evaluate_detections, flat_numbers, results_table
 from detcenter.training import (
     LossMeans,
     NotFiniteError,
@@ -65,9 +63,9 @@ def train(
 ) -> Mapping[str, Any]:
     """Train as ``config`` says and return the metrics of the last epoch.
 
-    ``folder`` gets the resolved recipe (``config.yaml``), ``metrics.csv``, TensorBoard events,
-    ``last.pth`` and ``best.pth``, ``results.json``, and the detections in the validation images,
-    as numbers and as a picture.
+    ``folder`` gets the resolved recipe (``config.yaml``), ``metrics.csv``, what trackers
+    write, ``last.pth`` and ``best.pth``, ``results.json``, and the detections in the validation
+    images, as numbers and as a picture.
 
     Raises:
         Stopped: after SIGINT or SIGTERM, when what ``resume`` needs is saved.
@@ -93,6 +91,7 @@ class Run:
     def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
         check_folder(folder, resume, overwrite)
         check_backend(config.evaluation)
+        check_trackers(config.train.trackers)
         self.config, self.folder, training = config, folder, config.train
         self.accelerator = accelerator_for(training.mixed_precision, folder)
         self.alone = self.accelerator.num_processes == 1
@@ -283,7 +282,7 @@ class Run:
 
     def _report(self, epoch: int, cost: dict[str, float]) -> None:
         losses = self.means.means()
-        found = {k: v for k, v in self.metrics.items() if isinstance(v, float)}
+        found = flat_numbers(self.metrics)
         numbers = {"lr": self.schedule.get_last_lr()[0]} | cost
         features = self.watch.numbers(self.classes)
         numbers |= {f"train/{k}": v for k, v in (losses | features).items()}
@@ -306,5 +305,5 @@ class Run:
             clear_results(self.folder)
             text = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
             (self.folder / "config.yaml").write_text(text)
-        self.accelerator.init_trackers("tensorboard")
+        open_trackers(self.accelerator, self.config, self.folder, self.epochs_done)
         self.records = RunRecords(self.folder, self.accelerator, rows)

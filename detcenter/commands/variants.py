@@ -22,6 +22,7 @@ _OF_A_RUN = {
     "data.workers",
     "evaluation.backend",
     "evaluation.score",
+    "train.trackers",
 }
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "error_split",
     "errors_table",
     "evaluate_detections",
+    "flat_numbers",
     "load_detections",
     "load_results",
     "metrics_json",
@@ -73,6 +74,18 @@ def evaluate_detections(
     }
     own = {"confusion": confusion, "errors": error_split(annotations, detections)}
     return coco_metrics(*case, backend) | voc_metrics(*case) | own
+
+
+def flat_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers for a row of a table, out of what `evaluate_detections` returns, or nothing.
+
+    Those that stand alone under their key, AP under `AP_by_class/<class>`, and what an error costs,
+    its `dAP`, under `errors/<kind>`.
+    """
+    alone = {key: value for key, value in metrics.items() if isinstance(value, float)}
+    by_class = {f"AP_by_class/{name}": ap for name, ap in metrics.get("AP_by_class", {}).items()}
+    errors = {f"errors/{kind}": error["dAP"] for kind, error in metrics.get("errors", {}).items()}
+    return alone | by_class | errors
 
 
 def metrics_json(metrics: Mapping[str, Any]) -> str:

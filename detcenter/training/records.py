@@ -1,6 +1,8 @@
-"""What a run leaves in its folder while it goes: a CSV of numbers and TensorBoard events."""
+"""The numbers that a run leaves while it goes: a CSV in its folder, and trackers."""
 
 import csv
+import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ class RunRecords:
 
     def add(self, epoch: int, numbers: Mapping[str, float]) -> None:
         self.rows.append({"epoch": str(epoch)} | {k: f"{v:.6g}" for k, v in numbers.items()})
-        self._accelerator.log(dict(numbers), step=epoch)
+        self._accelerator.log(_trackable(numbers), step=epoch)
         if self._accelerator.is_main_process:
             self._write()
 
@@ -43,6 +45,15 @@ class RunRecords:
             writer.writeheader()
             writer.writerows(self.rows)
         partial.replace(self._path)
+
+
+def _trackable(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Without nan, which is no point of a curve, under names that all trackers take.
+
+    A class may have any name; at one with brackets, say, MLflow would end the run.
+    """
+    known = {name: value for name, value in numbers.items() if not math.isnan(value)}
+    return {re.sub(r"[^\w/ .:-]", "_", name): value for name, value in known.items()}
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -259,6 +259,12 @@ def test_names_say_in_what_recipes_differ():
     assert names(CenterConfig(), CenterConfig()) == ["recipe"]
 
 
+def test_trackers_tell_no_variants_apart():
+    runs = {Path(name): measured() for name in ("plain", "watched")}
+    runs[Path("watched")].config.train.trackers = ["tensorboard", "wandb"]
+    assert list(by_recipe(runs)) == ["recipe"]
+
+
 def test_no_two_variants_share_a_name():
     runs = {Path(str(i)): measured(center=CenterConfig(weight=0.1)) for i in range(3)}
     runs[Path("1")].config.terms["triplet"] = LossConfig(weight=0.2)

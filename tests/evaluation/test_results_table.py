@@ -8,6 +8,7 @@ from detcenter.evaluation import (
     confusion_matrix,
     error_split,
     evaluate_detections,
+    flat_numbers,
     metrics_json,
     results_table,
     voc_metrics,
@@ -34,6 +35,20 @@ def test_evaluate_detections_says_what_is_wrong(random_case):
     labels = ["a", "b", "c", "background"]
     assert metrics["confusion"] == {"labels": labels, "score": 0.25, "matrix": matrix}
     assert metrics["errors"] == error_split(*case[:2])
+
+
+def test_flat_numbers_are_a_row():
+    metrics = {
+        "AP": 0.5,
+        "AP_by_class": {"ant": 0.75, "bee": 0.25},
+        "AP_small_by_class": {"ant": 0.5},
+        "confusion": {"score": 0.5, "matrix": [[1]]},
+        "errors": {"cls": {"count": 3, "dAP": 0.125}, "loc": {"count": 0, "dAP": 0.0}},
+    }
+    by_class = {"AP_by_class/ant": 0.75, "AP_by_class/bee": 0.25}
+    errors = {"errors/cls": 0.125, "errors/loc": 0.0}
+    assert flat_numbers(metrics) == {"AP": 0.5} | by_class | errors
+    assert flat_numbers({}) == {}
 
 
 def test_json_has_a_line_for_every_number_and_list():
