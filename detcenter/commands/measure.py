@@ -44,7 +44,12 @@ def recipe_of(folder: Path) -> Config:
     """
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{folder} is no run: it holds no config.yaml")
-    return config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    try:
+        return config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{folder / 'config.yaml'} is not YAML: {' '.join(str(error).split())}"
+        ) from None
 
 
 def finished_recipe(folder: Path) -> Config:

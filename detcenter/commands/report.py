@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,14 +72,21 @@ def _check_for_report() -> None:
 
 
 def _results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    results: dict[str, Any] = json.loads(path.read_text())
+    results = _json(folder / "results.json")
     if not all(key in results for key in _NEEDED) or not (folder / "detections.npz").exists():
+        recipe = shlex.quote(str(folder / "config.yaml"))
         raise ConfigError(
-            f"{path} is of an earlier version; `detcenter train --config {folder / 'config.yaml'} "
-            "--resume` measures the run again"
+            f"{folder / 'results.json'} is of an earlier version; `detcenter train --config "
+            f"{recipe} --output {shlex.quote(str(folder))} --resume` measures the run again"
         )
     return results
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is not readable as JSON: {error}") from None
 
 
 def _dataset(
@@ -153,6 +161,4 @@ def _comparisons(folders: Sequence[Path]) -> list[Comparison]:
     """What `compare` wrote above the runs."""
     above = [parent for run in folders for parent in list(run.resolve().parents)[:_ABOVE]]
     found = [path for path in dict.fromkeys(above) if (path / "compare.json").is_file()]
-    return [
-        Comparison(path.name, json.loads((path / "compare.json").read_text())) for path in found
-    ]
+    return [Comparison(path.name, _json(path / "compare.json")) for path in found]

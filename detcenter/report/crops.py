@@ -22,6 +22,8 @@ _Box = tuple[float, ...]
 class CropSheet:
     """Square crops around boxes as tiles of one picture, row by row from the top left.
 
+    Boxes are told apart by whole pixels.
+
     Boxes are registered first and cut out afterwards, image by image, so that every image is read
     once and no two are in memory together.
 
@@ -40,14 +42,12 @@ class CropSheet:
 
         A box that was registered before has a tile already.
         """
-        tiles = self._tiles.setdefault(image, {})
-        key = tuple(np.round(np.asarray(box, np.float64), 1).tolist())
-        if key not in tiles:
-            if self._count == self._most:
-                return None
-            tiles[key] = self._count
+        key = tuple(np.round(np.asarray(box, np.float64)).tolist())
+        tile = self._tiles.get(image, {}).get(key)
+        if tile is None and self._count < self._most:
+            tile = self._tiles.setdefault(image, {})[key] = self._count
             self._count += 1
-        return tiles[key]
+        return tile
 
     @property
     def images(self) -> set[int]:

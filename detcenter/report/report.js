@@ -203,7 +203,7 @@ function showMore() {
   gallery.append(...counted.slice(shownImages, shownImages + 12).map(([, image]) => card(image, choice.runs)));
   shownImages = Math.min(counted.length, shownImages + 12);
   const errors = counted.reduce((sum, [count]) => sum + count, 0);
-  document.getElementById("found").textContent = `${errors} errors in ${counted.length} images`;
+  document.getElementById("found").textContent = `errors: ${errors}, images: ${counted.length}`;
   document.getElementById("more").hidden = shownImages >= counted.length;
 }
 

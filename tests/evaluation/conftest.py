@@ -1,89 +1,10 @@
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hotcoco
-import numpy as np
 import pytest
 
 from detcenter.evaluation import coco_results
-
-Case = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
-
-
-@pytest.fixture(scope="session")
-def annotation() -> Callable[..., dict[str, Any]]:
-    """Ground truth of one image; what is not given is ordinary and of class 1."""
-
-    def build(image_id: int, boxes: Any, labels: Any = None, crowd: Any = (), difficult: Any = ()):
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        return {
-            "image_id": image_id,
-            "path": Path(f"{image_id}.jpg"),
-            "width": 400,
-            "height": 400,
-            "boxes": boxes,
-            "labels": np.asarray([1] * len(boxes) if labels is None else labels, np.int64),
-            "iscrowd": np.isin(np.arange(len(boxes)), crowd),
-            "difficult": np.isin(np.arange(len(boxes)), difficult),
-            "area": sides.prod(axis=1),
-        }
-
-    return build
-
-
-@pytest.fixture(scope="session")
-def detection() -> Callable[..., dict[str, Any]]:
-    """Detections of one image; class 1 where no labels are given."""
-
-    def build(boxes: Any = (), scores: Any = (), labels: Any = None):
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        labels = [1] * len(boxes) if labels is None else labels
-        scores = np.asarray(scores, np.float32)
-        return {"boxes": boxes, "scores": scores, "labels": np.asarray(labels, np.int64)}
-
-    return build
-
-
-@pytest.fixture(scope="session")
-def random_case(annotation, detection) -> Callable[..., Case]:
-    """Images of up to 6 objects; per object some shifted copies, and some boxes anywhere."""
-
-    def build(seed: int, crowd: float = 0, difficult: float = 0, tied: bool = False) -> Case:
-        rng = np.random.default_rng(seed)
-        classes = ["a", "b", "c"]
-        annotations, detections = [], []
-        for image_id in rng.permutation(100)[:12]:
-            boxes, labels = _boxes(rng, rng.integers(0, 7)), rng.integers(1, 4, 6)
-            labels = labels[: len(boxes)]
-            flags = [np.flatnonzero(rng.random(len(boxes)) < p) for p in (crowd, difficult)]
-            annotations.append(annotation(int(image_id), boxes, labels, *flags))
-            copies = np.repeat(np.arange(len(boxes)), rng.integers(0, 4, len(boxes)))
-            anywhere = _boxes(rng, 3)
-            found = np.concatenate([_shifted(rng, boxes[copies]), anywhere])
-            found_labels = np.concatenate([labels[copies], rng.integers(1, 4, len(anywhere))])
-            scores = rng.integers(1, 5, len(found)) / 5 if tied else rng.random(len(found))
-            detections.append(detection(found, scores, found_labels))
-        return annotations, detections, classes
-
-    return build
-
-
-@pytest.fixture(scope="session")
-def confused_case(random_case) -> Callable[..., Case]:
-    """Random cases in which some detections have another class than their object."""
-
-    def build(seed: int, **options: Any) -> Case:
-        annotations, detections, classes = random_case(seed, **options)
-        rng = np.random.default_rng(seed)
-        for found in detections:
-            others = rng.integers(1, 4, len(found["labels"]))
-            changed = rng.random(len(others)) < 0.5
-            found["labels"] = np.where(changed, others, found["labels"])
-        return annotations, detections, classes
-
-    return build
 
 
 @pytest.fixture(scope="session")
@@ -115,15 +36,3 @@ def hotcoco_evaluation() -> Callable[..., Any]:
         return evaluation
 
     return evaluate
-
-
-def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    # Multiples of a quarter pixel are exact in float32, so no sum or difference is rounded.
-    corner, side = rng.integers(0, 1000, (count, 2)), rng.integers(20, 500, (count, 2))
-    return np.concatenate([corner, corner + side], axis=1) / 4
-
-
-def _shifted(rng: np.random.Generator, boxes: np.ndarray) -> np.ndarray:
-    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    moved = np.round((boxes + rng.normal(0, 0.1, boxes.shape) * sides) * 4) / 4
-    return np.concatenate([moved[:, :2], np.maximum(moved[:, 2:], moved[:, :2] + 1)], axis=1)

@@ -1,0 +1,227 @@
+"""The page in a real browser: what it shows, and that it needs nothing but itself."""
+
+import json
+import re
+
+import pytest
+
+from .conftest import CLASSES, FILE, RUN
+
+SECTIONS = [
+    "result", "training", "classes", "curves", "confusion", "errors", "gallery", "features",
+    "compactness",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, html):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(chromium, address):
+    """Open the page; in the end nothing may have been complained about, nor asked for."""
+    complaints, pages = [], []
+
+    def look(**options):
+        page = chromium.new_page(**({"viewport": {"width": 1366, "height": 900}} | options))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: complaints.append(request.url))
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield look
+    for page in pages:
+        page.close()
+    assert [said for said in complaints if not said.startswith(("data:", address))] == []
+
+
+def see_all(page):
+    for section in SECTIONS:
+        page.locator(f"#{section}").scroll_into_view_if_needed()
+    for chart in page.locator(".chart:visible").all():
+        chart.scroll_into_view_if_needed()
+        chart.locator(".main-svg").first.wait_for()
+
+
+def letters(locator):
+    """What is to be read there; plotly sets a space that does not break for one that does."""
+    return locator.text_content().replace("\xa0", " ")
+
+
+def cell_of(page, chart, row, column):
+    """The middle of a cell of a confusion matrix of five rows, in pixels of the window."""
+    page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
+    box = page.locator(f"[data-chart={chart}] .nsewdrag").first.bounding_box()
+    return (
+        box["x"] + box["width"] * (column + 0.5) / 5,
+        box["y"] + box["height"] * (row + 0.5) / 5,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_charts_are_drawn_in_the_colours_of_the_room(opened, scheme):
+    page = opened(color_scheme=scheme)
+    see_all(page)
+    assert page.locator(".chart:visible").count() >= 10
+    ink = {"light": "rgb(30, 30, 30)", "dark": "rgb(230, 230, 230)"}
+    title = page.locator("[data-chart=errors] .ytitle")
+    fill = "element => getComputedStyle(element).fill"
+    assert title.evaluate(fill) == ink[scheme]
+    page.locator("#theme").click()
+    other = ink["dark" if scheme == "light" else "light"]
+    assert title.evaluate(fill) == other
+    assert page.evaluate("getComputedStyle(document.body).color") == other
+
+
+def test_a_phone_scrolls_in_one_direction(opened):
+    page = opened(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    see_all(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#images figure").first.bounding_box()["width"] > 100
+
+
+def test_names_are_letters_and_never_code(opened):
+    page = opened()
+    see_all(page)
+    assert page.title() == "Runs side by side"
+    assert page.locator("b", has_text="bold").count() == 0
+    assert page.locator("img[src=x]").count() == 0
+    assert letters(page.locator("#compactness tbody").first).count(CLASSES[0]) >= 1
+    ticks = [
+        letters(tick) for tick in page.locator("[data-chart='classes-all sizes'] .ytick").all()
+    ]
+    assert ticks == ["</script><script>docume…", *CLASSES[1:]]
+    assert letters(page.locator("#images .note").first) == FILE
+    assert letters(page.locator("#result tbody tr:nth-child(2) th").first).strip() == RUN
+
+
+def test_a_click_on_a_cell_shows_its_boxes(opened):
+    page = opened()
+    page.mouse.click(*cell_of(page, "confusion-0", 0, 1))
+    tray = page.locator("#tray")
+    assert letters(tray.locator("h3")) == f"plain: {CLASSES[0]} taken for {CLASSES[1]} (1)"
+    assert letters(tray.locator("figure")) == f"0.80, {FILE}"
+    assert tile_colour(page, tray.locator(".crop")) == pytest.approx((220, 20, 20), abs=40)
+    page.mouse.click(*cell_of(page, "confusion-1", 2, 2))
+    assert letters(tray.locator("h3")) == f"{RUN}: 1, found (6)"
+    assert tray.locator("figure").count() == 6
+    assert tile_colour(page, tray.locator(".crop").first) == pytest.approx((20, 20, 220), abs=40)
+    page.mouse.click(*cell_of(page, "confusion-0", 1, 4))
+    assert letters(tray.locator("h3")) == f"plain: {CLASSES[1]}, not found (1)"
+    page.mouse.click(*cell_of(page, "confusion-0", 4, 0))
+    assert letters(tray.locator("h3")) == f"plain: {CLASSES[0]} where there is none (1)"
+
+
+def tile_colour(page, crop):
+    """The middle pixel of a crop as it is on the screen."""
+    import io
+
+    from PIL import Image
+
+    shot = Image.open(io.BytesIO(crop.screenshot())).convert("RGB")
+    return shot.getpixel((shot.width // 2, shot.height // 2))
+
+
+def test_a_button_shows_the_boxes_of_a_confusion(opened):
+    page = opened()
+    page.locator(".pairs button").first.click()
+    assert letters(page.locator("#tray h3")) == f"plain: {CLASSES[0]} taken for {CLASSES[1]} (1)"
+
+
+def test_the_gallery_is_filtered_by_class_error_and_run(opened):
+    page = opened()
+    found, cards = page.locator("#found"), page.locator(".image")
+    assert letters(found) == "errors: 3, images: 1" and cards.count() == 1
+    assert cards.locator("figure").count() == 3  # ground truth and two runs
+    assert cards.locator("rect.k-cls, rect.k-bkg, rect.k-miss").count() == 3
+    words = [letters(text) for text in cards.locator("figure:nth-child(2) text").all()]
+    assert words == [f"{CLASSES[1]} 0.80, is {CLASSES[0]}", f"{CLASSES[0]} 0.70"]
+    page.locator("#kind").select_option("miss")
+    assert letters(found) == "errors: 1, images: 1"
+    page.locator("#class").select_option("4")
+    assert letters(found) == "errors: 0, images: 0" and cards.count() == 0
+    page.locator("#class").select_option("2")
+    assert letters(found) == "errors: 1, images: 1"
+    page.locator("#kind").select_option(
+        "cls"
+    )  # by the class it is as well as by the one it is called
+    assert letters(found) == "errors: 1, images: 1"
+    page.locator("#class").select_option("1")
+    assert letters(found) == "errors: 1, images: 1"
+    page.locator("#run").select_option("1")
+    assert letters(found) == "errors: 0, images: 0"
+
+
+def test_a_picture_is_made_large(opened):
+    page = opened()
+    picture = page.locator(".image .picture").first
+    small = picture.bounding_box()["width"]
+    picture.click()
+    assert picture.bounding_box()["width"] > 1.5 * small
+
+
+def test_a_hover_over_a_point_shows_its_box(opened):
+    page = opened()
+    section = page.locator("#features")
+    section.scroll_into_view_if_needed()
+    point = page.locator("[data-chart='features-0-PCA'] .point").first
+    point.scroll_into_view_if_needed()
+    point.hover(force=True)
+    tip = page.locator("#tip")
+    tip.wait_for()
+    assert re.fullmatch(re.escape(CLASSES[0]) + r", (.*)\.png", letters(tip))
+    assert tile_colour(page, tip.locator(".crop")) == pytest.approx((220, 20, 20), abs=40)
+    page.mouse.move(5, 5)
+    tip.wait_for(state="hidden")
+
+
+def test_choices_change_what_is_drawn(opened):
+    page = opened()
+    see_all(page)
+    section = page.locator("#features")
+    section.locator("select").select_option("LDA")
+    assert [c.get_attribute("data-chart") for c in section.locator(".chart").all()] == [
+        "features-0-LDA",
+        "features-1-LDA",
+    ]
+    curve = page.locator("#curves .chart")
+    before = curve.locator(".js-line").first.get_attribute("d")
+    page.locator("#curves select").select_option("2")
+    assert curve.get_attribute("data-chart") == "curve-2"
+    assert curve.locator(".js-line").first.get_attribute("d") != before
+    page.locator("#classes select").select_option("small")  # no object is
+    bars = page.locator("#classes .chart").evaluate("chart => chart.data.map((bars) => bars.x)")
+    assert bars == [[None] * 4] * 2
+
+
+def test_the_tables_have_the_numbers(opened, runs):
+    page = opened()
+    row = page.locator("#result table").first.locator("tbody tr").first
+    cells = [letters(cell) for cell in row.locator("td").all()]
+    results = runs[0].results
+    assert cells[:2] == [f"{results['AP']:.3f}", f"{results['AP50']:.3f}"] and results["AP"] < 1
+    assert cells[3] == "–"  # no object is small
+    counts = [letters(row.locator("td").nth(1)) for row in page.locator("#errors tbody tr").all()]
+    assert counts == ["1", "0", "0", "0", "1", "1"]
+    row = page.locator(".recipe tbody tr").first
+    assert [letters(cell) for cell in row.locator("th, td").all()] == ["train.seed", "5", "24"]
+
+
+def test_the_comparison_is_there(opened):
+    page = opened()
+    table = page.locator("#result table").nth(1)
+    cells = [letters(cell) for cell in table.locator("tbody tr").first.locator("th, td").all()]
+    assert cells == ["<plain>", "2", *["0.500 ±0.010"] * 4, "–", "500 ±10", "–"]
+    assert letters(page.locator(".sentences li")) == "center against <plain>: helps"
+
+
+def test_data_end_no_script(html):
+    """All that is between the tags of the data is JSON, whatever the names."""
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1]
+    shown = json.loads(text)
+    assert shown["labels"] == [*CLASSES, "background"] and shown["files"][0] == FILE
