@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from detcenter.parsing import parse, plain_parser
 from detcenter.report import Comparison, ReportedData, ReportedRun, report_page
 
 _NEEDED = ("curves_by_class", "confusion", "errors")  # what earlier versions did not measure
+_ALWAYS = {"model.name", "center", "center.weight", "train.lr", "train.seed"}
 _ABOVE = 3  # folders between a run and its comparison: its variant, and its seed if it is a fold
 
 
@@ -57,12 +59,18 @@ def main(args: Sequence[str]) -> None:
         ),
         dataset.image,
         _comparisons(folders),
-        lambda images: tqdm(images, "pictures", unit="img", dynamic_ncols=True, leave=False),
+        _reading,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     # A file's name may hold what UTF-8 has no letter for.
     output.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in any browser")
+
+
+def _reading(images: list[int]) -> Iterable[int]:
+    """A bar with the time left, on a terminal."""
+    shown = sys.stderr.isatty()
+    return tqdm(images, "pictures", unit="img", dynamic_ncols=True, leave=False, disable=not shown)
 
 
 def _check_for_report() -> None:
@@ -144,10 +152,10 @@ def _run(
 
 
 def _keys(recipes: Sequence[Config]) -> list[str]:
-    """Those that some recipe sets to other than the default; where a run is says nothing."""
+    """Those that matter always, or that some recipe sets to other than the default."""
     keys = dict.fromkeys(key for recipe in recipes for key in flat(recipe))
     changed = {key for recipe in recipes for key, _, _ in differences(recipe, Config())}
-    return [key for key in keys if key in changed and key != "output"]
+    return [key for key in keys if key in changed | _ALWAYS and key != "output"]
 
 
 def _names(folders: Sequence[Path]) -> dict[Path, str]:

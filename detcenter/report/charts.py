@@ -128,6 +128,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figu
         showscale=False,
         xgap=1,
         ygap=1,
+        meta="ink",
     )
     ticks = {"showgrid": False} | _named(names)
     side = 320 if len(names) <= _MOST_WRITTEN else 560
@@ -141,17 +142,17 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figu
 
 
 def errors(
-    splits: Mapping[str, Mapping[str, Mapping[str, float | None]]], names: Mapping[str, str]
+    splits: Mapping[str, Mapping[str, Mapping[str, float | None]]], meanings: Mapping[str, str]
 ) -> go.Figure:
     """AP50 that mending each kind of error would give."""
     bars = [
         go.Bar(
-            x=list(names.values()),
-            y=[split[kind]["dAP"] for kind in names],
-            customdata=[split[kind]["count"] for kind in names],
+            x=list(meanings),
+            y=[split[kind]["dAP"] for kind in meanings],
+            customdata=[[meanings[kind], split[kind]["count"]] for kind in meanings],
             name=text(run),
             marker_color=colour(k),
-            hovertemplate="%{x}: +%{y:.3f} AP50, of %{customdata} errors at any score",
+            hovertemplate="%{customdata[0]}: +%{y:.3f} AP50, %{customdata[1]} errors at any score",
         )
         for k, (run, split) in enumerate(splits.items())
     ]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _GROUPS = {
-    "Losses": r"train/loss_\w+",
+    "Losses": r"train/[^/]+",
     "Average precision": r"AP|AP50|AP75|mAP_12",
     "AP of classes": r"AP_by_class/.*",
     "Errors: AP50 that mending would give": r"errors/\w+",

@@ -12,6 +12,12 @@ const make = (tag, properties = {}, children = []) => {
 
 // Charts
 
+async function loadPlotly() {
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  document.head.append(make("script", { textContent: await new Response(stream).text() }));
+}
+
 const drawn = new Set();
 const coming = new IntersectionObserver(
   (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
@@ -30,11 +36,17 @@ function inTheRoom(chart) {
   for (const name of ["xaxis", "yaxis"]) layout[name] = { ...axis, ...layout[name] };
   layout.font = { color: ink, family: "system-ui, sans-serif", size: 12 };
   layout.hoverlabel = { bgcolor: card, bordercolor: line, font: { color: ink } };
-  if (layout.dragmode === "zoom" && !matchMedia("(pointer: fine)").matches) layout.dragmode = false;
-  const data = chart.data.map((trace) =>
-    trace.meta === "ink" ? { ...trace, marker: { ...trace.marker, color: ink }, textfont: { color: ink } } : trace,
-  );
-  return [data, layout];
+  if (!canZoom(chart)) layout.dragmode = false;
+  const inked = (trace) => {
+    const marker = trace.marker && { marker: { ...trace.marker, color: ink } };
+    return { ...trace, ...marker, textfont: { color: ink } };
+  };
+  return [chart.data.map((trace) => (trace.meta === "ink" ? inked(trace) : trace)), layout];
+}
+
+// Where a finger would have to scroll the page and to zoom, it scrolls.
+function canZoom(chart) {
+  return chart.layout.dragmode === "zoom" && matchMedia("(pointer: fine)").matches;
 }
 
 function draw(element) {
@@ -44,8 +56,10 @@ function draw(element) {
   element.classList.toggle("empty", !chart);
   if (!chart) return Plotly.purge(element);
   element.style.minHeight = chart.layout.height + "px";
-  const zooms = chart.layout.dragmode === "zoom";
-  Plotly.react(element, ...inTheRoom(chart), { responsive: true, displaylogo: false, displayModeBar: zooms ? "hover" : false });
+  const tools = canZoom(chart)
+    ? { modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], displaylogo: false }
+    : { displayModeBar: false };
+  Plotly.react(element, ...inTheRoom(chart), { responsive: true, ...tools });
   if (element.dataset.wired) return;
   element.dataset.wired = "yes";
   element.on("plotly_click", ({ points: [point] }) => showCell(element.dataset.chart, point));
@@ -220,7 +234,10 @@ function redraw() {
   drawn.forEach(draw);
 }
 
-all(".chart").forEach((element) => coming.observe(element));
+loadPlotly().then(
+  () => all(".chart").forEach((element) => coming.observe(element)),
+  () => all(".chart").forEach((element) => element.append("The charts need a browser of 2023 or later.")),
+);
 all("select[data-for]").forEach((select) => select.addEventListener("change", () => choose(select)));
 all("[data-cell]").forEach((button) =>
   button.addEventListener("click", () => showCrops(Number(button.dataset.run), button.dataset.cell)),

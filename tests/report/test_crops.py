@@ -54,14 +54,14 @@ def test_a_box_has_one_tile_and_a_full_sheet_has_no_more():
 
 def test_many_tiles_are_small_and_fill_rows():
     sheet = CropSheet(most=5000)
-    for k in range(1001):
+    for k in range(1501):
         sheet.register(0, np.array([k, 0, k + 10, 10], float))
-    pixels = np.zeros((20, 1100, 3), np.uint8)
-    pixels[:, 980:] = 255
+    pixels = np.zeros((20, 1600, 3), np.uint8)
+    pixels[:, 1480:] = 255
     sheet.cut(0, pixels)
     picture = decoded(sheet.data_uri())
-    assert picture.shape == (64 * -(-1001 // COLUMNS), 64 * COLUMNS, 3)
-    row, column = divmod(1000, COLUMNS)
+    assert picture.shape == (64 * -(-1501 // COLUMNS), 64 * COLUMNS, 3)
+    row, column = divmod(1500, COLUMNS)
     assert picture[row * 64 + 40, column * 64 + 32].min() > 200  # a white one, in the last row
     assert picture[40, 32].max() < 50
 
