@@ -16,7 +16,7 @@ from detcenter.analysis.plots import COLOURS, LONGEST_NAME
 from detcenter.evaluation.coco import RECALLS
 
 _SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "triangle-down")
-_MOST_WRITTEN = 20  # classes, up to which a confusion matrix has its counts written in
+_MOST_WRITTEN = 20  # classes, up to which charts have room for all names and counts
 _BAR = 9  # pixels, the least a bar takes of the height
 
 
@@ -55,22 +55,20 @@ def by_class(
     values: Mapping[str, Mapping[str, float | None]], classes: Sequence[str], title: str
 ) -> go.Figure:
     """A bar for each class and run; a number that is not known has none."""
-    names = [text(name) for name in classes]
     bars = [
         go.Bar(
-            y=list(range(len(names))),
+            y=_distinct(classes),
             x=[of_run.get(name) for name in classes],
-            customdata=names,
             name=text(run),
             orientation="h",
             marker_color=colour(k),
-            hovertemplate="%{customdata}: %{x:.3f}",
+            hovertemplate="%{y}: %{x:.3f}",
         )
         for k, (run, of_run) in enumerate(values.items())
     ]
     height = 90 + len(classes) * max(20, (_BAR + 2) * len(bars))
     # Bars are drawn from below; the first class and the first run belong on top.
-    yaxis = {"autorange": "reversed"} | _named(names)
+    yaxis = {"type": "category", "autorange": "reversed", "automargin": True, "dtick": 1}
     return _figure(bars, xaxis={"title": title}, yaxis=yaxis, height=height)
 
 
@@ -114,24 +112,27 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figu
     # Errors are rare and are what is looked for: the root lifts them off the ground.
     shade: list[list[float | None]] = np.sqrt(share).tolist()
     shade[-1][-1] = None  # nobody counts where nothing is and nothing was found
-    written = len(labels) <= _MOST_WRITTEN
-    names = [text(label) for label in labels]
+    few, names = len(labels) <= _MOST_WRITTEN, _distinct(labels)
     heat = go.Heatmap(
+        x=names,
+        y=names,
         z=shade,
         zmin=0,
         zmax=1,
         text=[[str(count) if count else "" for count in row] for row in counts.tolist()],
-        texttemplate="%{text}" if written else None,
+        texttemplate="%{text}" if few else None,
         customdata=np.stack([counts, share], axis=-1),
-        hovertemplate="%{customdata[0]} times, %{customdata[1]:.1%} of the row<extra></extra>",
+        hovertemplate="%{y} taken for %{x}: %{customdata[0]} times, %{customdata[1]:.1%} of the row"
+        "<extra></extra>",
         colorscale=[[0, "rgba(63,144,218,0.03)"], [1, "rgba(63,144,218,1)"]],
         showscale=False,
         xgap=1,
         ygap=1,
         meta="ink",
     )
-    ticks = {"showgrid": False} | _named(names)
-    side = 320 if len(names) <= _MOST_WRITTEN else 560
+    ticks = {"type": "category", "showgrid": False, "automargin": True}
+    ticks |= {"tickfont": {"size": 12 if few else 9}}
+    side = 320 if few else 10 * len(names)
     figure = _figure(
         [heat],
         xaxis={"title": "detected", "tickangle": -45} | ticks,
@@ -167,7 +168,7 @@ def features(
     Args:
         points: of every point its crop and its image, by their numbers, which go with a hover.
     """
-    traces = []
+    traces, few = [], len(classes) <= _MOST_WRITTEN
     for k, name in enumerate(classes):
         mine = np.flatnonzero(plane.labels == k + 1)
         if len(mine):
@@ -194,7 +195,7 @@ def features(
                 y=plane.centers[:, 1],
                 text=[text(name) for name in classes[: len(plane.centers)]],
                 name="centers",
-                mode="markers+text",
+                mode="markers+text" if few else "markers",
                 textposition="top center",
                 marker={"symbol": "x", "size": 11, "line": {"width": 1}},
                 hovertemplate="center of %{text}<extra></extra>",
@@ -207,16 +208,24 @@ def features(
         xaxis=axis,
         yaxis=axis,
         height=440,
-        showlegend=True,
+        showlegend=few,
         dragmode="zoom",
         hovermode="closest",
     )
 
 
-def _named(names: Sequence[str]) -> dict[str, Any]:
-    """An axis of places 0, 1, ... with names. Two may be the same: a class may be "background"."""
-    places = list(range(len(names)))
-    return {"tickvals": places, "ticktext": names, "automargin": True, "zeroline": False}
+def _distinct(names: Sequence[str]) -> list[str]:
+    """As :func:`text`, and invisible spaces where two would be one category of an axis.
+
+    Long names may begin alike, and a class may be called background.
+    """
+    shown: list[str] = []
+    for name in names:
+        other = text(name)
+        while other in shown:
+            other += "\u200b"
+        shown.append(other)
+    return shown
 
 
 def _figure(traces: Sequence[Any], height: int, **layout: Any) -> go.Figure:

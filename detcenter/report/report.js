@@ -33,7 +33,10 @@ function inTheRoom(chart) {
   const { ink, soft, line, card } = colours();
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickfont: { color: soft } };
   const layout = structuredClone(chart.layout);
-  for (const name of ["xaxis", "yaxis"]) layout[name] = { ...axis, ...layout[name] };
+  for (const name of ["xaxis", "yaxis"]) {
+    const own = layout[name];
+    layout[name] = { ...axis, ...own, tickfont: { ...axis.tickfont, ...own?.tickfont } };
+  }
   layout.font = { color: ink, family: "system-ui, sans-serif", size: 12 };
   layout.hoverlabel = { bgcolor: card, bordercolor: line, font: { color: ink } };
   if (!canZoom(chart)) layout.dragmode = false;
@@ -58,7 +61,7 @@ function draw(element) {
   element.style.minHeight = chart.layout.height + "px";
   const tools = canZoom(chart)
     ? { modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], displaylogo: false }
-    : { displayModeBar: false };
+    : { displayModeBar: false, doubleClickDelay: 0 }; // or a click soon after another is lost
   Plotly.react(element, ...inTheRoom(chart), { responsive: true, ...tools });
   if (element.dataset.wired) return;
   element.dataset.wired = "yes";
@@ -101,7 +104,7 @@ function showTip(id, point, event) {
 }
 
 function showCell(id, point) {
-  if (id.startsWith("confusion-")) showCrops(Number(id.split("-")[1]), `${point.y}-${point.x}`);
+  if (id.startsWith("confusion-")) showCrops(Number(id.split("-")[1]), point.pointNumber.join("-"));
 }
 
 function showCrops(run, cell) {
