@@ -1,4 +1,4 @@
-# `make demo` trains on the digits and prints the table; `make test` runs all checks.
+# `make demo` trains on the digits, prints the table and writes a report; `make test` runs all checks.
 # Both set up .venv first: Python 3.11 or later is all that a machine needs.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,6 +8,7 @@ INSTALLED := .venv/installed
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/train.py --config configs/digits.yaml --output runs/demo --overwrite
+	$(BIN)/python tools/report.py runs/demo --output runs/demo/report.html
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -50,7 +50,8 @@ def test_every_option_that_it_names_is_known():
 
     ours = (
         "config checkpoint json output overwrite resume detections score term raw "
-        "predictions annotations help center.help terms model.options set seeds folds jobs runs fix"
+        "predictions annotations help center.help terms model.options set seeds folds jobs runs "
+        "fix root"
     )
     benchmarks = {"repeats", "batch", "models"}
     known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from tqdm import tqdm
 
@@ -45,18 +46,18 @@ def main(args: Sequence[str]) -> None:
     if len(recipes) < len(folders):
         raise ConfigError("a run is named twice; once is enough")
     results = {folder: _results(folder) for folder in folders}
+    _check_scores(results)
     dataset = _dataset(recipes, results, arguments.root)
     names = _names(folders)
     shown = _keys(list(recipes.values()))
-    runs, boxes = [], dict[str, Any]()
-    for folder, config in recipes.items():
-        boxes = features_of_run(folder, config, dataset)
-        runs.append(_run(folder, names[folder], config, results[folder], boxes, shown))
+    found = {folder: features_of_run(folder, recipes[folder], dataset) for folder in folders}
+    runs = [
+        _run(folder, names[folder], config, results[folder], found[folder], shown)
+        for folder, config in recipes.items()
+    ]
     page = report_page(
         runs,
-        ReportedData(
-            dataset.classes, dataset.annotations, boxes["labels"], boxes["boxes"], boxes["images"]
-        ),
+        _data(dataset, found),
         dataset.image,
         _comparisons(folders),
         _reading,
@@ -97,6 +98,16 @@ def _json(path: Path) -> Any:
         raise ConfigError(f"{path} is not readable as JSON: {error}") from None
 
 
+def _check_scores(results: dict[Path, dict[str, Any]]) -> None:
+    scores = {folder: of["confusion"]["score"] for folder, of in results.items()}
+    if len(set(scores.values())) > 1:
+        found = ", ".join(f"{folder} {score:g}" for folder, score in scores.items())
+        raise ConfigError(
+            f"the runs have different confusion matrices, by their evaluation.score: {found}; "
+            "`detcenter train ... --evaluation.score S --resume` measures a run again"
+        )
+
+
 def _dataset(
     recipes: dict[Path, Config], results: dict[Path, dict[str, Any]], root: str | None
 ) -> DetectionDataset:
@@ -124,6 +135,19 @@ def _dataset(
     return dataset
 
 
+def _data(dataset: DetectionDataset, found: dict[Path, dict[str, Any]]) -> ReportedData:
+    """The images, and the boxes that all runs' features are of."""
+    (first, boxes), *others = found.items()
+    for folder, other in others:
+        if not np.array_equal(other["boxes"], boxes["boxes"]):
+            raise ConfigError(
+                f"{folder} and {first} have features of different boxes (data.keep_difficult); "
+                "make a report of each"
+            )
+    places = (boxes[key] for key in ("labels", "boxes", "images"))
+    return ReportedData(dataset.classes, dataset.annotations, *places)
+
+
 def _classes(results: dict[str, Any]) -> list[str]:
     *classes, _ = results["confusion"]["labels"]
     return classes
@@ -134,7 +158,7 @@ def _run(
     name: str,
     config: Config,
     results: dict[str, Any],
-    boxes: dict[str, Any],
+    found: dict[str, Any],
     shown: Sequence[str],
 ) -> ReportedRun:
     values = flat(config)
@@ -145,16 +169,21 @@ def _run(
         history_of(folder),
         results,
         load_detections(folder / "detections.npz")[1],
-        boxes["features"],
-        boxes["centers"],
-        boxes["space"],
+        found["features"],
+        found["centers"],
+        found["space"],
     )
 
 
 def _keys(recipes: Sequence[Config]) -> list[str]:
     """Those that matter always, or that some recipe sets to other than the default."""
     keys = dict.fromkeys(key for recipe in recipes for key in flat(recipe))
-    changed = {key for recipe in recipes for key, _, _ in differences(recipe, Config())}
+    changed = {
+        key
+        for recipe in recipes
+        for key, _, _ in differences(recipe, Config())
+        if key in flat(recipe)
+    }
     return [key for key in keys if key in changed | _ALWAYS and key != "output"]
 
 

@@ -12,6 +12,29 @@ from detcenter.evaluation.matching import objects_in, surest_first
 Verdict = dict[str, list[list[Any]]]
 
 
+def worst_images(
+    runs: Sequence[Sequence[Mapping[str, Any]]],
+    annotations: Sequence[Mapping[str, Any]],
+    score: float,
+    most: int,
+) -> tuple[dict[int, dict[str, Any]], int]:
+    """At most ``most`` images with errors in the detections of some run, the worst first.
+
+    Returns them by their numbers, as JSON values: `number`, `truth` (see :func:`truth`) and `runs`
+    (a :func:`verdict` each); and how many images have errors at all.
+    """
+    judged = [
+        [verdict(annotation, found[i], score) for found in runs]
+        for i, annotation in enumerate(annotations)
+    ]
+    errors = [sum(map(errors_of, of_image), Counter()) for of_image in judged]
+    worst = {
+        i: {"number": i, "truth": truth(annotations[i]), "runs": judged[i]}
+        for i in ranked(errors, most)
+    }
+    return worst, sum(map(bool, errors))
+
+
 def verdict(annotation: Mapping[str, Any], detection: Mapping[str, Any], score: float) -> Verdict:
     """What the detections of at least ``score`` in an image are, as JSON values.
 
@@ -42,23 +65,23 @@ def errors_of(verdict: Verdict) -> Counter[tuple[int, str]]:
     return Counter(found + [(row[4], "miss") for row in verdict["missed"]])
 
 
-def worst_images(errors: Sequence[Counter[tuple[int, str]]], most: int) -> list[int]:
+def ranked(errors: Sequence[Counter[tuple[int, str]]], most: int) -> list[int]:
     """The numbers of at most ``most`` images, from the errors of all; those with most errors first.
 
     Up to half of the places go to the worst images of single errors, the rarest first, so that
     frequent ones do not crowd them out.
     """
-    ranked = sorted((i for i, of in enumerate(errors) if of), key=lambda i: -errors[i].total())
+    order = sorted((i for i, of in enumerate(errors) if of), key=lambda i: -errors[i].total())
     everywhere = Counter[tuple[int, str]]()
     for of_image in errors:
         everywhere += of_image
     examples = [
-        max(ranked, key=lambda i: errors[i][error])
+        max(order, key=lambda i: errors[i][error])
         for error, _ in reversed(everywhere.most_common())
     ]
     chosen = set(list(dict.fromkeys(examples))[: most // 2])
-    chosen |= set([i for i in ranked if i not in chosen][: most - len(chosen)])
-    return [i for i in ranked if i in chosen]
+    chosen |= set([i for i in order if i not in chosen][: most - len(chosen)])
+    return [i for i in order if i in chosen]
 
 
 def _rows(boxes: Any, *columns: Sequence[Any]) -> list[list[Any]]:

@@ -2,10 +2,10 @@
 
 import base64
 import gzip
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from detcenter.evaluation.coco import COCO_KEYS
 from detcenter.evaluation.table import ERROR_MEANINGS
 from detcenter.report.cells import crops_of_cells
 from detcenter.report.crops import COLUMNS, CropSheet, thumbnail
-from detcenter.report.gallery import errors_of, truth, verdict, worst_images
+from detcenter.report.gallery import worst_images
 from detcenter.report.history import groups_of
 from detcenter.report.runs import Comparison, ReportedData, ReportedRun
 from detcenter.report.tables import comparison_tables, recipe_rows
@@ -59,28 +59,19 @@ def report_page(
     many as can be looked at, and says of how many. It needs plotly and Jinja2.
 
     Args:
-        runs: all measured on `data`.
+        runs: all measured on `data`, and confusions from one score on.
         image: from the number of an image to its pixels, uint8 [H, W, 3].
         progress: gets the numbers of the images that are shown, and gives them on one by one.
     """
-    score = runs[0].results["confusion"]["score"]
-    found = [run.detections for run in runs]
-    sheet = CropSheet(_MOST_CROPS)
     taken = proportional_subset(data.labels, _MOST_POINTS, seed=0)
-    numbers = data.images[taken].tolist()
-    tiles = [sheet.register(*box) for box in zip(numbers, data.boxes[taken], strict=True)]
-    cells = crops_of_cells(found, data.annotations, len(data.classes), score, sheet)
-    images, wrong = _worst(found, data.annotations, score)
-    _read(sheet, images, image, progress)
-
+    pictures = _pictures(runs, data, taken, image, progress)
     planes = [
         projections(run.features[taken], data.labels[taken], centers=run.centers) for run in runs
     ]
     compact = [compactness(run.features, data.labels, data.classes) for run in runs]
     history = groups_of([run.history for run in runs])
-    charts = _charts(runs, data.classes, compact, history) | _feature_charts(
-        planes, data.classes, list(zip(tiles, numbers, strict=True))
-    )
+    charts = _charts(runs, data.classes, compact, history)
+    charts |= _feature_charts(planes, data.classes, pictures.points)
     shown = {
         "charts": charts,
         "columns": COLUMNS,
@@ -89,33 +80,73 @@ def report_page(
         "runs": [run.name for run in runs],
         "files": [annotation["path"].name for annotation in data.annotations],
         "matrices": [run.results["confusion"]["matrix"] for run in runs],
-        "cells": cells,
-        "images": list(images.values()),
-    }
-    counts = {
-        "images": len(data.annotations),
-        "objects": sum(len(annotation["labels"]) for annotation in data.annotations),
-        "boxes": len(data.labels),
-        "points": len(taken),
-        "wrong": wrong,
-        "kept": len(images),
+        "cells": pictures.cells,
+        "images": pictures.images,
     }
     return _rendered(
         shown,
         title=runs[0].name if len(runs) == 1 else "Runs side by side",
         classes=data.classes,
-        runs=[
-            _for_the_page(k, run, x) for k, (run, x) in enumerate(zip(runs, compact, strict=True))
-        ],
+        runs=[_for_the_page(*each) for each in zip(count(), runs, compact, strict=False)],
         charts=charts,
         history=history,
         planes=list(dict.fromkeys(name for of_run in planes for name in of_run)),
         recipe=recipe_rows(runs),
         comparisons=[comparison_tables(comparison) for comparison in comparisons],
-        counts=counts,
-        score=score,
-        sheet=sheet.data_uri(),
+        counts=_counts(data, pictures),
+        score=_score(runs),
+        sheet=pictures.sheet.data_uri(),
     )
+
+
+class _Pictures(NamedTuple):
+    sheet: CropSheet
+    points: list[tuple[int | None, int]]  # of every point of the features its tile and image
+    cells: list[dict[str, list[Any]]]  # see `crops_of_cells`
+    images: list[dict[str, Any]]  # of the gallery
+    wrong: int  # images with errors, of which the gallery shows some
+
+
+def _pictures(
+    runs: Sequence[ReportedRun],
+    data: ReportedData,
+    taken: np.ndarray,
+    image: Callable[[int], np.ndarray],
+    progress: Callable[[list[int]], Iterable[int]],
+) -> _Pictures:
+    """All that is cut out of images, of which each is read once."""
+    found, score = [run.detections for run in runs], _score(runs)
+    sheet, numbers = CropSheet(_MOST_CROPS), data.images[taken].tolist()
+    tiles = [sheet.register(*box) for box in zip(numbers, data.boxes[taken], strict=True)]
+    cells = crops_of_cells(found, data.annotations, len(data.classes), score, sheet)
+    shown, wrong = worst_images(found, data.annotations, score, _MOST_IMAGES)
+    for i in progress(sorted(sheet.images | shown.keys())):
+        pixels = image(i)
+        height, width = pixels.shape[:2]
+        if i in sheet.images:
+            sheet.cut(i, pixels)
+        if i in shown:
+            source = thumbnail(pixels, _LONGEST_SIDE)
+            shown[i].update(source=source, width=width, height=height)
+    points = list(zip(tiles, numbers, strict=True))
+    return _Pictures(sheet, points, cells, list(shown.values()), wrong)
+
+
+def _score(runs: Sequence[ReportedRun]) -> float:
+    """From which on detections are in the confusion matrices, and are shown."""
+    score: float = runs[0].results["confusion"]["score"]
+    return score
+
+
+def _counts(data: ReportedData, pictures: _Pictures) -> dict[str, int]:
+    return {
+        "images": len(data.annotations),
+        "objects": sum(len(annotation["labels"]) for annotation in data.annotations),
+        "boxes": len(data.labels),
+        "points": len(pictures.points),
+        "wrong": pictures.wrong,
+        "kept": len(pictures.images),
+    }
 
 
 def _charts(
@@ -182,41 +213,6 @@ def _for_the_page(number: int, run: ReportedRun, compact: Mapping[str, Any]) -> 
         "space": run.space,
         "compactness": compact,
     }
-
-
-def _worst(
-    found: Sequence[Sequence[Mapping[str, Any]]],
-    annotations: Sequence[Mapping[str, Any]],
-    score: float,
-) -> tuple[dict[int, dict[str, Any]], int]:
-    """The images of the gallery by their numbers, and how many have errors at all."""
-    judged = [
-        [verdict(annotation, of_run[i], score) for of_run in found]
-        for i, annotation in enumerate(annotations)
-    ]
-    errors = [sum(map(errors_of, of_image), Counter()) for of_image in judged]
-    worst = {
-        i: {"number": i, "truth": truth(annotations[i]), "runs": judged[i]}
-        for i in worst_images(errors, _MOST_IMAGES)
-    }
-    return worst, sum(map(bool, errors))
-
-
-def _read(
-    sheet: CropSheet,
-    shown: Mapping[int, dict[str, Any]],
-    image: Callable[[int], np.ndarray],
-    progress: Callable[[list[int]], Iterable[int]],
-) -> None:
-    """Cut the crops, and give the images that are shown whole their `source` and size."""
-    for i in progress(sorted(sheet.images | shown.keys())):
-        pixels = image(i)
-        height, width = pixels.shape[:2]
-        if i in sheet.images:
-            sheet.cut(i, pixels)
-        if i in shown:
-            source = thumbnail(pixels, _LONGEST_SIDE)
-            shown[i].update(source=source, width=width, height=height)
 
 
 def _rendered(shown: Mapping[str, Any], **values: Any) -> str:

@@ -13,7 +13,9 @@ const make = (tag, properties = {}, children = []) => {
 // Charts
 
 async function loadPlotly() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+  const letters = atob(document.getElementById("plotly").textContent);
+  const packed = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) packed[i] = letters.charCodeAt(i);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   document.head.append(make("script", { textContent: await new Response(stream).text() }));
 }
@@ -165,10 +167,12 @@ function overlay(image, rows) {
   rows = rows.map((row) => ({ ...row, box: row.box.map((x) => x * scale) }));
   for (const { box: [x1, y1, x2, y2], className } of rows)
     put("rect", className, { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) });
-  for (const { box: [x1, y1, x2], className, words } of rows) {
+  for (const { box: [x1, y1, x2, y2], className, words } of rows) {
+    // Names of small boxes would hide them until the picture is large.
+    const size = Math.max(x2 - x1, y2 - y1) < 50 ? " small" : "";
     const right = x1 > 256; // words that begin on the right would leave the picture
     const place = { x: right ? Math.min(510, x2) : Math.max(2, x1), y: Math.max(20, y1 - 5) };
-    if (words) put("text", className, { ...place, "text-anchor": right ? "end" : "start" }, words);
+    if (words) put("text", className + size, { ...place, "text-anchor": right ? "end" : "start" }, words);
   }
   return svg;
 }
@@ -196,12 +200,22 @@ function foundRows(run) {
   });
 }
 
+// How often a run has each error in an image.
+function inWords(image, run) {
+  const { found, missed } = image.runs[run];
+  const kinds = [...found.map((row) => row[6]), ...missed.map(() => "miss")];
+  const counted = page.kinds.map((kind) => [kinds.filter((other) => other === kind).length, kind]);
+  const words = counted.filter(([count]) => count).map(([count, kind]) => `${count} ${kind}`);
+  const name = page.runs.length > 1 ? page.runs[run] + ": " : "";
+  return name + (words.join(", ") || "no error");
+}
+
 function card(image, runs) {
   const pictures = [picture(image, "ground truth", truthRows(image, runs))];
   for (const k of runs) pictures.push(picture(image, page.runs[k], foundRows(image.runs[k])));
   const element = make("article", { className: "image" }, [
     make("div", {}, pictures),
-    make("p", { className: "note", textContent: page.files[image.number] }),
+    make("p", { className: "note", textContent: [page.files[image.number], ...runs.map((k) => inWords(image, k))].join(" · ") }),
   ]);
   element.firstChild.addEventListener("click", () => element.classList.toggle("large"));
   return element;

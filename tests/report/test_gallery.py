@@ -1,6 +1,6 @@
 from collections import Counter
 
-from detcenter.report.gallery import errors_of, truth, verdict, worst_images
+from detcenter.report.gallery import errors_of, ranked, truth, verdict, worst_images
 
 BOX, FAR = [0, 0, 100, 100], [200, 0, 300, 100]
 
@@ -41,12 +41,22 @@ def test_an_image_without_objects_or_detections(annotation, detection):
 
 def test_the_worst_come_first_and_sound_ones_not_at_all():
     errors = [Counter({(1, "miss"): n}) for n in (0, 3, 1, 5, 0)]
-    assert worst_images([+of for of in errors], 10) == [3, 1, 2]
-    assert worst_images([+of for of in errors], 2) == [3, 1]
-    assert worst_images([Counter()], 10) == []
+    assert ranked([+of for of in errors], 10) == [3, 1, 2]
+    assert ranked([+of for of in errors], 2) == [3, 1]
+    assert ranked([Counter()], 10) == []
 
 
 def test_a_rare_error_is_not_crowded_out():
     errors = [Counter({(1, "cls"): 9 - n % 3}) for n in range(50)] + [Counter({(2, "miss"): 1})]
-    chosen = worst_images(errors, 6)
+    chosen = ranked(errors, 6)
     assert len(chosen) == 6 and chosen[-1] == 50
+
+
+def test_the_errors_of_all_runs_count(annotation, detection):
+    annotations = [annotation(i, [BOX, FAR]) for i in range(3)]
+    right, half = detection([BOX, FAR], [0.9, 0.9]), detection([BOX], [0.9])
+    runs = [[right, half, half], [right, detection(), half]]
+    images, wrong = worst_images(runs, annotations, 0.5, most=1)
+    assert wrong == 2 and list(images) == [1]
+    assert [len(run["missed"]) for run in images[1]["runs"]] == [1, 2]
+    assert images[1]["truth"] == [[*BOX, 1, False], [*FAR, 1, False]]
