@@ -10,7 +10,7 @@ import yaml
 
 from detcenter.commands.checkpoints import detector_of
 from detcenter.commands.collapse import on_unit_sphere
-from detcenter.commands.datasets import validation_set
+from detcenter.commands.datasets import check_backend, validation_set
 from detcenter.commands.features import measured as compactness_of
 from detcenter.commands.passes import detect_in, features_in
 from detcenter.commands.run_folder import write_whole
@@ -89,6 +89,7 @@ def measured_run(folder: Path) -> MeasuredRun:
         ConfigError: if no run is there, or one that has not finished.
     """
     config, rows = finished_recipe(folder), history_of(folder)
+    check_backend(config.evaluation)
     if not is_measured(folder):
         _measure(folder, config)
     annotations, found = load_detections(folder / "detections.npz")

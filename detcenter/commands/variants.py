@@ -107,7 +107,7 @@ def _scores(folds: Sequence[MeasuredRun]) -> SeedScores:
     annotations = [annotation for run in folds for annotation in run.annotations]
     detections = [found for run in folds for found in run.detections]
     classes = folds[0].classes
-    metrics = coco_metrics(annotations, detections, classes)
+    metrics = coco_metrics(annotations, detections, classes, folds[0].config.evaluation.backend)
     resampled = ResampledAP(annotations, detections, classes)(
         resampled_weights(len(annotations), _RESAMPLES)
     )

@@ -45,10 +45,10 @@ def over_time(histories: Mapping[str, Sequence[Mapping[str, str]]], column: str)
                 mode="lines+markers",
                 marker_size=4,
                 line={"color": colour(k), "width": 2},
-                hovertemplate="epoch %{x}: %{y:.4g}",
+                hovertemplate="%{y:.4g}",
             )
         )
-    return _figure(lines, xaxis={"title": "epoch"}, height=210)
+    return _figure(lines, xaxis={"title": "epoch"}, height=210, hovermode="x unified")
 
 
 def by_class(
@@ -84,7 +84,7 @@ def precision_over_recall(
             if of_class in (None, name) and curve["precision"]
         ]
         line: dict[str, Any] = {"x": [], "y": []}
-        hover = "recall %{x:.2f}, precision %{y:.3f}"
+        hover = "%{y:.3f}"
         if chosen:
             line = {"x": RECALLS, "y": np.mean([curve["precision"] for curve in chosen], axis=0)}
         if chosen and of_class is not None:
@@ -101,7 +101,11 @@ def precision_over_recall(
         )
     unit = {"range": [0, 1.02]}
     return _figure(
-        lines, xaxis={"title": "recall"} | unit, yaxis={"title": "precision"} | unit, height=380
+        lines,
+        xaxis={"title": "recall", "hoverformat": ".2f"} | unit,
+        yaxis={"title": "precision"} | unit,
+        height=380,
+        hovermode="x unified",
     )
 
 
@@ -168,40 +172,11 @@ def features(
     Args:
         points: of every point its crop and its image, by their numbers, which go with a hover.
     """
-    traces, few = [], len(classes) <= _MOST_WRITTEN
-    for k, name in enumerate(classes):
-        mine = np.flatnonzero(plane.labels == k + 1)
-        if len(mine):
-            traces.append(
-                go.Scatter(
-                    x=plane.points[mine, 0].astype(np.float32),
-                    y=plane.points[mine, 1].astype(np.float32),
-                    customdata=[[*points[i], k] for i in mine.tolist()],
-                    name=text(name),
-                    mode="markers",
-                    marker={
-                        "color": colour(k),
-                        "symbol": _SYMBOLS[k // len(COLOURS) % len(_SYMBOLS)],
-                        "size": 6,
-                        "opacity": 0.75,
-                    },
-                    hoverinfo="none",  # the page shows the crop
-                )
-            )
+    few = len(classes) <= _MOST_WRITTEN
+    present = [k for k in range(len(classes)) if (plane.labels == k + 1).any()]
+    traces = [_boxes_of(k, classes[k], plane, points) for k in present]
     if plane.centers is not None:
-        traces.append(
-            go.Scatter(
-                x=plane.centers[:, 0],
-                y=plane.centers[:, 1],
-                text=[text(name) for name in classes[: len(plane.centers)]],
-                name="centers",
-                mode="markers+text" if few else "markers",
-                textposition="top center",
-                marker={"symbol": "x", "size": 11, "line": {"width": 1}},
-                hovertemplate="center of %{text}<extra></extra>",
-                meta="ink",  # in the colour of the page's letters
-            )
-        )
+        traces.append(_crosses(plane.centers, classes, named=few))
     axis = {"showticklabels": False, "zeroline": False}
     return _figure(
         traces,
@@ -211,6 +186,40 @@ def features(
         showlegend=few,
         dragmode="zoom",
         hovermode="closest",
+    )
+
+
+def _boxes_of(
+    k: int, name: str, plane: Projection, points: Sequence[tuple[int | None, int]]
+) -> go.Scatter:
+    mine = np.flatnonzero(plane.labels == k + 1)
+    return go.Scatter(
+        x=plane.points[mine, 0].astype(np.float32),
+        y=plane.points[mine, 1].astype(np.float32),
+        customdata=[[*points[i], k] for i in mine.tolist()],
+        name=text(name),
+        mode="markers",
+        marker={
+            "color": colour(k),
+            "symbol": _SYMBOLS[k // len(COLOURS) % len(_SYMBOLS)],
+            "size": 6,
+            "opacity": 0.75,
+        },
+        hoverinfo="none",  # the page shows the crop
+    )
+
+
+def _crosses(centers: np.ndarray, classes: Sequence[str], named: bool) -> go.Scatter:
+    return go.Scatter(
+        x=centers[:, 0],
+        y=centers[:, 1],
+        text=[text(name) for name in classes[: len(centers)]],
+        name="centers",
+        mode="markers+text" if named else "markers",
+        textposition="top center",
+        marker={"symbol": "x", "size": 11, "line": {"width": 1}},
+        hovertemplate="center of %{text}<extra></extra>",
+        meta="ink",  # in the colour of the page's letters
     )
 
 

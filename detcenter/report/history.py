@@ -17,7 +17,11 @@ _GROUPS = {
 def groups_of(histories: Sequence[Sequence[Mapping[str, str]]]) -> dict[str, list[str]]:
     """The columns that hold a number in some run, by group; those without one are left out."""
     columns = dict.fromkeys(
-        name for rows in histories for row in rows for name, value in row.items() if value
+        name
+        for rows in histories
+        for row in rows
+        for name, value in row.items()
+        if value not in ("", "nan")
     )
     groups: dict[str, list[str]] = {}
     for column in columns:

@@ -58,8 +58,10 @@ function draw(element) {
   coming.unobserve(element);
   drawn.add(element);
   const chart = page.charts[element.dataset.chart];
-  element.classList.toggle("empty", !chart);
-  if (!chart) return Plotly.purge(element);
+  if (!chart) {
+    delete element.dataset.wired;
+    return Plotly.purge(element); // of a run without it
+  }
   element.style.minHeight = chart.layout.height + "px";
   const tools = canZoom(chart)
     ? { modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], displaylogo: false }

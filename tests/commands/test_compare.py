@@ -1,6 +1,7 @@
 """`detcenter compare` on real runs of a small recipe, and the groups, seeds and folds behind it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +292,11 @@ def test_gpus_and_cores_are_shared_out(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert side_by_side._shares(2, 4) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "5"}
     assert side_by_side._shares(0, 1) == {}
+
+
+def test_a_backend_that_is_not_installed_is_one_line(run, tmp_path, monkeypatch, capsys):
+    other = shutil.copytree(run, tmp_path / "other")
+    recipe = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(recipe.replace("backend: pycocotools", "backend: hotcoco"))
+    monkeypatch.setattr("detcenter.commands.datasets.find_spec", lambda name: None)
+    assert "needs hotcoco: pip install" in fails(capsys, "compare", "--runs", run, other)

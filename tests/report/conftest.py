@@ -1,5 +1,9 @@
-"""Two runs by hand on pictures of coloured squares, and a browser to look at their page with."""
+"""Two runs by hand on pictures of coloured squares, and a browser to look at their page with.
 
+The features of the second are collapsed into one point.
+"""
+
+import json
 import shutil
 from pathlib import Path
 
@@ -61,12 +65,11 @@ def detections(annotations):
 
 @pytest.fixture(scope="session")
 def runs(annotations, detections):
-    import json
+    features = np.random.default_rng(0).normal(size=(24, 5))
+    features[np.arange(24), np.tile(np.arange(4), 6)] += 4
 
-    def run(name, found, history, centers):
+    def run(name, found, history, features, centers):
         metrics = evaluate_detections(annotations, found, CLASSES)
-        features = np.random.default_rng(0).normal(size=(24, 5))
-        features[np.arange(24), np.tile(np.arange(4), 6)] += 4
         return ReportedRun(
             name,
             {"train.seed": len(name), "center": None},
@@ -87,8 +90,8 @@ def runs(annotations, detections):
         {"epoch": "2", "train/loss_a": "1", "AP": "0.5"},
     ]
     return [
-        run("plain", detections, rows, None),
-        run(RUN, perfect, rows[:1], np.eye(4, 5) * 4),
+        run("plain", detections, rows, features, np.eye(4, 5) * 4),
+        run(RUN, perfect, rows[:1], np.ones((24, 5)), None),  # collapsed,
     ]
 
 

@@ -188,11 +188,16 @@ def test_choices_change_what_is_drawn(opened):
     page = opened()
     see_all(page)
     section = page.locator("#features")
-    section.locator("select").select_option("LDA")
-    assert [c.get_attribute("data-chart") for c in section.locator(".chart").all()] == [
-        "features-0-LDA",
-        "features-1-LDA",
-    ]
+    first, collapsed = section.locator(".chart").all()
+    before = first.locator(".point").first.get_attribute("transform")
+    section.locator("select").select_option("LDA")  # of one point there is none
+    assert first.get_attribute("data-chart") == "features-0-LDA"
+    assert first.locator(".point").first.get_attribute("transform") != before
+    assert collapsed.locator(".main-svg").count() == 0
+    section.locator("select").select_option("PCA")
+    assert collapsed.locator(".point").count() == 24
+    collapsed.locator(".point").first.hover(force=True)
+    page.locator("#tip").wait_for()
     curve = page.locator("#curves .chart")
     before = curve.locator(".js-line").first.get_attribute("d")
     page.locator("#curves select").select_option("2")
@@ -210,6 +215,8 @@ def test_the_tables_have_the_numbers(opened, runs):
     results = runs[0].results
     assert cells[:2] == [f"{results['AP']:.3f}", f"{results['AP50']:.3f}"] and results["AP"] < 1
     assert cells[3] == "–"  # no object is small
+    collapsed = page.locator("#compactness details").nth(1)
+    assert letters(collapsed.locator("summary")) == f"{RUN}: ratio –"
     counts = [letters(row.locator("td").nth(1)) for row in page.locator("#errors tbody tr").all()]
     assert counts == ["1", "0", "0", "0", "1", "1"]
     row = page.locator(".recipe tbody tr").first
