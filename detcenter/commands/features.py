@@ -15,7 +15,7 @@ from detcenter.commands.checkpoints import checkpoint_in, detector_of
 from detcenter.commands.collapse import on_unit_sphere
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.passes import features_in
-from detcenter.commands.run_folder import LAST
+from detcenter.commands.run_folder import DAMAGED, LAST
 from detcenter.config import Config
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
@@ -66,13 +66,15 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
     and kept in the folder.
     """
     path = folder / "features_val.npz"
-    if not _holds_features(path):
+    kept = _kept_features(path)
+    if kept is None:
         checkpoint = load_checkpoint(folder / LAST)
         model = detector_of(checkpoint, folder / LAST)
         found = features_in(dataset, model, _BATCH, config.data.workers, progress=tqdm)
         save_features(path, found, dataset, model)
-    with np.load(path) as arrays:
-        kept: dict[str, Any] = dict(arrays)
+        kept = dict(np.load(path))
+    if not np.isfinite(kept["features"]).all():
+        raise ConfigError(f"{folder}: its features are not finite; the training has diverged")
     kind = "embedding" if kept["embedded"] else "the detector's own vectors"
     kept["space"] = f"{kind}, {kept['features'].shape[1]} dimensions"
     kept.setdefault("centers", None)
@@ -83,12 +85,14 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
     return kept
 
 
-def _holds_features(path: Path) -> bool:
-    """Earlier versions did not write where the term measures."""
-    if not path.exists():
-        return False
-    with np.load(path) as arrays:
-        return "on_sphere" in arrays
+def _kept_features(path: Path) -> dict[str, Any] | None:
+    """What `save_features` wrote; None if nothing can be read, or an earlier version wrote it."""
+    try:
+        with np.load(path) as arrays:
+            kept = dict(arrays)
+    except (OSError, *DAMAGED):
+        return None
+    return kept if "on_sphere" in kept else None
 
 
 def centers_of(model: nn.Module, name: str | None = None) -> np.ndarray | None:
@@ -124,8 +128,10 @@ def save_features(
     }
     if centers is not None:
         arrays["centers"] = centers
-    with path.open("wb") as file:
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
+    partial.replace(path)
 
 
 def measured(

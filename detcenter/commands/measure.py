@@ -13,7 +13,7 @@ from detcenter.commands.collapse import on_unit_sphere
 from detcenter.commands.datasets import check_backend, validation_set
 from detcenter.commands.features import measured as compactness_of
 from detcenter.commands.passes import detect_in, features_in
-from detcenter.commands.run_folder import write_whole
+from detcenter.commands.run_folder import DAMAGED, write_whole
 from detcenter.config import Config, config_from_dict
 from detcenter.errors import ConfigError
 from detcenter.evaluation import load_detections, save_detections
@@ -42,14 +42,15 @@ def recipe_of(folder: Path) -> Config:
     Raises:
         ConfigError: if no run is there.
     """
-    if not (folder / "config.yaml").is_file():
+    path = folder / "config.yaml"
+    if not path.is_file():
         raise ConfigError(f"{folder} is no run: it holds no config.yaml")
     try:
-        return config_from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{folder / 'config.yaml'} is not YAML: {' '.join(str(error).split())}"
-        ) from None
+        return config_from_dict(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except ConfigError:
+        raise ConfigError(f"{path} is no recipe of a run of this version of detcenter") from None
 
 
 def finished_recipe(folder: Path) -> Config:
@@ -92,7 +93,7 @@ def measured_run(folder: Path) -> MeasuredRun:
     check_backend(config.evaluation)
     if not is_measured(folder):
         _measure(folder, config)
-    annotations, found = load_detections(folder / "detections.npz")
+    annotations, found = detections_of(folder)
     ratios = json.loads((folder / "measured.json").read_text())
     # The first epoch warms up; the median is of those that nothing disturbed.
     steps = [float(row["step_seconds"]) for row in rows[1:] or rows if row.get("step_seconds")]
@@ -106,6 +107,18 @@ def measured_run(folder: Path) -> MeasuredRun:
         median(steps) if steps else None,
         max((float(row["memory_mib"]) for row in rows if row.get("memory_mib")), default=None),
     )
+
+
+def detections_of(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The annotations and detections of a finished run.
+
+    Raises:
+        ConfigError: if their file is damaged.
+    """
+    try:
+        return load_detections(folder / "detections.npz")
+    except DAMAGED as error:
+        raise ConfigError(f"{folder / 'detections.npz'} is damaged: {error}") from None
 
 
 def _measure(folder: Path, config: Config) -> None:

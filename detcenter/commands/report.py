@@ -10,18 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from tqdm import tqdm
 
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.features import features_of_run
-from detcenter.commands.measure import finished_recipe, history_of
+from detcenter.commands.measure import detections_of, finished_recipe, history_of
 from detcenter.commands.variants import truth_of
 from detcenter.config import Config, differences, flat
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
-from detcenter.evaluation import load_detections
 from detcenter.parsing import parse, plain_parser
 from detcenter.report import Comparison, ReportedData, ReportedRun, report_page
 
@@ -41,31 +39,30 @@ def main(args: Sequence[str]) -> None:
     output = Path(arguments.output)
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder; name a file, {output}/report.html say")
-    folders = [Path(run) for run in arguments.runs]
-    recipes = {folder: finished_recipe(folder) for folder in folders}
-    if len(recipes) < len(folders):
+    page = _page([Path(run) for run in arguments.runs], arguments.root)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # A file's name may hold what UTF-8 has no letter for.
+    output.write_text(page, encoding="utf-8", errors="backslashreplace")
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in any browser")
+
+
+def _page(folders: Sequence[Path], root: str | None) -> str:
+    if len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigError("a run is named twice; once is enough")
+    recipes = {folder: finished_recipe(folder) for folder in folders}
     results = {folder: _results(folder) for folder in folders}
-    _check_scores(results)
-    dataset = _dataset(recipes, results, arguments.root)
-    names = _names(folders)
-    shown = _keys(list(recipes.values()))
+    _check_same("evaluation.score", {f: of["confusion"]["score"] for f, of in results.items()})
+    _check_same("data.keep_difficult", {f: of.data.keep_difficult for f, of in recipes.items()})
+    dataset = _dataset(recipes, results, root)
+    names, shown = _names(folders), _keys(list(recipes.values()))
     found = {folder: features_of_run(folder, recipes[folder], dataset) for folder in folders}
     runs = [
         _run(folder, names[folder], config, results[folder], found[folder], shown)
         for folder, config in recipes.items()
     ]
-    page = report_page(
-        runs,
-        _data(dataset, found),
-        dataset.image,
-        _comparisons(folders),
-        _reading,
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # A file's name may hold what UTF-8 has no letter for.
-    output.write_text(page, encoding="utf-8", errors="backslashreplace")
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in any browser")
+    boxes = (found[folders[0]][key] for key in ("labels", "boxes", "images"))
+    data = ReportedData(dataset.classes, dataset.annotations, *boxes)
+    return report_page(runs, data, dataset.image, _comparisons(folders), _reading)
 
 
 def _reading(images: list[int]) -> Iterable[int]:
@@ -81,7 +78,7 @@ def _check_for_report() -> None:
 
 
 def _results(folder: Path) -> dict[str, Any]:
-    results = _json(folder / "results.json")
+    results: dict[str, Any] = _json(folder / "results.json")
     if not all(key in results for key in _NEEDED) or not (folder / "detections.npz").exists():
         recipe = shlex.quote(str(folder / "config.yaml"))
         raise ConfigError(
@@ -91,21 +88,20 @@ def _results(folder: Path) -> dict[str, Any]:
     return results
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise ConfigError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no object of JSON")
+    return content
 
 
-def _check_scores(results: dict[Path, dict[str, Any]]) -> None:
-    scores = {folder: of["confusion"]["score"] for folder, of in results.items()}
-    if len(set(scores.values())) > 1:
-        found = ", ".join(f"{folder} {score:g}" for folder, score in scores.items())
-        raise ConfigError(
-            f"the runs have different confusion matrices, by their evaluation.score: {found}; "
-            "`detcenter train ... --evaluation.score S --resume` measures a run again"
-        )
+def _check_same(key: str, values: dict[Path, Any]) -> None:
+    if len(set(values.values())) > 1:
+        found = ", ".join(f"{folder} {value}" for folder, value in values.items())
+        raise ConfigError(f"the runs differ in {key} ({found}); make a report of each")
 
 
 def _dataset(
@@ -114,7 +110,7 @@ def _dataset(
     """The validation images of all runs, which have to be the same."""
     expected: tuple[Path, Any] | None = None
     for folder, of_run in results.items():
-        truth = truth_of(load_detections(folder / "detections.npz")[0], _classes(of_run))
+        truth = truth_of(detections_of(folder)[0], _classes(of_run))
         expected = expected or (folder, truth)
         if truth != expected[1]:
             raise ConfigError(
@@ -133,19 +129,6 @@ def _dataset(
             "names where that is"
         )
     return dataset
-
-
-def _data(dataset: DetectionDataset, found: dict[Path, dict[str, Any]]) -> ReportedData:
-    """The images, and the boxes that all runs' features are of."""
-    (first, boxes), *others = found.items()
-    for folder, other in others:
-        if not np.array_equal(other["boxes"], boxes["boxes"]):
-            raise ConfigError(
-                f"{folder} and {first} have features of different boxes (data.keep_difficult); "
-                "make a report of each"
-            )
-    places = (boxes[key] for key in ("labels", "boxes", "images"))
-    return ReportedData(dataset.classes, dataset.annotations, *places)
 
 
 def _classes(results: dict[str, Any]) -> list[str]:
@@ -168,7 +151,7 @@ def _run(
         yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
         history_of(folder),
         results,
-        load_detections(folder / "detections.npz")[1],
+        detections_of(folder)[1],
         found["features"],
         found["centers"],
         found["space"],
@@ -198,4 +181,8 @@ def _comparisons(folders: Sequence[Path]) -> list[Comparison]:
     """What `compare` wrote above the runs."""
     above = [parent for run in folders for parent in list(run.resolve().parents)[:_ABOVE]]
     found = [path for path in dict.fromkeys(above) if (path / "compare.json").is_file()]
-    return [Comparison(path.name, _json(path / "compare.json")) for path in found]
+    comparisons = [Comparison(path.name, _json(path / "compare.json")) for path in found]
+    for path, comparison in zip(found, comparisons, strict=True):
+        if not (comparison.values.get("variants") and "pairs" in comparison.values):
+            raise ConfigError(f"{path / 'compare.json'} is not what `detcenter compare` writes")
+    return comparisons

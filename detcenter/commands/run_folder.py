@@ -1,15 +1,20 @@
 """The folder of a run: whether it may be written to or gone on with, and what a run deletes."""
 
 import shutil
+import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from detcenter.config import Config, config_from_dict, differences
 from detcenter.errors import ConfigError
 
 LAST, PREVIOUS = "last.pth", "previous.pth"
 """Checkpoints: the newest, and the one before it, for when the newest is damaged."""
+
+DAMAGED = (ValueError, KeyError, EOFError, BadZipFile, zlib.error)
+"""What reading a damaged .npz raises."""
 
 _WRITTEN = (
     "*.pth",

@@ -34,7 +34,8 @@ class COCODataset(DetectionDataset):
 
     Category ids may be any integers, 0 and gaps included: label k is the category
     `category_ids[k - 1]`. Images without annotations stay, as negatives. `image_id` is the file's
-    own. The rest is as in `DetectionDataset`.
+    own. Categories that share a name have their id added to it. The rest is as in
+    `DetectionDataset`.
 
     Raises:
         DataError: a file that is not COCO's; without `faults`, missing images and wrong entries.
@@ -58,7 +59,7 @@ class COCODataset(DetectionDataset):
             except DataError as error:
                 found += error.args
         raise_or_add(found, faults)
-        super().__init__(parsed, [str(c["name"]) for c in records.categories], transform)
+        super().__init__(parsed, _names(records.categories), transform)
         self.category_ids = category_ids
 
 
@@ -124,6 +125,15 @@ def _categories(records: list[Any], file: Path) -> dict[int, Record]:
     if not found:
         raise DataError(Fault(file, "no categories: nothing to detect"))
     return found
+
+
+def _names(categories: list[Record]) -> list[str]:
+    """Those that several have, as in exports with a category above the others, with their id."""
+    names = [str(category["name"]) for category in categories]
+    return [
+        f"{name} ({category['id']})" if names.count(name) > 1 else name
+        for name, category in zip(names, categories, strict=True)
+    ]
 
 
 def _images(records: list[Any], file: Path, faults: list[Fault]) -> dict[int, Record | None]:

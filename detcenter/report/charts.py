@@ -31,6 +31,13 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+def _line(number: int) -> dict[str, Any]:
+    """Of a run; where colours begin again, dashes tell runs apart."""
+    dashes = ("solid", "dash", "dot")
+    dash = dashes[number // len(COLOURS) % len(dashes)]
+    return {"color": colour(number), "width": 2, "dash": dash}
+
+
 def over_time(histories: Mapping[str, Sequence[Mapping[str, str]]], column: str) -> go.Figure:
     """One column of the runs' ``metrics.csv``, epoch by epoch."""
     lines = []
@@ -44,7 +51,7 @@ def over_time(histories: Mapping[str, Sequence[Mapping[str, str]]], column: str)
                 name=text(run),
                 mode="lines+markers",
                 marker_size=4,
-                line={"color": colour(k), "width": 2},
+                line=_line(k),
                 hovertemplate="%{y:.4g}",
             )
         )
@@ -62,7 +69,7 @@ def by_class(
             name=text(run),
             orientation="h",
             marker_color=colour(k),
-            hovertemplate="%{y}: %{x:.3f}",
+            hovertemplate="%{y}: %{x:.3g}",
         )
         for k, (run, of_run) in enumerate(values.items())
     ]
@@ -83,22 +90,9 @@ def precision_over_recall(
             for name, curve in by_name.items()
             if of_class in (None, name) and curve["precision"]
         ]
-        line: dict[str, Any] = {"x": [], "y": []}
-        hover = "%{y:.3f}"
         if chosen:
-            line = {"x": RECALLS, "y": np.mean([curve["precision"] for curve in chosen], axis=0)}
-        if chosen and of_class is not None:
-            line["customdata"] = np.array(chosen[0]["score"])
-            hover += ", from score %{customdata:.2f} on"
-        lines.append(
-            go.Scatter(
-                **line,
-                name=text(run),
-                mode="lines",
-                line={"color": colour(k), "width": 2},
-                hovertemplate=hover,
-            )
-        )
+            precision = np.mean([curve["precision"] for curve in chosen], axis=0)
+            lines.append(_curve(k, run, precision, chosen[0]["score"] if of_class else None))
     unit = {"range": [0, 1.02]}
     return _figure(
         lines,
@@ -109,25 +103,38 @@ def precision_over_recall(
     )
 
 
+def _curve(k: int, run: str, precision: np.ndarray, scores: Sequence[float] | None) -> go.Scatter:
+    return go.Scatter(
+        x0=0,
+        dx=RECALLS[1],
+        y=precision.astype(np.float32),
+        customdata=None if scores is None else np.array(scores, np.float32),
+        name=text(run),
+        mode="lines",
+        line=_line(k),
+        hovertemplate="%{y:.3f}" + ("" if scores is None else ", from score %{customdata:.2f} on"),
+    )
+
+
 def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figure:
-    """Rows are what is there, columns what was detected; the colour is the share of the row."""
+    """Rows are what is there, columns what was detected; the colour is the share of the row.
+
+    The page says the counts on a hover.
+    """
     counts = np.array(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    # Errors are rare and are what is looked for: the root lifts them off the ground.
-    shade: list[list[float | None]] = np.sqrt(share).tolist()
-    shade[-1][-1] = None  # nobody counts where nothing is and nothing was found
     few, names = len(labels) <= _MOST_WRITTEN, _distinct(labels)
+    written = [[str(count) if count else "" for count in row] for row in counts.tolist()]
     heat = go.Heatmap(
         x=names,
         y=names,
-        z=shade,
+        # Errors are rare and are what is looked for: the root lifts them off the ground.
+        z=np.sqrt(share).astype(np.float32),
         zmin=0,
         zmax=1,
-        text=[[str(count) if count else "" for count in row] for row in counts.tolist()],
+        text=written if few else None,
         texttemplate="%{text}" if few else None,
-        customdata=np.stack([counts, share], axis=-1),
-        hovertemplate="%{y} taken for %{x}: %{customdata[0]} times, %{customdata[1]:.1%} of the row"
-        "<extra></extra>",
+        hoverinfo="none",
         colorscale=[[0, "rgba(63,144,218,0.03)"], [1, "rgba(63,144,218,1)"]],
         showscale=False,
         xgap=1,
@@ -136,14 +143,12 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figu
     )
     ticks = {"type": "category", "showgrid": False, "automargin": True}
     ticks |= {"tickfont": {"size": 12 if few else 9}}
-    side = 320 if few else 10 * len(names)
-    figure = _figure(
+    return _figure(
         [heat],
         xaxis={"title": "detected", "tickangle": -45} | ticks,
         yaxis={"title": "ground truth", "autorange": "reversed"} | ticks,
-        height=side + 110,
+        height=(320 if few else 10 * len(names)) + 110,
     )
-    return figure
 
 
 def errors(
@@ -172,6 +177,8 @@ def features(
     Args:
         points: of every point its crop and its image, by their numbers, which go with a hover.
     """
+    if len(plane.points) != len(points):
+        raise ValueError(f"{len(plane.points)} points in the plane, but {len(points)} with crops")
     few = len(classes) <= _MOST_WRITTEN
     present = [k for k in range(len(classes)) if (plane.labels == k + 1).any()]
     traces = [_boxes_of(k, classes[k], plane, points) for k in present]

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import math
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -62,8 +60,7 @@ class CropSheet:
         picture = Image.fromarray(pixels)
         for box, tile in self._tiles[image].items():
             row, column = divmod(tile, COLUMNS)
-            crop = picture.crop(_window(box)).resize((side, side), Image.Resampling.LANCZOS)
-            self._sheet.paste(crop, (column * side, row * side))
+            self._sheet.paste(_crop(picture, box, side), (column * side, row * side))
 
     def data_uri(self) -> str:
         """The sheet as WebP, or an empty text if nothing was cut."""
@@ -77,12 +74,19 @@ def thumbnail(pixels: np.ndarray, longest: int) -> str:
     return _webp(picture)
 
 
-def _window(box: Sequence[float]) -> tuple[int, int, int, int]:
-    """The square around a box; black where it leaves the image."""
-    x1, y1, x2, y2 = box
-    half = max(1.0, _AROUND * max(x2 - x1, y2 - y1) / 2)
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return math.floor(x - half), math.floor(y - half), math.ceil(x + half), math.ceil(y + half)
+def _crop(picture: Image.Image, box: _Box, side: int) -> Image.Image:
+    """The square around a box, black where it leaves the image, ``side`` pixels wide."""
+    tile, (x1, y1, x2, y2) = Image.new("RGB", (side, side)), box
+    width = max(2.0, _AROUND * max(x2 - x1, y2 - y1))
+    corner = np.array([x1 + x2 - width, y1 + y2 - width]) / 2
+    # Only what is in the image is scaled: around a long box the square would be a huge picture.
+    inside = np.clip([corner, corner + width], 0, picture.size)
+    if (inside[0] < inside[1]).all():
+        low, high = np.round((inside - corner) * side / width).astype(int)
+        size = tuple(np.maximum(high - low, 1).tolist())
+        part = picture.resize(size, Image.Resampling.LANCZOS, tuple(inside.ravel().tolist()))
+        tile.paste(part, tuple(low.tolist()))
+    return tile
 
 
 def _webp(picture: Image.Image) -> str:

@@ -4,13 +4,12 @@ import base64
 import gzip
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
-from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from detcenter import __version__
-from detcenter.analysis import Projection, compactness, projections
+from detcenter.analysis import compactness, projections
 from detcenter.analysis.compactness import proportional_subset
 from detcenter.analysis.plots import COLOURS
 from detcenter.evaluation import ERRORS, most_confused
@@ -27,12 +26,6 @@ _MOST_POINTS = 1500  # boxes in the pictures of features
 _MOST_CROPS = 2500
 _MOST_IMAGES = 60  # in the gallery
 _LONGEST_SIDE = 640  # of an image there, pixels
-_SIZES = {
-    "all sizes": "AP_by_class",
-    "small": "AP_small_by_class",
-    "medium": "AP_medium_by_class",
-    "large": "AP_large_by_class",
-}
 _SECTIONS = {
     "result": "Result",
     "training": "Training",
@@ -55,7 +48,7 @@ def report_page(
 ) -> str:
     """HTML that opens without network: numbers, charts, crops and images of runs side by side.
 
-    It stays a few megabytes large however large the data set is: of images and crops it holds as
+    It stays a few megabytes large however many images there are: of images and crops it holds as
     many as can be looked at, and says of how many. It needs plotly and Jinja2.
 
     Args:
@@ -63,15 +56,19 @@ def report_page(
         image: from the number of an image to its pixels, uint8 [H, W, 3].
         progress: gets the numbers of the images that are shown, and gives them on one by one.
     """
+    from detcenter.report.page_charts import SIZES, charts_of, feature_charts  # need plotly
+
     taken = proportional_subset(data.labels, _MOST_POINTS, seed=0)
     pictures = _pictures(runs, data, taken, image, progress)
     planes = [
-        projections(run.features[taken], data.labels[taken], centers=run.centers) for run in runs
+        projections(run.features[taken], data.labels[taken], centers=run.centers)
+        for run in runs
+        if len(taken)
     ]
     compact = [compactness(run.features, data.labels, data.classes) for run in runs]
     history = groups_of([run.history for run in runs])
-    charts = _charts(runs, data.classes, compact, history)
-    charts |= _feature_charts(planes, data.classes, pictures.points)
+    charts = charts_of(runs, data.classes, compact, history)
+    charts |= feature_charts(planes, data.classes, pictures.points)
     shown = {
         "charts": charts,
         "columns": COLUMNS,
@@ -82,13 +79,16 @@ def report_page(
         "matrices": [run.results["confusion"]["matrix"] for run in runs],
         "cells": pictures.cells,
         "images": pictures.images,
+        "all": len(pictures.images) == pictures.wrong,
     }
     return _rendered(
         shown,
         title=runs[0].name if len(runs) == 1 else "Runs side by side",
         classes=data.classes,
-        runs=[_for_the_page(*each) for each in zip(count(), runs, compact, strict=False)],
+        labels=shown["labels"],
+        runs=[_for_the_page(k, *each) for k, each in enumerate(zip(runs, compact, strict=True))],
         charts=charts,
+        sizes=list(SIZES),
         history=history,
         planes=list(dict.fromkeys(name for of_run in planes for name in of_run)),
         recipe=recipe_rows(runs),
@@ -149,54 +149,6 @@ def _counts(data: ReportedData, pictures: _Pictures) -> dict[str, int]:
     }
 
 
-def _charts(
-    runs: Sequence[ReportedRun],
-    classes: Sequence[str],
-    compact: Sequence[Mapping[str, Any]],
-    history: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """By the names that the page has for them."""
-    from detcenter.report import charts
-
-    results = {run.name: run.results for run in runs}
-    curves = {name: of["curves_by_class"] for name, of in results.items()}
-    ratios = {
-        run.name: {name: row["ratio"] for name, row in of["by_class"].items()}
-        for run, of in zip(runs, compact, strict=True)
-    }
-    made = {
-        f"time-{column}": charts.over_time({run.name: run.history for run in runs}, column)
-        for columns in history.values()
-        for column in columns
-    }
-    for size, key in _SIZES.items():
-        values = {name: of[key] for name, of in results.items()}
-        made[f"classes-{size}"] = charts.by_class(values, classes, "AP")
-    made["curve-"] = charts.precision_over_recall(curves, None)
-    for k, name in enumerate(classes, start=1):
-        made[f"curve-{k}"] = charts.precision_over_recall(curves, name)
-    for k, run in enumerate(runs):
-        found = run.results["confusion"]
-        made[f"confusion-{k}"] = charts.confusion(found["matrix"], found["labels"])
-    made["errors"] = charts.errors({n: of["errors"] for n, of in results.items()}, ERROR_MEANINGS)
-    made["compactness"] = charts.by_class(ratios, classes, "ratio")
-    return {name: figure.to_dict() for name, figure in made.items()}
-
-
-def _feature_charts(
-    planes: Sequence[Mapping[str, Projection]],
-    classes: Sequence[str],
-    points: Sequence[tuple[int | None, int]],
-) -> dict[str, Any]:
-    from detcenter.report import charts
-
-    return {
-        f"features-{run}-{name}": charts.features(plane, classes, points).to_dict()
-        for run, of_run in enumerate(planes)
-        for name, plane in of_run.items()
-    }
-
-
 def _for_the_page(number: int, run: ReportedRun, compact: Mapping[str, Any]) -> dict[str, Any]:
     *classes, _ = run.results["confusion"]["labels"]
     pairs = most_confused(np.array(run.results["confusion"]["matrix"]), classes)
@@ -228,12 +180,11 @@ def _rendered(shown: Mapping[str, Any], **values: Any) -> str:
         version=__version__,
         sections=_SECTIONS,
         keys=(*COCO_KEYS, "mAP_07", "mAP_12"),
-        sizes=list(_SIZES),
         kinds=ERROR_MEANINGS,
         columns=COLUMNS,
-        data=to_json_plotly(shown),  # it escapes what could end a script
-        css=(own / "report.css").read_text(),
-        script=(own / "report.js").read_text(),
+        data=to_json_plotly(shown, engine="json"),  # it escapes what could end a script
+        css=(own / "report.css").read_text(encoding="utf-8"),
+        script=(own / "report.js").read_text(encoding="utf-8"),
         plotly=_packed(get_plotlyjs()),
     )
 

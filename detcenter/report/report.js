@@ -39,6 +39,7 @@ function inTheRoom(chart) {
     const own = layout[name];
     layout[name] = { ...axis, ...own, tickfont: { ...axis.tickfont, ...own?.tickfont } };
   }
+  layout.uirevision = "same"; // what the viewer zoomed to stays when the colours change
   layout.font = { color: ink, family: "system-ui, sans-serif", size: 12 };
   layout.hoverlabel = { bgcolor: card, bordercolor: line, font: { color: ink } };
   if (!canZoom(chart)) layout.dragmode = false;
@@ -59,9 +60,13 @@ function draw(element) {
   drawn.add(element);
   const chart = page.charts[element.dataset.chart];
   if (!chart) {
+    Plotly.purge(element);
     delete element.dataset.wired;
-    return Plotly.purge(element); // of a run without it
+    element.style.minHeight = 0;
+    element.textContent = "This run has none.";
+    return;
   }
+  if (!element.dataset.wired) element.textContent = "";
   element.style.minHeight = chart.layout.height + "px";
   const tools = canZoom(chart)
     ? { modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], displaylogo: false }
@@ -69,19 +74,20 @@ function draw(element) {
   Plotly.react(element, ...inTheRoom(chart), { responsive: true, ...tools });
   if (element.dataset.wired) return;
   element.dataset.wired = "yes";
-  element.on("plotly_click", ({ points: [point] }) => showCell(element.dataset.chart, point));
+  element.on("plotly_click", ({ points: [point], event }) => {
+    showCell(element.dataset.chart, point);
+    showTip(element.dataset.chart, point, event); // a finger does not hover
+  });
   element.on("plotly_hover", ({ points: [point], event }) => showTip(element.dataset.chart, point, event));
   element.on("plotly_unhover", () => (tip.hidden = true));
 }
 
 function choose(select) {
   const start = select.dataset.for;
-  for (const element of all(".chart")) {
-    const id = element.dataset.chart;
+  for (const element of all(".chart").filter((chart) => chart.dataset.chart.startsWith(start))) {
     // of a panel, "features-1-PCA", the number of the run stays
-    const run = id.startsWith(start) && id.slice(start.length).match(/^\d+-/);
-    if (!id.startsWith(start)) continue;
-    element.dataset.chart = start + ("panels" in select.dataset && run ? run[0] : "") + select.value;
+    const run = "panels" in select.dataset ? element.dataset.chart.slice(start.length).match(/^\d+-/)[0] : "";
+    element.dataset.chart = start + run + select.value;
     if (drawn.has(element)) draw(element);
   }
 }
@@ -98,13 +104,31 @@ function crop(tile) {
 }
 
 function showTip(id, point, event) {
-  if (!id.startsWith("features-") || !point.customdata) return;
-  const [tile, image, label] = point.customdata;
-  tip.replaceChildren(crop(tile), make("span", { textContent: `${page.labels[label]}, ${page.files[image]}` }));
+  if (id.startsWith("features-") && point.customdata) {
+    const [tile, image, label] = point.customdata;
+    tip.replaceChildren(crop(tile), make("span", { textContent: `${page.labels[label]}, ${page.files[image]}` }));
+  } else if (id.startsWith("confusion-")) {
+    const [row, column] = point.pointNumber;
+    const counts = page.matrices[id.split("-")[1]][row];
+    const share = counts[column] / Math.max(1, counts.reduce((sum, count) => sum + count, 0));
+    tip.textContent = `${inWords(row, column)}: ${counts[column]}, ${(100 * share).toFixed(1)} % of the row`;
+  } else return;
   tip.hidden = false;
-  const { clientX: x, clientY: y } = event.touches ? event.touches[0] : event;
+  const { clientX: x, clientY: y } = event.touches?.[0] ?? event.changedTouches?.[0] ?? event;
   tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 4)) + "px";
   tip.style.top = Math.max(4, y + 14 + tip.offsetHeight > innerHeight ? y - 14 - tip.offsetHeight : y + 14) + "px";
+}
+
+function inWords(row, column) {
+  const background = page.labels.length - 1;
+  if (column === background) return `${page.labels[row]}, not found`;
+  if (row === background) return `${page.labels[column]} where there is none`;
+  return `${page.labels[row]}` + (row === column ? ", found" : ` taken for ${page.labels[column]}`);
+}
+
+function showChosen() {
+  const [run, row, column] = ["run", "row", "column"].map((name) => document.getElementById("cell-" + name)?.value ?? 0);
+  showCrops(Number(run), `${row}-${column}`);
 }
 
 function showCell(id, point) {
@@ -116,14 +140,8 @@ function showCrops(run, cell) {
   const shown = page.cells[run][cell] || [];
   const count = page.matrices[run][row][column];
   const tray = document.getElementById("tray");
-  const background = page.labels.length - 1;
-  const what =
-    column === background ? `${page.labels[row]}, not found`
-    : row === background ? `${page.labels[column]} where there is none`
-    : row === column ? `${page.labels[row]}, found`
-    : `${page.labels[row]} taken for ${page.labels[column]}`;
-  const part = shown.length < count ? `${shown.length} of ${count}` : `${count}`;
-  tray.querySelector("h3").textContent = (page.runs.length > 1 ? page.runs[run] + ": " : "") + `${what} (${part})`;
+  const part = shown.length < count ? `${shown.length} of ${count} are in this file` : `${count}`;
+  tray.querySelector("h3").textContent = (page.runs.length > 1 ? page.runs[run] + ": " : "") + `${inWords(row, column)} (${part})`;
   tray.querySelector(".crops").replaceChildren(
     ...shown.map(([tile, image, score]) => {
       const words = score === null ? page.files[image] : `${score.toFixed(2)}, ${page.files[image]}`;
@@ -180,9 +198,15 @@ function overlay(image, rows) {
 }
 
 function picture(image, caption, rows) {
-  const photo = make("img", { src: image.source, alt: "", width: image.width, height: image.height });
-  const frame = make("div", { className: "picture" }, [photo, overlay(image, rows)]);
+  const alt = `${caption} of ${page.files[image.number]}`;
+  const photo = make("img", { src: image.source, alt, width: image.width, height: image.height });
+  const frame = make("button", { type: "button", className: "picture" }, [photo, overlay(image, rows)]);
   return make("figure", {}, [make("figcaption", { textContent: caption }), frame]);
+}
+
+function short(label) {
+  const name = page.labels[label - 1];
+  return name.length > 24 ? name.slice(0, 23) + "…" : name;
 }
 
 function truthRows(image, runs) {
@@ -190,20 +214,20 @@ function truthRows(image, runs) {
   return image.truth.map(([x1, y1, x2, y2, label, ignored]) => {
     const gone = missed.has(String([x1, y1, x2, y2, label]));
     const className = ignored ? "k-ignored" : gone ? "k-miss" : "k-truth";
-    return { box: [x1, y1, x2, y2], className, words: page.labels[label - 1] };
+    return { box: [x1, y1, x2, y2], className, words: short(label) };
   });
 }
 
 function foundRows(run) {
   return run.found.map(([x1, y1, x2, y2, label, score, kind, meant]) => {
-    const is = meant ? `, is ${page.labels[meant - 1]}` : "";
-    const words = WRONG.has(kind) ? `${page.labels[label - 1]} ${score.toFixed(2)}${is}` : "";
+    const is = meant ? `, is ${short(meant)}` : "";
+    const words = WRONG.has(kind) ? `${short(label)} ${score.toFixed(2)}${is}` : "";
     return { box: [x1, y1, x2, y2], className: "k-" + kind, words };
   });
 }
 
 // How often a run has each error in an image.
-function inWords(image, run) {
+function errorsOf(image, run) {
   const { found, missed } = image.runs[run];
   const kinds = [...found.map((row) => row[6]), ...missed.map(() => "miss")];
   const counted = page.kinds.map((kind) => [kinds.filter((other) => other === kind).length, kind]);
@@ -217,7 +241,7 @@ function card(image, runs) {
   for (const k of runs) pictures.push(picture(image, page.runs[k], foundRows(image.runs[k])));
   const element = make("article", { className: "image" }, [
     make("div", {}, pictures),
-    make("p", { className: "note", textContent: [page.files[image.number], ...runs.map((k) => inWords(image, k))].join(" · ") }),
+    make("p", { className: "note", textContent: [page.files[image.number], ...runs.map((k) => errorsOf(image, k))].join(" · ") }),
   ]);
   element.firstChild.addEventListener("click", () => element.classList.toggle("large"));
   return element;
@@ -236,7 +260,8 @@ function showMore() {
   gallery.append(...counted.slice(shownImages, shownImages + 12).map(([, image]) => card(image, choice.runs)));
   shownImages = Math.min(counted.length, shownImages + 12);
   const errors = counted.reduce((sum, [count]) => sum + count, 0);
-  document.getElementById("found").textContent = `errors: ${errors}, images: ${counted.length}`;
+  const kept = counted.length ? "" : "; there may be some in images that are not in this file";
+  document.getElementById("found").textContent = `errors: ${errors}, images: ${counted.length}${page.all ? "" : kept}`;
   document.getElementById("more").hidden = shownImages >= counted.length;
 }
 
@@ -264,5 +289,7 @@ all("[data-cell]").forEach((button) =>
 filters.filter(Boolean).forEach((filter) => filter.addEventListener("change", filterGallery));
 document.getElementById("more").addEventListener("click", showMore);
 document.getElementById("theme").addEventListener("click", changeTheme);
+document.getElementById("cell-show").addEventListener("click", showChosen);
+addEventListener("scroll", () => (tip.hidden = true), { passive: true });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 filterGallery();

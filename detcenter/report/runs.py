@@ -15,9 +15,7 @@ class ReportedRun(NamedTuple):
     history: Sequence[Mapping[str, str]]  # the rows of metrics.csv
     results: Mapping[str, Any]  # of `evaluate_detections`, None for nan
     detections: Sequence[Mapping[str, Any]]
-    features: (
-        np.ndarray
-    )  # [N, D], where compactness is measured: on the unit sphere, or as they are
+    features: np.ndarray  # [N, D], on the unit sphere if compactness is measured there
     centers: np.ndarray | None  # [K, D], of label 1 and on
     space: str  # what the features are, in words
 

@@ -156,3 +156,8 @@ def test_missing_image_names_the_path(folder, content):
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"none\.json: annotation file not found"):
         COCODataset(tmp_path, tmp_path / "none.json")
+
+
+def test_categories_of_one_name_are_told_apart_by_their_id(folder, content):
+    content["categories"][0]["name"] = "zero"
+    assert load(folder, content).classes == ["zero (0)", "seven", "zero (90)"]

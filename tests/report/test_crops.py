@@ -73,3 +73,22 @@ def test_nothing_to_cut_is_no_picture():
 def test_thumbnails_keep_their_shape_and_are_never_enlarged():
     assert decoded(thumbnail(np.zeros((300, 600, 3), np.uint8), 128)).shape == (64, 128, 3)
     assert decoded(thumbnail(np.zeros((30, 60, 3), np.uint8), 128)).shape == (30, 60, 3)
+
+
+def test_a_long_box_is_scaled_before_it_is_padded():
+    sheet = CropSheet(most=1)
+    sheet.register(0, np.array([0.0, 490, 16000, 510]))
+    pixels = np.full((1000, 16000, 3), 200, np.uint8)
+    sheet.cut(0, pixels)  # its square would have 432 million pixels
+    tile = decoded(sheet.data_uri())[:, :96]
+    assert tile[48, 48].min() > 120 and tile[20, 48].max() < 60 and tile[76, 48].max() < 60
+
+
+def test_a_box_beyond_the_image_is_black():
+    sheet = CropSheet(most=2)
+    sheet.register(0, np.array([-50.0, -50, -10, -10]))
+    sheet.register(0, np.array([-20.0, -20, 20, 20]))
+    sheet.cut(0, np.full((100, 100, 3), 200, np.uint8))
+    picture = decoded(sheet.data_uri())
+    assert picture[:, :90].max() < 40
+    assert picture[20, 96 + 20].max() < 40 and picture[70, 96 + 70].min() > 160
