@@ -55,6 +55,7 @@ setup(
             "playwright>=1.60,<2",
             "plotly>=7.1,<8",
             "pytest>=8.3,<10",
+            "pytest-xdist>=3.8,<4",
             "pytorch-metric-learning>=2.9,<3",
             "ruff>=0.17,<0.18",
             "types-defusedxml",

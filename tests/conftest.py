@@ -1,5 +1,6 @@
 """What all tests have, and data sets and detections made up for several rooms."""
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,9 @@ Case = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_threads():
-    torch.set_num_threads(2)
+def two_cores():
+    """Shared out where tests run side by side (pytest -n 2)."""
+    torch.set_num_threads(2 // min(2, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
 
 
 @pytest.fixture(scope="session", autouse=True)

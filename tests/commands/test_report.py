@@ -38,7 +38,7 @@ def test_a_page_of_a_run(run, tmp_path, capsys):
     assert set(page["charts"]) >= {
         "errors",
         "compactness",
-        "curve-",
+        "curve-0",
         "confusion-0",
         "features-0-PCA",
     }

@@ -71,6 +71,8 @@ def batch_of(images):
 
 
 def detector_steps(model, x, targets):
+    """In float64: in float32 rounding alone is as large as an error might be."""
+    model, x = model.double(), [image.double() for image in x]
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     for _ in range(2):
         losses = model(x, targets)
@@ -100,7 +102,8 @@ def work(rank, world, folder):
         x, targets = batch_of(sum(IMAGES[world]))
         first = sum(IMAGES[world][:rank])
         mine = slice(first, first + IMAGES[world][rank])
-        model = DistributedDataParallel(small_ssd(features, **options))
+        # Of the right dtype from the start: its buckets of gradients are made here.
+        model = DistributedDataParallel(small_ssd(features, **options).double())
         results.append((*detector_steps(model, x[mine], targets[mine]), centers_in(model.module)))
     torch.save(results, f"{folder}/{rank}.pth")
     dist.barrier()
@@ -140,12 +143,12 @@ def test_a_detector_learns_what_one_process_learns(world, setting):
     assert losses["loss_center"] > 0 and losses["classification"] > 0
     for name, loss in losses.items():
         mean = torch.stack([mine[0][name] for mine in found]).mean()
-        torch.testing.assert_close(mean, loss, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mean, loss, atol=1e-9, rtol=1e-9)
     for mine in found:
         for got, expected in zip(mine[1], gradients, strict=True):
-            torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-3)
+            torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
         for got, expected in zip(mine[2], centers_in(model), strict=True):
-            torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
 
 
 def test_passes_before_a_step_move_the_centers_once_by_all_of_them():
