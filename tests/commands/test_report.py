@@ -119,6 +119,56 @@ def test_other_wrong_runs_are_one_line(run, copied, recipe, tmp_path, capsys):
     assert "is not what" in fails(capsys, "report", run, "--root", others)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("detections.npz", b"PK cut short", "detections.npz is damaged"),
+        ("results.json", b"null", "results.json holds no object"),
+        (
+            "../compare.json",
+            b'{"variants": []}',
+            "compare.json is not what `detcenter compare` writes",
+        ),
+        ("config.yaml", b"", "config.yaml is no recipe of a run"),
+        ("config.yaml", b"\xff\xfe\x00", "config.yaml is not YAML"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_names_it(copied, capsys, name, content, message):
+    (copied / name).write_bytes(content)
+    line = fails(capsys, "report", copied)
+    assert message in line and str(copied.parent) in line
+
+
+def test_damaged_features_are_taken_again(copied, tmp_path):
+    (copied / "features_val.npz").write_bytes(b"PK cut short")
+    assert main(["report", str(copied), "--output", str(tmp_path / "report.html")]) == 0
+    with np.load(copied / "features_val.npz") as kept:
+        assert len(kept["features"]) == len(kept["labels"]) > 0
+
+
+def test_features_that_are_not_finite_are_one_line(run, copied, tmp_path, capsys):
+    assert main(["report", str(copied), "--output", str(tmp_path / "report.html")]) == 0
+    with np.load(copied / "features_val.npz") as arrays:
+        kept = dict(arrays)
+    kept["features"][0, 0] = np.nan
+    np.savez(copied / "features_val.npz", **kept)
+    assert f"{copied}: its features are not finite" in fails(capsys, "report", copied)
+
+
+def test_runs_that_no_page_can_show_together_are_one_line(run, copied, tmp_path, capsys):
+    (tmp_path / "alias").symlink_to(run)
+    assert "named twice" in fails(capsys, "report", run, tmp_path / "alias")
+    recipe = (copied / "config.yaml").read_text()
+    changed = recipe.replace("keep_difficult: false", "keep_difficult: true")
+    (copied / "config.yaml").write_text(changed)
+    assert "the runs differ in data.keep_difficult" in fails(capsys, "report", run, copied)
+    (copied / "config.yaml").write_text(recipe)
+    results = json.loads((copied / "results.json").read_text())
+    results["confusion"]["score"] = 0.3
+    (copied / "results.json").write_text(json.dumps(results))
+    assert "the runs differ in evaluation.score" in fails(capsys, "report", run, copied)
+
+
 def test_measuring_an_old_run_again_is_what_the_line_says(copied, tmp_path, capsys):
     (copied / "results.json").write_text(json.dumps({"AP": 0.5}))
     line = fails(capsys, "report", copied)
