@@ -103,6 +103,11 @@ def _for_a_person(error: Exception) -> str | None:
         return f"{' '.join(message.split())}; set data.workers to 0 to load in the main process"
     if not isinstance(error, _PERSONS_ERRORS):
         return None
+    if (
+        isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError)
+        and error.filename
+    ):
+        return f"{error.filename}: {error.strerror}"
     # An error in a worker process carries its traceback before its message.
     said = message.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
     if isinstance(error, DataError):

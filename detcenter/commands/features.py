@@ -1,7 +1,8 @@
 """`detcenter features`: a checkpoint and a data set in, features, pictures and a table out."""
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
     if kept is None:
         checkpoint = load_checkpoint(folder / LAST)
         model = detector_of(checkpoint, folder / LAST)
-        found = features_in(dataset, model, _BATCH, config.data.workers, progress=tqdm)
+        found = features_in(dataset, model, _BATCH, config.data.workers, progress=_taking)
         save_features(path, found, dataset, model)
         kept = dict(np.load(path))
     if not np.isfinite(kept["features"]).all():
@@ -83,6 +84,11 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
         kept["features"] = unit(kept["features"])
         kept["centers"] = None if kept["centers"] is None else unit(kept["centers"])
     return kept
+
+
+def _taking(batches: Iterable[Any]) -> Iterable[Any]:
+    """A bar with the time left, on a terminal."""
+    return tqdm(batches, "features", leave=False, disable=not sys.stderr.isatty())
 
 
 def _kept_features(path: Path) -> dict[str, Any] | None:

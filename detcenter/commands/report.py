@@ -121,6 +121,8 @@ def _dataset(
     folder, truth = expected
     data = recipes[folder].data
     if root is not None:
+        if not Path(root).exists():  # digits would be made there
+            raise ConfigError(f"--root {root} is not there")
         data = dataclasses.replace(data, root=root)
     dataset = validation_set(data, _classes(results[folder]))
     if truth_of(dataset.annotations, dataset.classes) != truth:

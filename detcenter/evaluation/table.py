@@ -45,7 +45,7 @@ def errors_table(errors: Mapping[str, Mapping[str, Any]]) -> str:
         (kind, ERROR_MEANINGS[kind], str(found["count"]), _number(found["dAP"]))
         for kind, found in errors.items()
     ]
-    return aligned(rows, left=2)
+    return aligned(rows, left=2) + "\n(detections with any score)"
 
 
 def confusion_table(confusion: Mapping[str, Any], top: int = 10) -> str:

@@ -55,7 +55,8 @@ def over_time(histories: Mapping[str, Sequence[Mapping[str, str]]], column: str)
                 hovertemplate="%{y:.4g}",
             )
         )
-    return _figure(lines, xaxis={"title": "epoch"}, height=210, hovermode="x unified")
+    yaxis = {"exponentformat": "none"}
+    return _figure(lines, xaxis={"title": "epoch"}, yaxis=yaxis, height=210, hovermode="x unified")
 
 
 def by_class(
@@ -188,7 +189,7 @@ def features(
     return _figure(
         traces,
         xaxis=axis,
-        yaxis=axis,
+        yaxis=axis | {"scaleanchor": "x"},  # distances are what is looked at
         height=440,
         showlegend=few,
         dragmode="zoom",

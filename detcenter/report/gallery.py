@@ -17,11 +17,12 @@ def worst_images(
     annotations: Sequence[Mapping[str, Any]],
     score: float,
     most: int,
-) -> tuple[dict[int, dict[str, Any]], int]:
+) -> tuple[dict[int, dict[str, Any]], list[list[list[Any]]]]:
     """At most ``most`` images with errors in the detections of some run, the worst first.
 
     Returns them by their numbers, as JSON values: `number`, `truth` (see :func:`truth`) and `runs`
-    (a :func:`verdict` each); and how many images have errors at all.
+    (a :func:`verdict` each); and of each run's errors in all images how often there is each
+    [label, meant, kind, count].
     """
     judged = [
         [verdict(annotation, found[i], score) for found in runs]
@@ -32,7 +33,11 @@ def worst_images(
         i: {"number": i, "truth": truth(annotations[i]), "runs": judged[i]}
         for i in ranked(errors, most)
     }
-    return worst, sum(map(bool, errors))
+    totals = [Counter[tuple[int, int, str]]() for _ in runs]
+    for of_image in judged:
+        for total, of_run in zip(totals, of_image, strict=True):
+            total.update(_kinds(of_run))
+    return worst, [[[*error, n] for error, n in sorted(total.items())] for total in totals]
 
 
 def verdict(annotation: Mapping[str, Any], detection: Mapping[str, Any], score: float) -> Verdict:
@@ -61,8 +66,16 @@ def truth(annotation: Mapping[str, Any]) -> list[list[Any]]:
 
 def errors_of(verdict: Verdict) -> Counter[tuple[int, str]]:
     """How often an image has each error: a class, of a wrong one the detected, and a kind."""
-    found = [(row[4], row[6]) for row in verdict["found"] if row[6] in ERRORS]
-    return Counter(found + [(row[4], "miss") for row in verdict["missed"]])
+    counts = Counter[tuple[int, str]]()
+    for (label, _, kind), count in _kinds(verdict).items():
+        counts[label, kind] += count
+    return counts
+
+
+def _kinds(verdict: Verdict) -> Counter[tuple[int, int, str]]:
+    """How often an image has an error of a class, of the class that was meant (or 0), of a kind."""
+    found = [(row[4], row[7], row[6]) for row in verdict["found"] if row[6] in ERRORS]
+    return Counter(found + [(row[4], 0, "miss") for row in verdict["missed"]])
 
 
 def ranked(errors: Sequence[Counter[tuple[int, str]]], most: int) -> list[int]:

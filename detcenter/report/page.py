@@ -79,16 +79,19 @@ def report_page(
         "matrices": [run.results["confusion"]["matrix"] for run in runs],
         "cells": pictures.cells,
         "images": pictures.images,
-        "all": len(pictures.images) == pictures.wrong,
+        "errors": pictures.errors,
     }
     return _rendered(
         shown,
         title=runs[0].name if len(runs) == 1 else "Runs side by side",
         classes=data.classes,
         labels=shown["labels"],
-        runs=[_for_the_page(k, *each) for k, each in enumerate(zip(runs, compact, strict=True))],
+        runs=[
+            _for_the_page(k, *of_run)
+            for k, of_run in enumerate(zip(runs, compact, pictures.errors, strict=True))
+        ],
         charts=charts,
-        sizes=list(SIZES),
+        sizes=[size for size, key in SIZES.items() if _known(runs, key) or key == "AP_by_class"],
         history=history,
         planes=list(dict.fromkeys(name for of_run in planes for name in of_run)),
         recipe=recipe_rows(runs),
@@ -104,7 +107,7 @@ class _Pictures(NamedTuple):
     points: list[tuple[int | None, int]]  # of every point of the features its tile and image
     cells: list[dict[str, list[Any]]]  # see `crops_of_cells`
     images: list[dict[str, Any]]  # of the gallery
-    wrong: int  # images with errors, of which the gallery shows some
+    errors: list[list[list[Any]]]  # of each run in all images, see `worst_images`
 
 
 def _pictures(
@@ -119,7 +122,7 @@ def _pictures(
     sheet, numbers = CropSheet(_MOST_CROPS), data.images[taken].tolist()
     tiles = [sheet.register(*box) for box in zip(numbers, data.boxes[taken], strict=True)]
     cells = crops_of_cells(found, data.annotations, len(data.classes), score, sheet)
-    shown, wrong = worst_images(found, data.annotations, score, _MOST_IMAGES)
+    shown, errors = worst_images(found, data.annotations, score, _MOST_IMAGES)
     for i in progress(sorted(sheet.images | shown.keys())):
         pixels = image(i)
         height, width = pixels.shape[:2]
@@ -129,7 +132,12 @@ def _pictures(
             source = thumbnail(pixels, _LONGEST_SIDE)
             shown[i].update(source=source, width=width, height=height)
     points = list(zip(tiles, numbers, strict=True))
-    return _Pictures(sheet, points, cells, list(shown.values()), wrong)
+    return _Pictures(sheet, points, cells, list(shown.values()), errors)
+
+
+def _known(runs: Sequence[ReportedRun], key: str) -> bool:
+    """Whether some class of some run has that number."""
+    return any(value is not None for run in runs for value in run.results[key].values())
 
 
 def _score(runs: Sequence[ReportedRun]) -> float:
@@ -144,12 +152,13 @@ def _counts(data: ReportedData, pictures: _Pictures) -> dict[str, int]:
         "objects": sum(len(annotation["labels"]) for annotation in data.annotations),
         "boxes": len(data.labels),
         "points": len(pictures.points),
-        "wrong": pictures.wrong,
         "kept": len(pictures.images),
     }
 
 
-def _for_the_page(number: int, run: ReportedRun, compact: Mapping[str, Any]) -> dict[str, Any]:
+def _for_the_page(
+    number: int, run: ReportedRun, compact: Mapping[str, Any], errors: Sequence[Sequence[Any]]
+) -> dict[str, Any]:
     *classes, _ = run.results["confusion"]["labels"]
     pairs = most_confused(np.array(run.results["confusion"]["matrix"]), classes)
     confused = [
@@ -162,6 +171,7 @@ def _for_the_page(number: int, run: ReportedRun, compact: Mapping[str, Any]) -> 
         "yaml": run.yaml,
         "results": run.results,
         "confused": confused,
+        "likely": {kind: sum(row[3] for row in errors if row[2] == kind) for kind in ERRORS},
         "space": run.space,
         "compactness": compact,
     }

@@ -39,7 +39,6 @@ function inTheRoom(chart) {
     const own = layout[name];
     layout[name] = { ...axis, ...own, tickfont: { ...axis.tickfont, ...own?.tickfont } };
   }
-  layout.uirevision = "same"; // what the viewer zoomed to stays when the colours change
   layout.font = { color: ink, family: "system-ui, sans-serif", size: 12 };
   layout.hoverlabel = { bgcolor: card, bordercolor: line, font: { color: ink } };
   if (!canZoom(chart)) layout.dragmode = false;
@@ -62,6 +61,7 @@ function draw(element) {
   if (!chart) {
     Plotly.purge(element);
     delete element.dataset.wired;
+    delete element.dataset.shown;
     element.style.minHeight = 0;
     element.textContent = "This run has none.";
     return;
@@ -71,7 +71,12 @@ function draw(element) {
   const tools = canZoom(chart)
     ? { modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], displaylogo: false }
     : { displayModeBar: false, doubleClickDelay: 0 }; // or a click soon after another is lost
-  Plotly.react(element, ...inTheRoom(chart), { responsive: true, ...tools });
+  const [data, layout] = inTheRoom(chart);
+  // What the viewer zoomed to stays when the colours change.
+  if (canZoom(chart) && element.dataset.shown === element.dataset.chart)
+    for (const name of ["xaxis", "yaxis"]) layout[name].range = element.layout[name].range;
+  element.dataset.shown = element.dataset.chart;
+  Plotly.react(element, data, layout, { responsive: true, showTips: false, ...tools });
   if (element.dataset.wired) return;
   element.dataset.wired = "yes";
   element.on("plotly_click", ({ points: [point], event }) => {
@@ -121,8 +126,9 @@ function showTip(id, point, event) {
 
 function inWords(row, column) {
   const background = page.labels.length - 1;
+  if (row === background && column === background) return "nothing";
   if (column === background) return `${page.labels[row]}, not found`;
-  if (row === background) return `${page.labels[column]} where there is none`;
+  if (row === background) return `${page.labels[column]} on no object, or on one that has a box`;
   return `${page.labels[row]}` + (row === column ? ", found" : ` taken for ${page.labels[column]}`);
 }
 
@@ -149,7 +155,10 @@ function showCrops(run, cell) {
     }),
   );
   tray.hidden = false;
-  tray.scrollIntoView({ block: "nearest" });
+  for (const [name, value] of Object.entries({ run, row, column })) {
+    const select = document.getElementById("cell-" + name);
+    if (select) select.value = value;
+  }
 }
 
 // Gallery
@@ -165,12 +174,21 @@ function chosen() {
   return { label: Number(label), kind, runs };
 }
 
-function countErrors(image, { label, kind, runs }) {
-  const fits = (labels, of) => (!label || labels.includes(label)) && (!kind || kind === of);
+// Whether an error is of the chosen class, as it was called or as it is, and of the chosen kind.
+function fits({ label, kind }, called, meant, of) {
+  return (!label || label === called || label === meant) && (!kind || kind === of);
+}
+
+function countErrors(image, choice) {
   const inRun = ({ found, missed }) =>
-    found.filter((row) => WRONG.has(row[6]) && fits([row[4], row[7]], row[6])).length +
-    missed.filter((row) => fits([row[4]], "miss")).length;
-  return runs.reduce((sum, k) => sum + inRun(image.runs[k]), 0);
+    found.filter((row) => WRONG.has(row[6]) && fits(choice, row[4], row[7], row[6])).length +
+    missed.filter((row) => fits(choice, row[4], 0, "miss")).length;
+  return choice.runs.reduce((sum, k) => sum + inRun(image.runs[k]), 0);
+}
+
+function countAllErrors(choice) {
+  const rows = choice.runs.flatMap((k) => page.errors[k]).filter((row) => fits(choice, ...row));
+  return rows.reduce((sum, row) => sum + row[3], 0);
 }
 
 function overlay(image, rows) {
@@ -209,21 +227,19 @@ function short(label) {
   return name.length > 24 ? name.slice(0, 23) + "…" : name;
 }
 
-function truthRows(image, runs) {
-  const missed = new Set(runs.flatMap((k) => image.runs[k].missed.map(String)));
+function truthRows(image) {
   return image.truth.map(([x1, y1, x2, y2, label, ignored]) => {
-    const gone = missed.has(String([x1, y1, x2, y2, label]));
-    const className = ignored ? "k-ignored" : gone ? "k-miss" : "k-truth";
-    return { box: [x1, y1, x2, y2], className, words: short(label) };
+    return { box: [x1, y1, x2, y2], className: ignored ? "k-ignored" : "k-truth", words: short(label) };
   });
 }
 
-function foundRows(run) {
-  return run.found.map(([x1, y1, x2, y2, label, score, kind, meant]) => {
+function foundRows({ found, missed }) {
+  const seen = found.map(([x1, y1, x2, y2, label, score, kind, meant]) => {
     const is = meant ? `, is ${short(meant)}` : "";
     const words = WRONG.has(kind) ? `${short(label)} ${score.toFixed(2)}${is}` : "";
     return { box: [x1, y1, x2, y2], className: "k-" + kind, words };
   });
+  return seen.concat(missed.map(([x1, y1, x2, y2, label]) => ({ box: [x1, y1, x2, y2], className: "k-miss", words: short(label) })));
 }
 
 // How often a run has each error in an image.
@@ -237,7 +253,7 @@ function errorsOf(image, run) {
 }
 
 function card(image, runs) {
-  const pictures = [picture(image, "ground truth", truthRows(image, runs))];
+  const pictures = [picture(image, "ground truth", truthRows(image))];
   for (const k of runs) pictures.push(picture(image, page.runs[k], foundRows(image.runs[k])));
   const element = make("article", { className: "image" }, [
     make("div", {}, pictures),
@@ -260,8 +276,7 @@ function showMore() {
   gallery.append(...counted.slice(shownImages, shownImages + 12).map(([, image]) => card(image, choice.runs)));
   shownImages = Math.min(counted.length, shownImages + 12);
   const errors = counted.reduce((sum, [count]) => sum + count, 0);
-  const kept = counted.length ? "" : "; there may be some in images that are not in this file";
-  document.getElementById("found").textContent = `errors: ${errors}, images: ${counted.length}${page.all ? "" : kept}`;
+  document.getElementById("found").textContent = `errors: ${errors} of ${countAllErrors(choice)}, images: ${counted.length}`;
   document.getElementById("more").hidden = shownImages >= counted.length;
 }
 
@@ -290,6 +305,7 @@ filters.filter(Boolean).forEach((filter) => filter.addEventListener("change", fi
 document.getElementById("more").addEventListener("click", showMore);
 document.getElementById("theme").addEventListener("click", changeTheme);
 document.getElementById("cell-show").addEventListener("click", showChosen);
+document.querySelector("#tray > button").addEventListener("click", () => (document.getElementById("tray").hidden = true));
 addEventListener("scroll", () => (tip.hidden = true), { passive: true });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 filterGallery();

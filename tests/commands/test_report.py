@@ -85,6 +85,8 @@ def test_a_data_set_that_was_moved(run, copied, data, tmp_path, capsys):
     path = tmp_path / "report.html"
     line = fails(capsys, "report", copied, "--output", path)
     assert "data.root" in line and "gone" in line
+    line = fails(capsys, "report", copied, "--output", path, "--root", tmp_path / "typo")
+    assert "typo is not there" in line
     assert main(["report", str(copied), "--output", str(path), "--root", str(data)]) == 0
 
 

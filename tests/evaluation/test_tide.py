@@ -104,6 +104,6 @@ def test_without_objects_gains_are_undefined(annotation, detection):
 def test_table():
     errors = {kind: {"count": i, "dAP": i / 8} for i, kind in enumerate(ERRORS)}
     lines = errors_table(errors | {"miss": {"count": 12, "dAP": math.nan}}).splitlines()
-    assert lines[0].split() == ["error", "count", "dAP50"] and len(lines) == 7
+    assert lines[0].split() == ["error", "count", "dAP50"] and len(lines) == 8
     assert lines[2] == "loc    its box is off                         1  0.125"
     assert lines[6] == "miss   not found                             12      –"

@@ -56,7 +56,8 @@ def test_the_errors_of_all_runs_count(annotation, detection):
     annotations = [annotation(i, [BOX, FAR]) for i in range(3)]
     right, half = detection([BOX, FAR], [0.9, 0.9]), detection([BOX], [0.9])
     runs = [[right, half, half], [right, detection(), half]]
-    images, wrong = worst_images(runs, annotations, 0.5, most=1)
-    assert wrong == 2 and list(images) == [1]
+    images, errors = worst_images(runs, annotations, 0.5, most=1)
+    assert list(images) == [1]
+    assert errors == [[[1, 0, "miss", 2]], [[1, 0, "miss", 3]]]  # in all images
     assert [len(run["missed"]) for run in images[1]["runs"]] == [1, 2]
     assert images[1]["truth"] == [[*BOX, 1, False], [*FAR, 1, False]]

@@ -67,7 +67,9 @@ def click_cell(page, *cell):
 
 def hover_cell(page, chart, row, column):
     """Move to the middle of a cell of a confusion matrix of five rows."""
-    page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
+    # Not if needed only: the tray may lie over what is in view.
+    page.locator(f"[data-chart={chart}]").evaluate("chart => chart.scrollIntoView()")
+    page.locator(f"[data-chart={chart}] .nsewdrag").first.wait_for()
     box = page.locator(f"[data-chart={chart}] .nsewdrag").first.bounding_box()
     x = box["x"] + box["width"] * (column + 0.5) / 5
     y = box["y"] + box["height"] * (row + 0.5) / 5
@@ -119,6 +121,9 @@ def test_a_click_on_a_cell_shows_its_boxes(opened):
     expect(tray.locator("h3")).to_have_text(f"plain: {CLASSES[0]} taken for {CLASSES[1]} (1)")
     assert letters(tray.locator("figure")) == f"0.80, {FILE}"
     assert tile_colour(page, tray.locator(".crop")) == pytest.approx((220, 20, 20), abs=40)
+    assert page.locator("#cell-column").input_value() == "1"
+    tray.get_by_label("close").click()
+    assert not tray.is_visible()
     click_cell(page, "confusion-1", 2, 2)
     expect(tray.locator("h3")).to_have_text(f"{RUN}: 1, found (6)")
     assert tray.locator("figure").count() == 6
@@ -126,7 +131,8 @@ def test_a_click_on_a_cell_shows_its_boxes(opened):
     click_cell(page, "confusion-0", 1, 4)
     expect(tray.locator("h3")).to_have_text(f"plain: {CLASSES[1]}, not found (1)")
     click_cell(page, "confusion-0", 4, 0)
-    expect(tray.locator("h3")).to_have_text(f"plain: {CLASSES[0]} where there is none (1)")
+    nothing = f"plain: {CLASSES[0]} on no object, or on one that has a box (1)"
+    expect(tray.locator("h3")).to_have_text(nothing)
 
 
 def tile_colour(page, crop):
@@ -182,34 +188,37 @@ def test_zooming_outlives_a_change_of_colours(opened):
     chart = page.locator("[data-chart='features-0-PCA']")
     chart.scroll_into_view_if_needed()
     chart.locator(".main-svg").first.wait_for()
-    chart.evaluate("chart => Plotly.relayout(chart, {'xaxis.range': [0, 1]})")
+    seen = "chart => [chart.layout.xaxis.range, chart.layout.yaxis.range]"
+    whole = chart.evaluate(seen)
+    chart.evaluate("async (chart) => Plotly.relayout(chart, { 'yaxis.range': [0, 1] })")
+    zoomed = chart.evaluate(seen)
     page.locator("#theme").click()
-    assert chart.evaluate("chart => chart.layout.xaxis.range") == [0, 1]
+    assert chart.evaluate(seen) == zoomed != whole
 
 
 def test_the_gallery_is_filtered_by_class_error_and_run(opened):
     page = opened()
     found, cards = page.locator("#found"), page.locator(".image")
-    assert letters(found) == "errors: 3, images: 1" and cards.count() == 1
+    assert letters(found) == "errors: 3 of 3, images: 1" and cards.count() == 1
     assert cards.locator("figure").count() == 3  # ground truth and two runs
     assert cards.locator("rect.k-cls, rect.k-bkg, rect.k-miss").count() == 3
     words = [letters(text) for text in cards.locator("figure:nth-child(2) text").all()]
     long = "</script><script>docume…"
-    assert words == [f"{CLASSES[1]} 0.80, is {long}", f"{long} 0.70"]
+    assert words == [f"{CLASSES[1]} 0.80, is {long}", f"{long} 0.70", CLASSES[1]]  # missed
     page.locator("#kind").select_option("miss")
-    assert letters(found) == "errors: 1, images: 1"
+    assert letters(found) == "errors: 1 of 1, images: 1"
     page.locator("#class").select_option("4")
-    assert letters(found) == "errors: 0, images: 0" and cards.count() == 0
+    assert letters(found) == "errors: 0 of 0, images: 0" and cards.count() == 0
     page.locator("#class").select_option("2")
-    assert letters(found) == "errors: 1, images: 1"
+    assert letters(found) == "errors: 1 of 1, images: 1"
     page.locator("#kind").select_option(
         "cls"
     )  # by the class it is as well as by the one it is called
-    assert letters(found) == "errors: 1, images: 1"
+    assert letters(found) == "errors: 1 of 1, images: 1"
     page.locator("#class").select_option("1")
-    assert letters(found) == "errors: 1, images: 1"
+    assert letters(found) == "errors: 1 of 1, images: 1"
     page.locator("#run").select_option("1")
-    assert letters(found) == "errors: 0, images: 0"
+    assert letters(found) == "errors: 0 of 0, images: 0"
 
 
 def test_a_picture_is_made_large(opened):
@@ -254,9 +263,11 @@ def test_choices_change_what_is_drawn(opened):
     page.locator("#curves select").select_option("2")
     assert curve.get_attribute("data-chart") == "curve-2"
     assert curve.locator(".js-line").first.get_attribute("d") != before
-    page.locator("#classes select").select_option("small")  # no object is
+    sizes = [letters(size) for size in page.locator("#classes option").all()]
+    assert sizes == ["all sizes", "medium"]  # no object is small or large
+    page.locator("#classes select").select_option("medium")
     bars = page.locator("#classes .chart").evaluate("chart => chart.data.map((bars) => bars.x)")
-    assert bars == [[None] * 4] * 2
+    assert bars[1] == [1, 1, 1, 1] and len(bars) == 2
 
 
 def test_the_tables_have_the_numbers(opened, runs):
@@ -267,9 +278,12 @@ def test_the_tables_have_the_numbers(opened, runs):
     assert cells[:2] == [f"{results['AP']:.3f}", f"{results['AP50']:.3f}"] and results["AP"] < 1
     assert cells[3] == "–"  # no object is small
     collapsed = page.locator("#compactness details").nth(1)
-    assert letters(collapsed.locator("summary")) == f"{RUN}: ratio –"
-    counts = [letters(row.locator("td").nth(1)) for row in page.locator("#errors tbody tr").all()]
-    assert counts == ["1", "0", "0", "0", "1", "1"]
+    assert letters(collapsed.locator("summary")) == f"{RUN}: 5 dimensions, ratio –"
+    rows = page.locator("#errors tbody tr").all()
+    for column in (2, 3):  # at any score, and from 0.5 on, which all have
+        counts = [letters(row.locator("td").nth(column)) for row in rows]
+        assert counts == ["1", "0", "0", "0", "1", "1"]
+    assert letters(rows[0].locator("td").nth(1)) == f"{results['errors']['cls']['dAP']:.3f}"
     row = page.locator(".recipe tbody tr").first
     assert [letters(cell) for cell in row.locator("th, td").all()] == ["train.seed", "5", "24"]
 
@@ -289,7 +303,7 @@ def test_without_a_box_there_are_no_features(opened, tmp_path, data, runs):
     path.write_text(report_page([run], nothing, picture), encoding="utf-8")
     page = opened(path.as_uri())
     assert page.locator("#features, #compactness, a[href='#features']").count() == 0
-    assert letters(page.locator("#found")) == "errors: 24, images: 6"  # nothing is there
+    assert letters(page.locator("#found")) == "errors: 24 of 24, images: 6"  # nothing is there
     page.locator("[data-chart='curve-0']").scroll_into_view_if_needed()
     page.locator("[data-chart='curve-0'] .main-svg").first.wait_for()
 
