@@ -21,6 +21,12 @@ def two_cores():
     torch.set_num_threads(2 // min(2, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws depends neither on chance nor on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signals_as_in_a_terminal():
     """A job in the background is born deaf to Ctrl-C."""
