@@ -7,6 +7,7 @@ from detcenter.analysis.comparison import (
     VariantScores,
     compare,
     comparison_json,
+    comparison_rows,
     comparison_table,
 )
 from detcenter.analysis.comparison_plot import comparison_figure
@@ -31,6 +32,7 @@ __all__ = [
     "compare",
     "comparison_figure",
     "comparison_json",
+    "comparison_rows",
     "comparison_table",
     "mean_and_spread",
     "paired_difference",

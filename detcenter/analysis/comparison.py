@@ -108,23 +108,35 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 def comparison_table(comparison: Comparison) -> str:
     """Means and spreads of the variants, AP by class, and a sentence a pair, as aligned text."""
-    variants = comparison.variants
-    head = ["", "variant", "seeds", *COMPARED, "own ratio", "term ratio", "ms a step", "MiB"]
-    rows = [head, *(_row(i, variant) for i, variant in enumerate(variants, start=1))]
-    by_class = [["AP of class", *(str(i) for i in range(1, len(variants) + 1))]]
-    for name in comparison.classes:
-        values = ([s.by_class[name] for s in v.seeds.values()] for v in variants)
-        by_class.append([name, *(_number(_mean(x), ".3f") for x in values)])
-    sentences = [pair.sentence for pair in comparison.pairs]
-    compared = {(pair.first, pair.second) for pair in comparison.pairs}
-    for first, second in combinations(variants, 2):
-        if (first.name, second.name) not in compared:
-            sentences.append(f"{second.name} against {first.name}: fewer than two seeds in common")
-    if len(comparison.pairs) > 1:
-        sentences.append(
-            f"{len(comparison.pairs)} pairs: of twenty intervals one misses the truth by chance"
-        )
-    return "\n\n".join([aligned(rows, 2), aligned(by_class, 1), "\n".join(sentences)])
+    variants, by_class, sentences = comparison_rows(comparison_json(comparison))
+    head, *rows = variants
+    numbered = [["", *head], *([str(i), *row] for i, row in enumerate(rows, start=1))]
+    places = ["AP of class", *(str(i) for i in range(1, len(rows) + 1))]
+    tables = [aligned(numbered, 2), aligned([places, *by_class[1:]], 1)]
+    return "\n\n".join([*tables, "\n".join(sentences)])
+
+
+def comparison_rows(
+    values: Mapping[str, Any],
+) -> tuple[list[list[str]], list[list[str]], list[str]]:
+    """Of what `comparison_json` gives: variants, their AP by class, and sentences about pairs.
+
+    The first row of each table is its head.
+    """
+    variants, pairs = values["variants"], values["pairs"]
+    head = ["variant", "seeds", *COMPARED, "own ratio", "term ratio", "ms a step", "MiB"]
+    by_class = [["class", *(variant["name"] for variant in variants)]]
+    for name in variants[0]["AP_by_class"]:
+        summaries = (variant["AP_by_class"][name] for variant in variants)
+        by_class.append([name, *(_number(_mean(x["values"]), ".3f") for x in summaries)])
+    sentences = [pair["sentence"] for pair in pairs]
+    compared = {(pair["first"], pair["second"]) for pair in pairs}
+    for first, second in combinations([variant["name"] for variant in variants], 2):
+        if (first, second) not in compared:
+            sentences.append(f"{second} against {first}: fewer than two seeds in common")
+    if len(pairs) > 1:
+        sentences.append(f"{len(pairs)} pairs: of twenty intervals one misses the truth by chance")
+    return [head, *map(_row, variants)], by_class, sentences
 
 
 def _pair(first: VariantScores, second: VariantScores) -> Pair | None:
@@ -171,19 +183,19 @@ def _difference_json(difference: PairedDifference) -> dict[str, Any]:
     return numbers | {"interval": interval, "verdict": difference.verdict}
 
 
-def _row(number: int, variant: VariantScores) -> list[str]:
+def _row(variant: Mapping[str, Any]) -> list[str]:
     def cell(name: str, digits: str, scale: float = 1.0) -> str:
-        values = [scale * value for value in _values(variant, name)]
-        if not values:
+        summary = variant[name]
+        if summary is None:
             return "–"
-        summary = mean_and_spread(values)
-        spread = f" ±{summary['std']:{digits}}" if len(values) > 1 else ""
-        return f"{summary['mean']:{digits}}{spread}"
+        mean = _number(summary["mean"], digits, scale)
+        many = len(summary["values"]) > 1
+        return f"{mean} ±{_number(summary['std'], digits, scale)}" if many else mean
 
     ap = [cell(name, ".3f") for name in COMPARED]
     ratios = [cell(name, ".3f") for name in ("own_ratio", "term_ratio")]
     costs = [cell("step_seconds", ".0f", 1000), cell("memory_mib", ".0f")]
-    return [str(number), variant.name, str(len(variant.seeds)), *ap, *ratios, *costs]
+    return [variant["name"], str(len(variant["seeds"])), *ap, *ratios, *costs]
 
 
 def _needed(ap: PairedDifference) -> str:
@@ -203,13 +215,13 @@ def _points(part: float) -> str:
     return f"{100 * part + 0.0:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0")
 
 
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
-def _number(value: float, digits: str) -> str:
-    return "–" if math.isnan(value) else format(value, digits)
+def _number(value: float | None, digits: str, scale: float = 1.0) -> str:
+    return "–" if value is None else format(scale * value, digits)
 
 
 def _or_none(value: float) -> float | None:

@@ -36,6 +36,11 @@ INK, GREY = "#1e1e1e", "#6a6a6a"
 LONGEST_NAME = 24  # characters
 
 
+def colour(number: int) -> str:
+    """Of a class, or of a run, from 0."""
+    return COLOURS[number % len(COLOURS)]
+
+
 class SweepCell(NamedTuple):
     """One weight of a sweep: features of two dimensions, their centers, and what it gave."""
 
@@ -206,10 +211,7 @@ def _legend(
     """Every class with its colour and shape, and what the crosses are."""
     from matplotlib.lines import Line2D
 
-    looks = [
-        (_SHAPES[k // len(COLOURS) % len(_SHAPES)], COLOURS[k % len(COLOURS)])
-        for k in range(len(classes))
-    ]
+    looks = [(_SHAPES[k // len(COLOURS) % len(_SHAPES)], colour(k)) for k in range(len(classes))]
     names = [_short(name) for name in classes]
     if centers_shown:
         looks, names = [*looks, ("x", INK)], [*names, "center"]

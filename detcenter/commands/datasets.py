@@ -3,15 +3,13 @@
 import contextlib
 import dataclasses
 import logging
-import sys
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
+from detcenter.commands.progress import bar
 from detcenter.config import DataConfig, EvaluationConfig
 from detcenter.data import (
     COCODataset,
@@ -144,7 +142,7 @@ def read_part(
     dataset = _dataset(data, part, classes, faults)
     if data.format == "lmdb":  # its images were decoded when they were packed
         return dataset, faults
-    broken = image_faults((a["path"] for a in dataset.annotations), checking)
+    broken = image_faults((a["path"] for a in dataset.annotations), bar("checking images"))
     files = {fault.file for fault in broken}
     dataset.annotations = [a for a in dataset.annotations if a["path"] not in files]
     return dataset, [*dict.fromkeys([*faults, *broken])]
@@ -168,18 +166,6 @@ def _dataset(
     if data.format == "lmdb":
         return LMDBDataset(root, name, keep_difficult=data.keep_difficult)
     return VOCDataset(root, name, classes, keep_difficult=data.keep_difficult, faults=faults)
-
-
-def checking(images: Iterable[Any]) -> Iterable[Any]:
-    """A bar with the time left, on a terminal."""
-    return tqdm(
-        images,
-        "checking images",
-        unit="img",
-        dynamic_ncols=True,
-        leave=False,
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def _names(classes: list[str]) -> str:

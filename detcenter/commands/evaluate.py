@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
-from tqdm import tqdm
 
 from detcenter.commands.checkpoints import checkpoint_in, detector_of
 from detcenter.commands.datasets import check_backend, validation_set
 from detcenter.commands.passes import detect_in
+from detcenter.commands.progress import bar
 from detcenter.config import DataConfig, EvaluationConfig, config_from_dict
 from detcenter.data import COCODataset, DetectionDataset
 from detcenter.errors import ConfigError
@@ -81,7 +81,8 @@ def _by_checkpoint(
         )
     dataset = validation_set(arguments.data, checkpoint["classes"])
     model = detector_of(checkpoint, Path(arguments.checkpoint))
-    return dataset, detect_in(dataset, model, _BATCH, arguments.data.workers, progress=tqdm)
+    progress = bar("detecting", "batch")
+    return dataset, detect_in(dataset, model, _BATCH, arguments.data.workers, progress)
 
 
 def _from_files(

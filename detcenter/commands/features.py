@@ -1,25 +1,25 @@
 """`detcenter features`: a checkpoint and a data set in, features, pictures and a table out."""
 
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
-from tqdm import tqdm
 
 from detcenter.analysis import compactness, compactness_table, projections, scatter
 from detcenter.commands.checkpoints import checkpoint_in, detector_of
 from detcenter.commands.collapse import on_unit_sphere
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.passes import features_in
+from detcenter.commands.progress import bar
 from detcenter.commands.run_folder import DAMAGED, LAST
 from detcenter.config import Config
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
+from detcenter.evaluation.detections import save_arrays
 from detcenter.losses import CenterLoss
 from detcenter.models import terms_of
 from detcenter.parsing import data_parser, parse
@@ -43,9 +43,8 @@ def main(args: Sequence[str]) -> None:
     dataset = validation_set(arguments.data, classes)
     model = detector_of(checkpoint, Path(arguments.checkpoint))
     _check_term(model, arguments.term)
-    found = features_in(
-        dataset, model, _BATCH, arguments.data.workers, arguments.term, progress=tqdm
-    )
+    progress = bar("features", "batch")
+    found = features_in(dataset, model, _BATCH, arguments.data.workers, arguments.term, progress)
     if not len(found["labels"]):
         raise ConfigError(f"data.val {arguments.data.val!r} has no boxes to take features of")
     centers = centers_of(model, arguments.term)
@@ -71,7 +70,8 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
     if kept is None:
         checkpoint = load_checkpoint(folder / LAST)
         model = detector_of(checkpoint, folder / LAST)
-        found = features_in(dataset, model, _BATCH, config.data.workers, progress=_taking)
+        progress = bar("features", "batch")
+        found = features_in(dataset, model, _BATCH, config.data.workers, progress=progress)
         save_features(path, found, dataset, model)
         kept = dict(np.load(path))
     if not np.isfinite(kept["features"]).all():
@@ -84,11 +84,6 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
         kept["features"] = unit(kept["features"])
         kept["centers"] = None if kept["centers"] is None else unit(kept["centers"])
     return kept
-
-
-def _taking(batches: Iterable[Any]) -> Iterable[Any]:
-    """A bar with the time left, on a terminal."""
-    return tqdm(batches, "features", leave=False, disable=not sys.stderr.isatty())
 
 
 def _kept_features(path: Path) -> dict[str, Any] | None:
@@ -134,10 +129,7 @@ def save_features(
     }
     if centers is not None:
         arrays["centers"] = centers
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    partial.replace(path)
+    save_arrays(path, arrays)
 
 
 def measured(

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from detcenter.commands.checkpoints import detector_of
-from detcenter.commands.datasets import checking
 from detcenter.commands.passes import detect_in
+from detcenter.commands.progress import bar
 from detcenter.data import Annotation, DataError, DetectionDataset, image_faults, image_size
 from detcenter.errors import ConfigError
 from detcenter.evaluation import draw_boxes
@@ -37,7 +36,7 @@ def main(args: Sequence[str]) -> None:
 
     output = Path(arguments.output)
     named = [path for name in arguments.images for path in _images_at(Path(name))]
-    faults = image_faults(named, checking)
+    faults = image_faults(named, bar("checking images"))
     paths = [path for path in named if path not in {fault.file for fault in faults}]
     if not paths:
         raise DataError(*faults)
@@ -47,7 +46,9 @@ def main(args: Sequence[str]) -> None:
     classes = checkpoint["classes"]
     dataset = DetectionDataset([_without_boxes(path) for path in paths], classes)
     model = detector_of(checkpoint, Path(arguments.checkpoint))
-    detections = detect_in(dataset, model, _BATCH, arguments.workers, progress=tqdm)
+    detections = detect_in(
+        dataset, model, _BATCH, arguments.workers, progress=bar("detecting", "batch")
+    )
     shown = [_above(found, arguments.score) for found in detections]
 
     output.mkdir(parents=True, exist_ok=True)

@@ -4,18 +4,17 @@ import dataclasses
 import json
 import os
 import shlex
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm import tqdm
 
 from detcenter.commands.datasets import validation_set
 from detcenter.commands.features import features_of_run
 from detcenter.commands.measure import detections_of, finished_recipe, history_of
+from detcenter.commands.progress import bar
 from detcenter.commands.variants import truth_of
 from detcenter.config import Config, differences, flat
 from detcenter.data import DetectionDataset
@@ -53,22 +52,26 @@ def _page(folders: Sequence[Path], root: str | None) -> str:
     results = {folder: _results(folder) for folder in folders}
     _check_same("evaluation.score", {f: of["confusion"]["score"] for f, of in results.items()})
     _check_same("data.keep_difficult", {f: of.data.keep_difficult for f, of in recipes.items()})
-    dataset = _dataset(recipes, results, root)
+    measured = {folder: detections_of(folder) for folder in folders}
+    truths = {f: truth_of(seen, _classes(results[f])) for f, (seen, _) in measured.items()}
+    dataset = _dataset(recipes, truths, root)
     names, shown = _names(folders), _keys(list(recipes.values()))
     found = {folder: features_of_run(folder, recipes[folder], dataset) for folder in folders}
     runs = [
-        _run(folder, names[folder], config, results[folder], found[folder], shown)
+        ReportedRun(
+            names[folder],
+            {key: value for key, value in flat(config).items() if key in shown},
+            yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
+            history_of(folder),
+            results[folder],
+            measured[folder][1],
+            *(found[folder][key] for key in ("features", "centers", "space")),
+        )
         for folder, config in recipes.items()
     ]
     boxes = (found[folders[0]][key] for key in ("labels", "boxes", "images"))
     data = ReportedData(dataset.classes, dataset.annotations, *boxes)
-    return report_page(runs, data, dataset.image, _comparisons(folders), _reading)
-
-
-def _reading(images: list[int]) -> Iterable[int]:
-    """A bar with the time left, on a terminal."""
-    shown = sys.stderr.isatty()
-    return tqdm(images, "pictures", unit="img", dynamic_ncols=True, leave=False, disable=not shown)
+    return report_page(runs, data, dataset.image, _comparisons(folders), bar("pictures"))
 
 
 def _check_for_report() -> None:
@@ -105,27 +108,24 @@ def _check_same(key: str, values: dict[Path, Any]) -> None:
 
 
 def _dataset(
-    recipes: dict[Path, Config], results: dict[Path, dict[str, Any]], root: str | None
+    recipes: dict[Path, Config], truths: dict[Path, Any], root: str | None
 ) -> DetectionDataset:
     """The validation images of all runs, which have to be the same."""
-    expected: tuple[Path, Any] | None = None
-    for folder, of_run in results.items():
-        truth = truth_of(detections_of(folder)[0], _classes(of_run))
-        expected = expected or (folder, truth)
-        if truth != expected[1]:
+    (folder, truth), *others = truths.items()
+    for other, of_other in others:
+        if of_other != truth:
             raise ConfigError(
-                f"{folder} and {expected[0]} were measured on different images, boxes or classes; "
+                f"{other} and {folder} were measured on different images, boxes or classes; "
                 "make a report of each"
             )
-    assert expected is not None
-    folder, truth = expected
     data = recipes[folder].data
     if root is not None:
         if not Path(root).exists():  # digits would be made there
             raise ConfigError(f"--root {root} is not there")
         data = dataclasses.replace(data, root=root)
-    dataset = validation_set(data, _classes(results[folder]))
-    if truth_of(dataset.annotations, dataset.classes) != truth:
+    classes, _ = truth
+    dataset = validation_set(data, classes)
+    if truth_of(dataset.annotations, classes) != truth:
         raise ConfigError(
             f"data.val {data.val!r} of {data.root!r} is not what {folder} was measured on; --root "
             "names where that is"
@@ -138,38 +138,15 @@ def _classes(results: dict[str, Any]) -> list[str]:
     return classes
 
 
-def _run(
-    folder: Path,
-    name: str,
-    config: Config,
-    results: dict[str, Any],
-    found: dict[str, Any],
-    shown: Sequence[str],
-) -> ReportedRun:
-    values = flat(config)
-    return ReportedRun(
-        name,
-        {key: values[key] for key in shown if key in values},
-        yaml.safe_dump(dataclasses.asdict(config), sort_keys=False),
-        history_of(folder),
-        results,
-        detections_of(folder)[1],
-        found["features"],
-        found["centers"],
-        found["space"],
-    )
-
-
-def _keys(recipes: Sequence[Config]) -> list[str]:
+def _keys(recipes: Sequence[Config]) -> set[str]:
     """Those that matter always, or that some recipe sets to other than the default."""
-    keys = dict.fromkeys(key for recipe in recipes for key in flat(recipe))
     changed = {
         key
         for recipe in recipes
         for key, _, _ in differences(recipe, Config())
         if key in flat(recipe)
     }
-    return [key for key in keys if key in changed | _ALWAYS and key != "output"]
+    return (changed | _ALWAYS) - {"output"}
 
 
 def _names(folders: Sequence[Path]) -> dict[Path, str]:

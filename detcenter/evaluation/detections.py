@@ -1,6 +1,5 @@
 """Detections as NumPy arrays, of one image in memory and of many in a file."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,10 +86,15 @@ def save_detections(
     for key, parts in zip(Detections._fields, zip(*found, strict=True), strict=True):
         # A detector gives float32; more would only be zeros.
         arrays[f"found_{key}"] = _joined(parts, "i4" if key == "labels" else "f4", key)
+    save_arrays(path, arrays)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Whole or not at all, if the process is killed meanwhile."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)
 
 
 def load_detections(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from detcenter.analysis import Projection
-from detcenter.analysis.plots import COLOURS, LONGEST_NAME
+from detcenter.analysis.plots import COLOURS, LONGEST_NAME, colour
 from detcenter.evaluation.coco import RECALLS
 
 _SYMBOLS = ("circle", "triangle-up", "square", "diamond", "cross", "star", "triangle-down")
@@ -24,11 +24,6 @@ def text(name: str) -> str:
     """A name as plotly shows it letter by letter, or its beginning if it is long."""
     shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
     return escape(shown, quote=False)
-
-
-def colour(number: int) -> str:
-    """Of a run, or of a class, from 0."""
-    return COLOURS[number % len(COLOURS)]
 
 
 def _line(number: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from detcenter.evaluation import ERRORS, error_kinds
 from detcenter.evaluation.matching import objects_in, surest_first
 
 Verdict = dict[str, list[list[Any]]]
+Errors = Counter[tuple[int, int, str]]
 
 
 def worst_images(
@@ -33,10 +34,10 @@ def worst_images(
         i: {"number": i, "truth": truth(annotations[i]), "runs": judged[i]}
         for i in ranked(errors, most)
     }
-    totals = [Counter[tuple[int, int, str]]() for _ in runs]
+    totals = [Errors() for _ in runs]
     for of_image in judged:
         for total, of_run in zip(totals, of_image, strict=True):
-            total.update(_kinds(of_run))
+            total.update(errors_of(of_run))
     return worst, [[[*error, n] for error, n in sorted(total.items())] for total in totals]
 
 
@@ -64,30 +65,20 @@ def truth(annotation: Mapping[str, Any]) -> list[list[Any]]:
     return _rows(annotation["boxes"], labels.tolist(), ignored.tolist())
 
 
-def errors_of(verdict: Verdict) -> Counter[tuple[int, str]]:
-    """How often an image has each error: a class, of a wrong one the detected, and a kind."""
-    counts = Counter[tuple[int, str]]()
-    for (label, _, kind), count in _kinds(verdict).items():
-        counts[label, kind] += count
-    return counts
-
-
-def _kinds(verdict: Verdict) -> Counter[tuple[int, int, str]]:
+def errors_of(verdict: Verdict) -> Errors:
     """How often an image has an error of a class, of the class that was meant (or 0), of a kind."""
     found = [(row[4], row[7], row[6]) for row in verdict["found"] if row[6] in ERRORS]
     return Counter(found + [(row[4], 0, "miss") for row in verdict["missed"]])
 
 
-def ranked(errors: Sequence[Counter[tuple[int, str]]], most: int) -> list[int]:
+def ranked(errors: Sequence[Errors], most: int) -> list[int]:
     """The numbers of at most ``most`` images, from the errors of all; those with most errors first.
 
     Up to half of the places go to the worst images of single errors, the rarest first, so that
     frequent ones do not crowd them out.
     """
     order = sorted((i for i, of in enumerate(errors) if of), key=lambda i: -errors[i].total())
-    everywhere = Counter[tuple[int, str]]()
-    for of_image in errors:
-        everywhere += of_image
+    everywhere = sum(errors, Errors())
     examples = [
         max(order, key=lambda i: errors[i][error])
         for error, _ in reversed(everywhere.most_common())

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detcenter import __version__
-from detcenter.analysis import compactness, projections
+from detcenter.analysis import compactness, comparison_rows, projections
 from detcenter.analysis.compactness import proportional_subset
-from detcenter.analysis.plots import COLOURS
+from detcenter.analysis.plots import colour
 from detcenter.evaluation import ERRORS, most_confused
 from detcenter.evaluation.coco import COCO_KEYS
 from detcenter.evaluation.table import ERROR_MEANINGS
@@ -19,8 +19,8 @@ from detcenter.report.cells import crops_of_cells
 from detcenter.report.crops import COLUMNS, CropSheet, thumbnail
 from detcenter.report.gallery import worst_images
 from detcenter.report.history import groups_of
+from detcenter.report.recipes import recipe_rows
 from detcenter.report.runs import Comparison, ReportedData, ReportedRun
-from detcenter.report.tables import comparison_tables, recipe_rows
 
 _MOST_POINTS = 1500  # boxes in the pictures of features
 _MOST_CROPS = 2500
@@ -95,7 +95,7 @@ def report_page(
         history=history,
         planes=list(dict.fromkeys(name for of_run in planes for name in of_run)),
         recipe=recipe_rows(runs),
-        comparisons=[comparison_tables(comparison) for comparison in comparisons],
+        comparisons=[(folder, *comparison_rows(values)) for folder, values in comparisons],
         counts=_counts(data, pictures),
         score=_score(runs),
         sheet=pictures.sheet.data_uri(),
@@ -167,7 +167,7 @@ def _for_the_page(
     ]
     return {
         "name": run.name,
-        "colour": COLOURS[number % len(COLOURS)],
+        "colour": colour(number),
         "yaml": run.yaml,
         "results": run.results,
         "confused": confused,

@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detcenter.analysis import Projection
+from detcenter.evaluation.coco import SIZES as OF_OBJECTS
 from detcenter.evaluation.table import ERROR_MEANINGS
 from detcenter.report import charts
 from detcenter.report.runs import ReportedRun
 
-SIZES = {
-    "all sizes": "AP_by_class",
-    "small": "AP_small_by_class",
-    "medium": "AP_medium_by_class",
-    "large": "AP_large_by_class",
-}
+SIZES = {"all sizes": "AP_by_class"} | {size: f"AP_{size}_by_class" for size in OF_OBJECTS}
 
 
 def charts_of(

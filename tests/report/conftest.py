@@ -105,7 +105,8 @@ def data(annotations):
 @pytest.fixture(scope="session")
 def comparison():
     def summary(mean, std):
-        return {"mean": mean, "std": std}
+        values = [mean] if std is None else [mean - std, mean + std]
+        return {"mean": mean, "std": std, "values": values}
 
     def variant(name, mean):
         known = dict.fromkeys(
@@ -117,7 +118,13 @@ def comparison():
 
     values = {
         "variants": [variant("<plain>", 0.5), variant("center", 0.625)],
-        "pairs": [{"sentence": "center against <plain>: helps"}],
+        "pairs": [
+            {
+                "first": "<plain>",
+                "second": "center",
+                "sentence": "center against <plain>: helps",
+            }
+        ],
     }
     return Comparison("compare", values)
 

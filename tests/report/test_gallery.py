@@ -22,7 +22,7 @@ def test_verdicts_by_hand(annotation, detection):
         ],
         "missed": [],
     }
-    assert errors_of(seen) == {(1, "cls"): 1, (2, "loc"): 1, (2, "bkg"): 1}
+    assert errors_of(seen) == {(1, 2, "cls"): 1, (2, 0, "loc"): 1, (2, 0, "bkg"): 1}
     assert truth(image) == [[*BOX, 1, False], [*FAR, 2, False], [0, 200, 50, 250, 1, True]]
 
 
@@ -31,23 +31,25 @@ def test_what_was_found_with_a_low_score_only_is_missed(annotation, detection):
         annotation(1, [BOX, FAR], [1, 2]), detection([BOX, FAR], [0.9, 0.4], [1, 2]), 0.5
     )
     assert seen["missed"] == [[*FAR, 2]]
-    assert errors_of(seen) == {(2, "miss"): 1}
+    assert errors_of(seen) == {(2, 0, "miss"): 1}
 
 
 def test_an_image_without_objects_or_detections(annotation, detection):
     assert verdict(annotation(1, []), detection(), 0.5) == {"found": [], "missed": []}
-    assert errors_of(verdict(annotation(1, []), detection([BOX], [0.9]), 0.5)) == {(1, "bkg"): 1}
+    assert errors_of(verdict(annotation(1, []), detection([BOX], [0.9]), 0.5)) == {(1, 0, "bkg"): 1}
 
 
 def test_the_worst_come_first_and_sound_ones_not_at_all():
-    errors = [Counter({(1, "miss"): n}) for n in (0, 3, 1, 5, 0)]
+    errors = [Counter({(1, 0, "miss"): n}) for n in (0, 3, 1, 5, 0)]
     assert ranked([+of for of in errors], 10) == [3, 1, 2]
     assert ranked([+of for of in errors], 2) == [3, 1]
     assert ranked([Counter()], 10) == []
 
 
 def test_a_rare_error_is_not_crowded_out():
-    errors = [Counter({(1, "cls"): 9 - n % 3}) for n in range(50)] + [Counter({(2, "miss"): 1})]
+    errors = [Counter({(1, 2, "cls"): 9 - n % 3}) for n in range(50)] + [
+        Counter({(2, 0, "miss"): 1})
+    ]
     chosen = ranked(errors, 6)
     assert len(chosen) == 6 and chosen[-1] == 50
 

@@ -1,8 +1,8 @@
 import numpy as np
 
 from detcenter.report.history import groups_of
+from detcenter.report.recipes import recipe_rows
 from detcenter.report.runs import ReportedRun
-from detcenter.report.tables import recipe_rows
 
 
 def run(**recipe):
