@@ -11,8 +11,8 @@ COLUMNS = 32
 
 _AROUND = 1.3  # side of a crop by the longer side of its box: what is next to an object counts
 _SHARP, _SMALL = 96, 64  # pixels of a tile
-_MOST_SHARP = 1500  # tiles
-_QUALITY = 70  # of WebP, 0 to 100
+_MOST_SHARP = 1000  # tiles
+_QUALITY = 60  # of WebP, 0 to 100
 
 _Box = tuple[float, ...]
 

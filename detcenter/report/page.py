@@ -23,9 +23,9 @@ from detcenter.report.recipes import recipe_rows
 from detcenter.report.runs import Comparison, ReportedData, ReportedRun
 
 _MOST_POINTS = 1500  # boxes in the pictures of features
-_MOST_CROPS = 2500
+_MOST_CROPS = 2000
 _MOST_IMAGES = 60  # in the gallery
-_LONGEST_SIDE = 640  # of an image there, pixels
+_LONGEST_SIDE = 512  # of an image there, pixels
 _SECTIONS = {
     "result": "Result",
     "training": "Training",
