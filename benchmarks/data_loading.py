@@ -19,12 +19,12 @@ from timing import device, medians
 from torch import nn
 from torch.utils.data import DataLoader
 
-from detcenter.commands.datasets import training_set
-from detcenter.commands.detectors import builder_arguments, detector
-from detcenter.commands.passes import augmentation
-from detcenter.config import Config
 from detcenter.data import DetectionDataset, LMDBDataset, write_lmdb
-from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.config import Config
+from detcenter.recipe.datasets import training_set
+from detcenter.recipe.detectors import builder_arguments, detector
+from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.runs.passes import augmentation
 from detcenter.training import as_floats, collate
 
 

@@ -1,20 +1,25 @@
 """The command line: `detcenter train | check | evaluate | predict | features | ...`."""
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
-from detcenter.commands import check, compare, evaluate, features, pack, predict, report, sweep
-from detcenter.commands.run_folder import has_checkpoint
-from detcenter.commands.train import train
+from detcenter.commands import (
+    check,
+    compare,
+    evaluate,
+    features,
+    pack,
+    predict,
+    report,
+    sweep,
+    train,
+)
 from detcenter.data import DataError
 from detcenter.errors import ConfigError
 from detcenter.models import WeightsError
-from detcenter.parsing import parse_recipe, recipe_parser
 from detcenter.training import CheckpointError, TrainingError
 
 USAGE = """usage: detcenter COMMAND ...
@@ -42,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     args = sys.argv[1:] if args is None else list(args)
     commands: dict[str, Callable[[Sequence[str]], int | None]] = {
-        "train": _train,
+        "train": train.main,
         "check": check.main,
         "evaluate": evaluate.main,
         "predict": predict.main,
@@ -77,23 +82,6 @@ def run() -> None:
     sys.exit(main())
 
 
-def _train(args: Sequence[str]) -> None:
-    parser = recipe_parser("detcenter train", "Train a detector as a recipe says.")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
-    parser.add_argument("--overwrite", action="store_true", help="delete a run that is in --output")
-    config, arguments = parse_recipe(parser, args)
-    if not arguments.config:
-        raise ConfigError("--config FILE is missing: the recipe, such as configs/digits.yaml")
-    if config.output is None:
-        config.output = f"runs/{Path(str(arguments.config[-1])).stem}"
-    folder = Path(config.output)
-    try:
-        train(config, folder, arguments.resume, arguments.overwrite)
-    except KeyboardInterrupt as stop:
-        stop.args = (_how_to_go_on(args, folder),)
-        raise
-
-
 def _for_a_person(error: Exception) -> str | None:
     """What to tell the person, one line or a list of faults; None for an error not theirs."""
     message = str(error).strip()
@@ -113,11 +101,3 @@ def _for_a_person(error: Exception) -> str | None:
     if isinstance(error, DataError):
         return said
     return (said.splitlines() or [type(error).__name__])[-1]
-
-
-def _how_to_go_on(args: Sequence[str], folder: Path) -> str:
-    if not has_checkpoint(folder):
-        return " before anything was saved; nothing to continue from"
-    command = shlex.join(arg for arg in args if arg not in ("--resume", "--overwrite"))
-    tool = f"python {sys.argv[0]}" if sys.argv[0].endswith("train.py") else "detcenter train"
-    return f"; continue with: {tool} {command} --resume"

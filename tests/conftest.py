@@ -1,4 +1,4 @@
-"""What all tests have, and data sets and detections made up for several rooms."""
+"""What all tests have: data sets, a recipe and a run of it, annotations and detections made up."""
 
 import os
 import signal
@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from detcenter.cli import main
+from detcenter.data import make_digits
 from tests.data.layouts import Coco, Voc
+from tests.runs.killing import MODEL
 
 Case = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
 
@@ -43,6 +47,33 @@ def coco(tmp_path):
 @pytest.fixture
 def voc(tmp_path):
     return Voc(tmp_path / "voc")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "digits"
+    make_digits(root, train=8, val=4)
+    return root
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    values = {
+        "model": MODEL,
+        "center": {"weight": 0.1},
+        "data": {"format": "voc", "root": str(data), "workers": 0, "augment": {"flip": False}},
+        "train": {"epochs": 2, "batch_size": 4, "lr": 0.01, "warmup_steps": 2},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, recipe):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--config", str(recipe), "--output", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.parsing import parse_recipe, recipe_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +46,7 @@ def test_every_file_that_it_names_exists():
 
 
 def test_every_option_that_it_names_is_known():
-    from detcenter.config import Config, flat
+    from detcenter.recipe.config import Config, flat
 
     ours = (
         "config checkpoint json output overwrite resume detections score term raw "

@@ -1,1 +1,1 @@
-"""What the command line does: the only place where models, data, evaluation and training meet."""
+"""One file a command: parse, call, print. Only the command line imports them."""

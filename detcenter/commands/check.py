@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from detcenter.commands.datasets import Part, read_part
-from detcenter.commands.fix import check_new, write_fixed
-from detcenter.config import DataConfig
-from detcenter.data import DetectionDataset, Fault
+from detcenter.data import DetectionDataset
 from detcenter.data.errors import count, printable
 from detcenter.evaluation.table import aligned
-from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.datasets import Part, read_parts
+from detcenter.recipe.fixed import check_new, write_fixed
+from detcenter.recipe.parsing import parse_recipe, recipe_parser
 
 
 def main(args: Sequence[str]) -> int:
@@ -31,24 +30,6 @@ def main(args: Sequence[str]) -> int:
         write_fixed(config.data, parts, Path(arguments.fix))
         print(f"\nwithout them, with links to the images: --data.root {arguments.fix}")
     return 1 if faults else 0
-
-
-def read_parts(data: DataConfig) -> tuple[dict[Part, DetectionDataset], list[Fault]]:
-    """Both parts, and all that training on them would stumble over."""
-    train, faults = read_part(data, "train", data.classes)
-    val, of_val = read_part(data, "val", data.classes or (train.classes if _voc(data) else None))
-    if not any(len(annotation["labels"]) for annotation in train.annotations):
-        faults.append(Fault(Path(data.root) / data.train, "no objects to learn from"))
-    if len(val) == 0:
-        faults.append(Fault(Path(data.root) / data.val, "no images to evaluate on"))
-    if train.classes != val.classes:
-        what = f"other classes than data.train {data.train!r}; they must be the same"
-        faults.append(Fault(Path(data.root) / data.val, what))
-    return {"train": train, "val": val}, [*dict.fromkeys([*faults, *of_val])]
-
-
-def _voc(data: DataConfig) -> bool:
-    return data.format != "coco"
 
 
 def _parts_table(parts: dict[Part, DetectionDataset]) -> list[list[str]]:

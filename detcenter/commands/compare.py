@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
-from detcenter.commands.datasets import training_set, validation_set
-from detcenter.commands.features import check_for_plots
-from detcenter.commands.measure import MeasuredRun, is_measured, measured_run, recipe_of
-from detcenter.commands.run_folder import check_same_recipe
-from detcenter.commands.side_by_side import train_side_by_side
-from detcenter.commands.variants import by_recipe, scored, truth_of
-from detcenter.config import Config, differences
 from detcenter.errors import ConfigError
-from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.config import Config, differences
+from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.extras import need
+from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.runs.folder import check_same_recipe
+from detcenter.runs.measured import MeasuredRun, is_measured, measured_run, recipe_of
+from detcenter.runs.side_by_side import train_side_by_side
+from detcenter.runs.variants import by_recipe, scored, truth_of
 from detcenter.training import TrainingError
 
 # What tells the runs of one variant apart.
@@ -42,7 +42,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--jobs", type=int, help="runs at a time; null is one a GPU")
     parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
     config, arguments = parse_recipe(parser, args)
-    check_for_plots()
+    need("matplotlib", "plots", "the picture")
     if arguments.runs:
         others = [key for key, _, _ in differences(config, Config()) if key != "output"]
         if arguments.config or arguments.set or others:

@@ -8,11 +8,6 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from detcenter.commands.checkpoints import checkpoint_in, detector_of
-from detcenter.commands.datasets import check_backend, validation_set
-from detcenter.commands.passes import detect_in
-from detcenter.commands.progress import bar
-from detcenter.config import DataConfig, EvaluationConfig, config_from_dict
 from detcenter.data import COCODataset, DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.evaluation import (
@@ -24,7 +19,12 @@ from detcenter.evaluation import (
     metrics_json,
     results_table,
 )
-from detcenter.parsing import data_parser, parse
+from detcenter.progress import bar
+from detcenter.recipe.config import DataConfig, EvaluationConfig, config_from_dict
+from detcenter.recipe.datasets import check_backend, validation_set
+from detcenter.recipe.parsing import data_parser, parse
+from detcenter.runs.checkpoints import checkpoint_in, detector_of
+from detcenter.runs.passes import detect_in
 
 _BATCH = 8  # images
 _OF_CHECKPOINTS = ("--checkpoint", "--detections", "--data.")

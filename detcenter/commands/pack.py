@@ -4,16 +4,16 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
 
-from detcenter.commands.datasets import training_set, validation_set
-from detcenter.config import DataConfig
 from detcenter.data import write_lmdb
 from detcenter.errors import ConfigError
-from detcenter.parsing import data_parser, parse, parse_recipe, recipe_parser
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.extras import need
+from detcenter.recipe.parsing import data_parser, parse, parse_recipe, recipe_parser
 
 # What a packed data set is read with, not packed with.
 _OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
@@ -51,8 +51,7 @@ def _recipe_in(args: Sequence[str]) -> DataConfig:
 
 def _check(data: DataConfig, output: Path, overwrite: bool) -> None:
     """Before anything that takes long."""
-    if find_spec("lmdb") is None:
-        raise ConfigError('packing needs lmdb: pip install "detcenter[lmdb]"')
+    need("lmdb", "lmdb", "packing")
     if data.format == "lmdb":
         raise ConfigError(f"data.format is lmdb: {data.root} is packed already")
     if output.is_dir():

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detcenter.commands.checkpoints import detector_of
-from detcenter.commands.passes import detect_in
-from detcenter.commands.progress import bar
 from detcenter.data import Annotation, DataError, DetectionDataset, image_faults, image_size
 from detcenter.errors import ConfigError
 from detcenter.evaluation import draw_boxes
-from detcenter.parsing import parse, plain_parser
+from detcenter.progress import bar
+from detcenter.recipe.parsing import parse, plain_parser
+from detcenter.runs.checkpoints import detector_of
+from detcenter.runs.passes import detect_in
 from detcenter.training import load_checkpoint
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

@@ -5,22 +5,22 @@ import json
 import os
 import shlex
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from detcenter.commands.datasets import validation_set
-from detcenter.commands.features import features_of_run
-from detcenter.commands.measure import detections_of, finished_recipe, history_of
-from detcenter.commands.progress import bar
-from detcenter.commands.variants import truth_of
-from detcenter.config import Config, differences, flat
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
-from detcenter.parsing import parse, plain_parser
+from detcenter.progress import bar
+from detcenter.recipe.config import Config, differences, flat
+from detcenter.recipe.datasets import validation_set
+from detcenter.recipe.extras import need
+from detcenter.recipe.parsing import parse, plain_parser
 from detcenter.report import Comparison, ReportedData, ReportedRun, report_page
+from detcenter.runs.features import features_of_run
+from detcenter.runs.measured import detections_of, finished_recipe, history_of
+from detcenter.runs.variants import truth_of
 
 _NEEDED = ("curves_by_class", "confusion", "errors")  # what earlier versions did not measure
 _ALWAYS = {"model.name", "center", "center.weight", "train.lr", "train.seed"}
@@ -34,7 +34,8 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--output", type=str, default="report.html", help="the file to write")
     parser.add_argument("--root", type=str, help="where the data set is now, if it was moved")
     arguments = parse(parser, args)
-    _check_for_report()
+    for package in ("plotly", "jinja2"):
+        need(package, "report", "a report")
     output = Path(arguments.output)
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder; name a file, {output}/report.html say")
@@ -72,12 +73,6 @@ def _page(folders: Sequence[Path], root: str | None) -> str:
     boxes = (found[folders[0]][key] for key in ("labels", "boxes", "images"))
     data = ReportedData(dataset.classes, dataset.annotations, *boxes)
     return report_page(runs, data, dataset.image, _comparisons(folders), bar("pictures"))
-
-
-def _check_for_report() -> None:
-    for package in ("plotly", "jinja2"):
-        if find_spec(package) is None:
-            raise ConfigError(f"a report needs {package}: pip install 'detcenter[report]'")
 
 
 def _results(folder: Path) -> dict[str, Any]:

@@ -13,21 +13,16 @@ from typing import Any, Literal
 import numpy as np
 
 from detcenter.analysis import SweepCell, sweep_figure
-from detcenter.commands.checkpoints import detector_of
-from detcenter.commands.datasets import part_of
-from detcenter.commands.features import (
-    centers_of,
-    check_for_plots,
-    measured,
-    save_features,
-    unit,
-)
-from detcenter.commands.passes import features_in
-from detcenter.commands.run_folder import check_same_run, has_checkpoint
-from detcenter.commands.train import train
-from detcenter.config import Config
 from detcenter.errors import ConfigError
-from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.config import Config
+from detcenter.recipe.datasets import part_of
+from detcenter.recipe.extras import need
+from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.runs.checkpoints import detector_of
+from detcenter.runs.features import centers_of, compactness_of, save_features, unit
+from detcenter.runs.folder import check_same_run, has_checkpoint
+from detcenter.runs.passes import features_in
+from detcenter.runs.run import train
 from detcenter.training import load_checkpoint
 
 _WEIGHTS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0)  # 0, the paper's, and more
@@ -43,7 +38,7 @@ def main(args: Sequence[str]) -> None:
     config, arguments = parse_recipe(parser, args)
     if not arguments.config:
         raise ConfigError("--config FILE is missing: the recipe, such as configs/digits_2d.yaml")
-    check_for_plots()
+    need("matplotlib", "plots", "the picture")
     _check(config, arguments.weights)
     folder = Path(config.output or f"runs/{Path(str(arguments.config[-1])).stem}")
     try:
@@ -99,7 +94,7 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, dict[st
     train_boxes, val_boxes = ((shown(part["features"]), part["labels"]) for part in parts.values())
     results = json.loads((folder / "results.json").read_text())
     numbers = {"weight": weight, "AP": results["AP"], "AP50": results["AP50"]}
-    numbers |= {name: measured(part, classes, on_sphere) for name, part in parts.items()}
+    numbers |= {name: compactness_of(part, classes, on_sphere) for name, part in parts.items()}
     cell = SweepCell(
         weight,
         train_boxes,

@@ -204,10 +204,4 @@ def _check_labels(annotation: Annotation, num_names: int) -> None:
     wrong = labels[(labels < 1) | (labels > num_names)]
     if len(wrong):
         message = f"label {wrong[0]} is outside 1..{num_names}; 0 is background"
-        raise DataError(f"{annotation['path']}: {message}")
         raise DataError(Fault(annotation["path"], message))
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return channels_first.to(torch.float32).div_(255)

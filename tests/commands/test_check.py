@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from detcenter import cli
 from detcenter.cli import main
 from detcenter.data import COCODataset, DataError, DetectionDataset, Fault, VOCDataset
-from tests.commands.conftest import fails
+from tests.command_line import fails
 from tests.data.layouts import OBJECT
 
 

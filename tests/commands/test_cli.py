@@ -20,10 +20,9 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from detcenter.cli import main
-from detcenter.commands import train as module
 from detcenter.data import VOCDataset, make_digits
-
-from .conftest import fails
+from detcenter.runs import run as module
+from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ import torch
 import yaml
 
 from detcenter.cli import main
-from detcenter.commands import side_by_side
-from detcenter.commands.measure import MeasuredRun, measured_run, recipe_of
-from detcenter.commands.variants import by_recipe, scored
-from detcenter.config import CenterConfig, Config, LossConfig
 from detcenter.errors import ConfigError
 from detcenter.evaluation import coco_metrics, load_detections
-from tests.commands.conftest import fails
+from detcenter.recipe.config import CenterConfig, Config, LossConfig
+from detcenter.runs import side_by_side
+from detcenter.runs.measured import MeasuredRun, measured_run, recipe_of
+from detcenter.runs.variants import by_recipe, scored
+from tests.command_line import fails
 
 VARIANTS = ("--set", "plain: center=null", "--set", "center.weight=0.3 center.alpha=0.1")
 
@@ -298,5 +298,6 @@ def test_a_backend_that_is_not_installed_is_one_line(run, tmp_path, monkeypatch,
     other = shutil.copytree(run, tmp_path / "other")
     recipe = (other / "config.yaml").read_text()
     (other / "config.yaml").write_text(recipe.replace("backend: pycocotools", "backend: hotcoco"))
-    monkeypatch.setattr("detcenter.commands.datasets.find_spec", lambda name: None)
+    there = {"matplotlib": True}
+    monkeypatch.setattr("detcenter.recipe.extras.find_spec", there.get)
     assert "needs hotcoco: pip install" in fails(capsys, "compare", "--runs", run, other)

@@ -12,12 +12,11 @@ from PIL import Image
 from detcenter import box_features
 from detcenter.analysis import compactness
 from detcenter.cli import main
-from detcenter.commands import features, sweep
-from detcenter.commands.checkpoints import detector_of
+from detcenter.commands import sweep
 from detcenter.data import VOCDataset
+from detcenter.runs.checkpoints import detector_of
 from detcenter.training import load_checkpoint
-
-from .conftest import fails
+from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +81,7 @@ def test_the_centers_are_those_of_the_checkpoint(run, written):
 
 
 def test_without_matplotlib_it_says_so_before_it_starts(run, flat_recipe, monkeypatch, capsys):
-    monkeypatch.setattr(features, "find_spec", lambda name: None)
+    monkeypatch.setattr("detcenter.recipe.extras.find_spec", lambda name: None)
     for args in (("features", "--checkpoint", run), ("sweep", "--config", flat_recipe)):
         assert "pip install 'detcenter[plots]'" in fails(capsys, *args)
 

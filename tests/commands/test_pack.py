@@ -8,12 +8,10 @@ import pytest
 import yaml
 
 from detcenter.cli import main
-from detcenter.commands import pack
-from detcenter.commands.datasets import training_set, validation_set
-from detcenter.config import DataConfig
 from detcenter.data import LMDBDataset, VOCDataset
-
-from .conftest import fails
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.datasets import training_set, validation_set
+from tests.command_line import fails
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +134,7 @@ def test_wrong_use_is_one_line(data, file, recipe, tmp_path, capsys):
 
 
 def test_without_lmdb_it_says_what_to_install(file, data, recipe, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(pack, "find_spec", lambda name: None)
+    monkeypatch.setattr("detcenter.recipe.extras.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "lmdb", None)
     for args in (
         ("pack", "--data.root", data, "--output", tmp_path / "a.lmdb"),

@@ -8,8 +8,7 @@ import pytest
 from detcenter.cli import main
 from detcenter.data import make_digits
 from detcenter.evaluation import load_detections
-
-from .conftest import fails
+from tests.command_line import fails
 
 
 @pytest.fixture
@@ -180,5 +179,5 @@ def test_measuring_an_old_run_again_is_what_the_line_says(copied, tmp_path, caps
 
 
 def test_a_missing_package_is_one_line(run, monkeypatch, capsys):
-    monkeypatch.setattr("detcenter.commands.report.find_spec", lambda name: None)
+    monkeypatch.setattr("detcenter.recipe.extras.find_spec", lambda name: None)
     assert "pip install 'detcenter[report]'" in fails(capsys, "report", run)

@@ -5,7 +5,7 @@ import json
 
 from PIL import Image
 
-from detcenter.config import DataConfig
+from detcenter.recipe.config import DataConfig
 
 PAGE = """<annotation><filename>{name}.png</filename>
 <size><width>40</width><height>30</height><depth>3</depth></size>{objects}</annotation>"""

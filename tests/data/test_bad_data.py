@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detcenter.commands.datasets import training_set, validation_set
 from detcenter.data import COCODataset, DataError, VOCDataset, build_transform, read_image
 from detcenter.errors import ConfigError
+from detcenter.recipe.datasets import training_set, validation_set
 from tests.data.layouts import OBJECT, Coco, Voc, picture, skipping
 
 LAYOUTS = pytest.mark.parametrize("layout", [Coco, Voc])

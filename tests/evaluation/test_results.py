@@ -120,7 +120,7 @@ def test_a_wrong_command_line_is_one_line(files, tmp_path, capsys):
 
 
 def test_without_hotcoco_nothing_is_begun(files, monkeypatch, capsys):
-    monkeypatch.setattr("detcenter.commands.datasets.find_spec", lambda name: None)
+    monkeypatch.setattr("detcenter.recipe.extras.find_spec", lambda name: None)
     args = ("--predictions", files[1], "--annotations", files[0])
     line = fails(capsys, "evaluate", *args, "--evaluation.backend", "hotcoco")
     assert "pip install 'detcenter[fast]'; pycocotools gives the same numbers" in line

@@ -12,7 +12,6 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from detcenter.config import AugmentConfig
 from detcenter.data import (
     Annotation,
     BoxTransform,
@@ -21,6 +20,7 @@ from detcenter.data import (
     build_transform,
 )
 from detcenter.models import box_features
+from detcenter.recipe.config import AugmentConfig
 from detcenter.training import as_floats, collate, detect, ignore_stops
 
 

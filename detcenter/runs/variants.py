@@ -8,10 +8,10 @@ import numpy as np
 
 from detcenter.analysis import SeedScores, VariantScores
 from detcenter.analysis.comparison import COMPARED
-from detcenter.commands.measure import MeasuredRun
-from detcenter.config import Config, flat
 from detcenter.errors import ConfigError
 from detcenter.evaluation import ResampledAP, coco_metrics, resampled_weights
+from detcenter.recipe.config import Config, flat
+from detcenter.runs.measured import MeasuredRun
 
 _RESAMPLES = 1000
 # In what the runs of one variant may differ.

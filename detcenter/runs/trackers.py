@@ -8,8 +8,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, TensorBoardTracker, get_available_trackers
 
-from detcenter.config import Config, flat
 from detcenter.errors import ConfigError
+from detcenter.recipe.config import Config, flat
 
 
 def check_trackers(names: Sequence[str]) -> None:

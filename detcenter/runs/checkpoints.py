@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from detcenter.commands.detectors import detector
-from detcenter.config import DataConfig, config_from_dict
+from detcenter.recipe.config import DataConfig, config_from_dict
+from detcenter.recipe.detectors import detector
 from detcenter.training import CheckpointError, load_checkpoint
 
 

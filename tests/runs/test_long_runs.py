@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from detcenter.cli import main
-from detcenter.commands.prepare import compile_in_place
 from detcenter.losses import MultiBoxLoss
 from detcenter.models import build_model
-
-from .conftest import fails
+from detcenter.runs.preparation import compile_in_place
+from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
 TOOL = Path(__file__).parents[2] / "tools" / "train.py"
@@ -92,7 +91,7 @@ def test_or_its_step_is_passed_over(recipe, tmp_path, broken_once):
 
 
 def test_ten_in_a_row_are_too_many(recipe, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("detcenter.commands.train._MOST_SKIPPED", 2)
+    monkeypatch.setattr("detcenter.runs.run._MOST_SKIPPED", 2)
     args = ("--config", recipe, "--output", tmp_path / "run", "--train.on_nan", "skip")
     line = fails(capsys, "train", *args, "--train.lr", "1e30")
     assert "the loss is not finite" in line

@@ -1,6 +1,6 @@
 """Kill real runs at random points, go on with them, and compare the end with an undisturbed run's.
 
-    python tests/commands/killing.py --kills 30
+    python tests/runs/killing.py --kills 30
 
 trains a small recipe on digits again and again, in processes of their own that are killed
 (SIGKILL, now and then SIGTERM) a random time after a random number of checkpoints, until so many

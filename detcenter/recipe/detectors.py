@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torchvision.models.detection.ssd import SSD
 
-from detcenter.config import CenterConfig, Config, LossConfig, ModelConfig, TermConfig
 from detcenter.errors import ConfigError
 from detcenter.losses import CenterLoss, RankHardLoss, metric_loss
 from detcenter.models import (
@@ -25,6 +24,7 @@ from detcenter.models import (
     set_losses_over_processes,
     set_min_negatives,
 )
+from detcenter.recipe.config import CenterConfig, Config, LossConfig, ModelConfig, TermConfig
 
 _OVER_BACKBONES = (
     "backbone",

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ElementTree
 
-from detcenter.commands.datasets import Part
-from detcenter.config import DataConfig
 from detcenter.data import COCODataset, DetectionDataset, VOCDataset
 from detcenter.data.cleaned import cleaned_coco, cleaned_voc
 from detcenter.data.paths import path_below
 from detcenter.data.voc import annotation_path, image_set_path, read_image_set
 from detcenter.errors import ConfigError
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.datasets import Part
 
 
 def check_new(data: DataConfig, out: Path) -> None:

@@ -10,10 +10,9 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from detcenter.cli import main
-from detcenter.commands import trackers
-from detcenter.commands.run_folder import clear_folder
-
-from .conftest import fails
+from detcenter.runs import trackers
+from detcenter.runs.folder import clear_folder
+from tests.command_line import fails
 
 
 class Notebook(GeneralTracker):

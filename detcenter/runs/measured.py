@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from detcenter.commands.checkpoints import detector_of
-from detcenter.commands.collapse import on_unit_sphere
-from detcenter.commands.datasets import check_backend, validation_set
-from detcenter.commands.features import measured as compactness_of
-from detcenter.commands.passes import detect_in, features_in
-from detcenter.commands.run_folder import DAMAGED, write_whole
-from detcenter.config import Config, config_from_dict
 from detcenter.errors import ConfigError
 from detcenter.evaluation import load_detections, save_detections
 from detcenter.models import detach, terms_of
+from detcenter.recipe.config import Config, config_from_dict
+from detcenter.recipe.datasets import check_backend, validation_set
+from detcenter.runs.checkpoints import detector_of
+from detcenter.runs.collapse import on_unit_sphere
+from detcenter.runs.features import compactness_of
+from detcenter.runs.folder import DAMAGED, write_whole
+from detcenter.runs.passes import detect_in, features_in
 from detcenter.training import load_checkpoint
 
 _BATCH = 8  # images

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from detcenter.commands.run_folder import write_whole
 from detcenter.data import DetectionDataset
 from detcenter.evaluation import metrics_json, save_detections, side_by_side
+from detcenter.runs.folder import write_whole
 
 _PICTURED = 6  # validation images in the run's picture
 

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from detcenter.config import Config, DataConfig, LossConfig
 from detcenter.errors import ConfigError
+from detcenter.recipe.config import Config, DataConfig, LossConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

@@ -9,9 +9,8 @@ import yaml
 from torchvision.models import resnet18
 
 from detcenter.cli import main
-from detcenter.commands import train
-
-from .conftest import fails
+from detcenter.runs.run import Run
+from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +102,7 @@ def test_several_terms_ramp_train_and_continue(recipe, tmp_path, monkeypatch):
 
     args = ["train", "--config", str(path), "--output", str(tmp_path / "stopped")]
     with monkeypatch.context() as patched:
-        patched.setattr(train.Run, "_report", stop)
+        patched.setattr(Run, "_report", stop)
         assert main(args) == 130
     assert main([*args, "--resume"]) == 0
     resumed = torch.load(tmp_path / "stopped/last.pth", weights_only=True)["model"]

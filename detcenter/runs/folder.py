@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from detcenter.config import Config, config_from_dict, differences
 from detcenter.errors import ConfigError
+from detcenter.recipe.config import Config, config_from_dict, differences
 
 LAST, PREVIOUS = "last.pth", "previous.pth"
 """Checkpoints: the newest, and the one before it, for when the newest is damaged."""

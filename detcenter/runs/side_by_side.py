@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from detcenter.commands.measure import epochs_done, is_finished, measured_run
-from detcenter.commands.run_folder import has_checkpoint
-from detcenter.commands.train import train
-from detcenter.config import Config
+from detcenter.recipe.config import Config
+from detcenter.runs.folder import has_checkpoint
+from detcenter.runs.measured import epochs_done, is_finished, measured_run
+from detcenter.runs.run import train
 from detcenter.training import Stopped
 
 _LOOK = 2.0  # seconds between looks at the runs

@@ -3,14 +3,11 @@
 import contextlib
 import dataclasses
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from detcenter.commands.progress import bar
-from detcenter.config import DataConfig, EvaluationConfig
 from detcenter.data import (
     COCODataset,
     DataError,
@@ -24,6 +21,9 @@ from detcenter.data import (
 )
 from detcenter.data.errors import count
 from detcenter.errors import ConfigError
+from detcenter.progress import bar
+from detcenter.recipe.config import DataConfig, EvaluationConfig
+from detcenter.recipe.extras import need
 
 logger = logging.getLogger("detcenter")
 
@@ -69,11 +69,9 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
 
 def check_backend(evaluation: EvaluationConfig) -> None:
     """Before anything that takes long."""
-    if evaluation.backend == "hotcoco" and find_spec("hotcoco") is None:
-        raise ConfigError(
-            "evaluation.backend hotcoco needs hotcoco: pip install 'detcenter[fast]'; pycocotools "
-            "gives the same numbers"
-        )
+    if evaluation.backend == "hotcoco":
+        what, otherwise = "evaluation.backend hotcoco", "pycocotools gives the same numbers"
+        need("hotcoco", "fast", what, otherwise)
 
 
 def _part(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
@@ -146,6 +144,21 @@ def read_part(
     files = {fault.file for fault in broken}
     dataset.annotations = [a for a in dataset.annotations if a["path"] not in files]
     return dataset, [*dict.fromkeys([*faults, *broken])]
+
+
+def read_parts(data: DataConfig) -> tuple[dict[Part, DetectionDataset], list[Fault]]:
+    """Both parts, and all that training on them would stumble over."""
+    train, faults = read_part(data, "train", data.classes)
+    of_train = None if data.format == "coco" else train.classes
+    val, of_val = read_part(data, "val", data.classes or of_train)
+    if not any(len(annotation["labels"]) for annotation in train.annotations):
+        faults.append(Fault(Path(data.root) / data.train, "no objects to learn from"))
+    if len(val) == 0:
+        faults.append(Fault(Path(data.root) / data.val, "no images to evaluate on"))
+    if train.classes != val.classes:
+        what = f"other classes than data.train {data.train!r}; they must be the same"
+        faults.append(Fault(Path(data.root) / data.val, what))
+    return {"train": train, "val": val}, [*dict.fromkeys([*faults, *of_val])]
 
 
 def _dataset(

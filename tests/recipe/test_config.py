@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detcenter.config import CenterConfig, Config, LossConfig, config_from_dict, differences
 from detcenter.errors import ConfigError
-from detcenter.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.config import CenterConfig, Config, LossConfig, config_from_dict, differences
+from detcenter.recipe.parsing import parse_recipe, recipe_parser
 
-RECIPES = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+RECIPES = sorted(Path(__file__).parents[2].glob("configs/*.yaml"))
 
 
 def parse(*args):

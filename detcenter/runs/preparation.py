@@ -11,11 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from detcenter.commands.detectors import detector
-from detcenter.config import Config, TrainConfig
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.models import initialize, set_gradient_checkpointing
+from detcenter.recipe.config import Config, TrainConfig
+from detcenter.recipe.detectors import detector
 from detcenter.training import (
     EpochBatches,
     averaged,

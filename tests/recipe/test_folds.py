@@ -5,10 +5,10 @@ import json
 import pytest
 
 from detcenter.cli import main
-from detcenter.commands.datasets import training_set, validation_set
-from detcenter.config import DataConfig
 from detcenter.errors import ConfigError
-from tests.commands.conftest import fails
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.datasets import training_set, validation_set
+from tests.command_line import fails
 
 
 def parts(root, folds):
