@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcenter.losses.processes import share_of, sum_over_processes
+from detcenter.losses.processes import Processes
+from detcenter.losses.steps import in_training
 
 
 class MultiBoxLoss(nn.Module):
@@ -17,25 +18,30 @@ class MultiBoxLoss(nn.Module):
     (the ranking then runs on into the positives, which count again, as there).
 
     Args:
-        neg_to_pos_ratio: negatives mined for every positive.
+        neg_to_pos_ratio: negatives mined for every positive, from 0.
         min_negatives: a floor on the negatives mined in an image. At 0, the default and
             torchvision's way, an image without objects teaches nothing. Above 0 the confidence
-            loss is divided by (negatives wanted in the batch) / neg_to_pos_ratio, which is P where
-            the floor plays no part, so that background images do not outweigh the others.
-        over_processes: divide by the numbers of all processes of a distributed training, so that
-            the processes' losses and gradients average to those of the joined batch. Off as in
-            torchvision, where a box counts for more the fewer its process has.
+            loss is divided by P + (negatives added by the floor) / neg_to_pos_ratio, so that
+            background images do not outweigh the others.
+        over_processes: in training divide by the numbers of all processes, so that the processes'
+            losses and gradients average to those of the joined batch. Off as in torchvision, where
+            a box counts for more the fewer its process has.
 
     Shapes:
         cls_logits [N, A, C]; bbox_regression [N, A, 4]; labels [N, A], the class of each default
         box, 0 for background; regression_targets [N, A, 4], the encoded boxes that the positives
-        should predict, any finite numbers elsewhere. Returns the scalars ``bbox_regression`` and
+        should predict, any finite numbers elsewhere; matched [N, A], which default boxes are
+        positives, None for those with a label. (A box that is matched with an object of label 0
+        learns its place and is background otherwise.) Returns the scalars ``bbox_regression`` and
         ``classification``. No shape depends on how many positives there are, so that nothing
         waits for the device and the loss compiles to one graph.
 
     Raises:
         ValueError: if these shapes do not fit each other.
     """
+
+    positives: Tensor
+    """P of the last call in training, in all processes if the losses are over them"""
 
     def __init__(
         self,
@@ -44,16 +50,21 @@ class MultiBoxLoss(nn.Module):
         over_processes: bool = False,
     ) -> None:
         super().__init__()
-        if neg_to_pos_ratio <= 0 or min_negatives < 0:
-            raise ValueError(
-                "neg_to_pos_ratio must be above 0 and min_negatives at least 0, not "
-                f"{neg_to_pos_ratio} and {min_negatives}"
-            )
         self.neg_to_pos_ratio = neg_to_pos_ratio
         self.min_negatives = min_negatives
         self.over_processes = over_processes
-        self.positives = torch.zeros(())
-        """of the last call, in all processes if it is over them: what its losses were divided by"""
+        self.processes = Processes()
+        self.register_buffer("positives", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError for numbers out of their range."""
+        ratio, floor = self.neg_to_pos_ratio, self.min_negatives
+        if ratio < 0 or floor < 0 or (floor and not ratio):
+            raise ValueError(
+                "neg_to_pos_ratio and min_negatives are at least 0, and with a floor the ratio is "
+                f"above 0, not {ratio} and {floor}"
+            )
 
     def forward(
         self,
@@ -61,39 +72,54 @@ class MultiBoxLoss(nn.Module):
         bbox_regression: Tensor,
         labels: Tensor,
         regression_targets: Tensor,
+        matched: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        shapes = cls_logits.shape[:2], bbox_regression.shape[:2], labels.shape
+        self.check()
+        matched = labels > 0 if matched is None else matched
+        shapes = cls_logits.shape[:2], bbox_regression.shape[:2], labels.shape, matched.shape
         if len(set(shapes)) > 1 or bbox_regression.shape != regression_targets.shape:
             raise ValueError(
-                "cls_logits [N, A, C], bbox_regression [N, A, 4], labels [N, A] and "
-                "regression_targets [N, A, 4] do not fit: "
+                "cls_logits [N, A, C], bbox_regression [N, A, 4], labels [N, A], "
+                "regression_targets [N, A, 4] and matched [N, A] do not fit: "
                 f"{list(cls_logits.shape)}, {list(bbox_regression.shape)}, {list(labels.shape)}, "
-                f"{list(regression_targets.shape)}"
+                f"{list(regression_targets.shape)}, {list(matched.shape)}"
             )
-        positive = labels > 0
-        count = positive.sum()
-        self.positives = sum_over_processes(count) if self.over_processes else count
+        together = self.over_processes and in_training(self)
+        count = self.processes.sum(matched.sum()) if together else matched.sum()
+        if in_training(self):
+            self.positives.copy_(count)
         box_loss = F.smooth_l1_loss(bbox_regression, regression_targets, reduction="none")
-        box_loss = box_loss.sum(2).where(positive, 0.0)
+        confidence, added = self._confidence_losses(cls_logits, labels.long())
+        if together and self.min_negatives:
+            added = self.processes.sum(added)
+        processes = self.processes.count() if together else 1
         return {
-            "bbox_regression": box_loss.sum() / self._share(positive.sum()),
-            "classification": self._confidence_loss(cls_logits, labels, positive),
+            "bbox_regression": box_loss.sum(2).where(matched, 0.0).sum() / _share(count, processes),
+            "classification": confidence / _share(count + added, processes),
         }
 
-    def _confidence_loss(self, cls_logits: Tensor, labels: Tensor, positive: Tensor) -> Tensor:
+    def _confidence_losses(self, cls_logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Their sum over what counts, and how many positives the floor's negatives stand for."""
         loss = F.cross_entropy(cls_logits.flatten(0, 1), labels.flatten(), reduction="none")
         loss = loss.view_as(labels)
-        wanted = self.neg_to_pos_ratio * positive.sum(1, keepdim=True)
-        wanted = wanted.clamp(min=self.min_negatives)
-        counted = positive.to(loss.dtype) + self._mined(loss.detach(), positive, wanted)
-        return (loss * counted).sum() / self._share(wanted.sum() / self.neg_to_pos_ratio)
-
-    def _share(self, count: Tensor) -> Tensor:
-        return share_of(count) if self.over_processes else count.clamp(min=1)
+        foreground = labels > 0
+        wanted = self.neg_to_pos_ratio * foreground.sum(1, keepdim=True)
+        added = wanted.new_zeros(())
+        if self.min_negatives:
+            floored = wanted.clamp(min=self.min_negatives)
+            added = (floored - wanted).sum() / self.neg_to_pos_ratio
+            wanted = floored
+        counted = foreground.to(loss.dtype) + self._mined(loss.detach(), foreground, wanted)
+        return (loss * counted).sum(), added
 
     @staticmethod
-    def _mined(loss: Tensor, positive: Tensor, wanted: Tensor) -> Tensor:
+    def _mined(loss: Tensor, foreground: Tensor, wanted: Tensor) -> Tensor:
         """1 for the ``wanted`` [N, 1] boxes of the highest loss in each image, else 0; [N, A]."""
-        order = loss.masked_fill(positive, -torch.inf).argsort(1, descending=True)
+        order = loss.masked_fill(foreground, -torch.inf).argsort(1, descending=True)
         rank_counts = torch.arange(loss.shape[1], device=loss.device) < wanted
         return torch.zeros_like(loss).scatter_(1, order, rank_counts.to(loss.dtype))
+
+
+def _share(total: Tensor, processes: int) -> Tensor:
+    """What a sum is divided by, so that the processes' mean is the mean over all."""
+    return total.clamp(min=1) / processes

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcenter.losses.steps import in_training
+
 
 class RankHardLoss(nn.Module):
     r"""Hinge that keeps a pair of one class closer than hard and random samples of other classes.
@@ -29,8 +31,9 @@ class RankHardLoss(nn.Module):
     class; mining takes memory for B x P similarities.
 
     Draws come from a generator of their own, seeded from ``seed`` and the number of calls in
-    training mode, which the ``state_dict`` keeps: a resumed run draws as if never stopped, and no
-    other random number of the program changes. In eval mode the number stands still.
+    training, which the ``state_dict`` keeps: a resumed run draws as if never stopped, and no
+    other random number of the program changes. In eval mode and under ``no_grad`` the number
+    stands still.
 
     Args:
         neg_num: negatives an anchor counts at most, at least 1.
@@ -198,7 +201,7 @@ class RankHardLoss(nn.Module):
         # The CPU's generator reads 32 bits of a seed. The golden ratio keeps the sequences of
         # neighbouring seeds apart.
         seed = (self.seed * 0x9E3779B1 + self.calls) % 2**32
-        self.calls += self.training
+        self.calls += in_training(self)
         return torch.Generator(device).manual_seed(seed)
 
     def _check_shapes(self, features: Tensor, labels: Tensor) -> None:

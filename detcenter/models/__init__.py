@@ -1,17 +1,19 @@
 """How a loss on box features reaches a torchvision detector; detectors built by name."""
 
-from detcenter.models.attach import attach, detach, embedding_dim
+from detcenter.models.attach import attach, detach, embedding_of, feature_sizes
+from detcenter.models.attached import set_losses_over_processes, set_min_negatives
 from detcenter.models.box_features import box_features, detect_with_features
 from detcenter.models.build import MODEL_NAMES, OVER_BACKBONES, build_model
 from detcenter.models.checkpointing import set_gradient_checkpointing
-from detcenter.models.families import seam_of, terms_of
+from detcenter.models.families import family_of, terms_of
 from detcenter.models.l2_softmax import L2Softmax, set_l2_softmax
-from detcenter.models.ssd import set_losses_over_processes, set_min_negatives
+from detcenter.models.terms import Embedding
 from detcenter.models.weights import WeightsError, initialize, read_weights
 
 __all__ = [
     "MODEL_NAMES",
     "OVER_BACKBONES",
+    "Embedding",
     "L2Softmax",
     "WeightsError",
     "attach",
@@ -19,10 +21,11 @@ __all__ = [
     "build_model",
     "detach",
     "detect_with_features",
-    "embedding_dim",
+    "embedding_of",
+    "family_of",
+    "feature_sizes",
     "initialize",
     "read_weights",
-    "seam_of",
     "set_gradient_checkpointing",
     "set_l2_softmax",
     "set_losses_over_processes",

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
 
-from detcenter.models.families import seam_of, terms_of
+from detcenter.models.families import family_of, terms_of
 
 
 @torch.no_grad()
@@ -38,9 +39,9 @@ def box_features(
         TypeError: if ``model`` is no detector that is known here.
         ValueError: for shapes that do not fit, or a term that is not there.
     """
-    seam_of(model)
+    family_of(model)
     _check(images, boxes)
-    with evaluating(model):
+    with evaluating(model), unsharded(model):
         # Not in the images' dtype: half precision would move boxes by pixels.
         scaled = [
             {"boxes": b.to(x.device, torch.float32)} for x, b in zip(images, boxes, strict=True)
@@ -58,7 +59,7 @@ def detect_with_features(
 
     They are :func:`box_features` of the detected boxes, taken from the same pass of the backbone.
     """
-    seam_of(model)
+    family_of(model)
     kept: dict[str, Any] = {}
     hooks = [
         part.register_forward_hook(lambda _, __, output, key=key: kept.update({key: output}))
@@ -72,7 +73,8 @@ def detect_with_features(
                 resize_boxes(found["boxes"], list(image.shape[-2:]), list(size))
                 for found, image, size in zip(detections, images, batch.image_sizes, strict=True)
             ]
-            features = _features(model, batch, _as_dict(kept["maps"]), boxes, name)
+            with unsharded(model):
+                features = _features(model, batch, _as_dict(kept["maps"]), boxes, name)
     finally:
         for hook in hooks:
             hook.remove()
@@ -91,6 +93,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def unsharded(model: nn.Module) -> Iterator[None]:
+    """Inside, the parts of a model that FSDP2 has sharded (``fully_shard``) are whole.
+
+    All processes have to enter it. Where nothing is sharded it does nothing.
+    """
+    sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for module in sharded:
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in sharded:
+            module.reshard()
+
+
 def _features(
     model: nn.Module,
     batch: ImageList,
@@ -99,7 +117,7 @@ def _features(
     name: str | None,
 ) -> list[Tensor]:
     """``boxes`` in the pixels of ``batch``."""
-    levels = seam_of(model).vectors(model, batch, maps, boxes)
+    levels = family_of(model).vectors(model, batch, maps, boxes)
     terms = terms_of(model)
     term = terms.named(name)
     if term is not None and term.embedded:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from detcenter.models.terms import BoxTerms, Positives
+from detcenter.models.terms import Positives
 
 
 def matched_objects(
@@ -34,40 +34,29 @@ def matched_objects(
 def positive_cells(
     feature_maps: Sequence[Tensor],
     per_cell: Sequence[int],
-    matches: tuple[Tensor, Tensor, Tensor],
-    anchors: Tensor,
+    targets: Sequence[dict[str, Tensor]],
+    anchors: Sequence[Tensor],
+    matched_idxs: Sequence[Tensor],
 ) -> list[Positives]:
     """The positive anchors of every level, described by the vector of their cell.
 
     Args:
         feature_maps: [N, D_l, H_l, W_l] a level.
         per_cell: anchors a cell, a level.
-        matches: what :func:`matched_objects` returns.
-        anchors: [N, A, 4].
+        targets, anchors, matched_idxs: an image each, as torchvision's losses take them: anchors
+            [A, 4] and the index of each one's box, [A], negative for background.
     """
     sizes = _anchors_a_level(feature_maps, per_cell)
-    levels = zip(*(column.split(sizes, 1) for column in (*matches, anchors)), strict=True)
+    matches = matched_objects(targets, torch.stack(list(matched_idxs)))
+    columns = (*matches, torch.stack(list(anchors)))
+    levels = zip(*(column.split(sizes, 1) for column in columns), strict=True)
     found = []
     for x, n, (y, box, object_index, anchor) in zip(feature_maps, per_cell, levels, strict=True):
-        at = y.nonzero(as_tuple=True)
+        at = (y > 0).nonzero(as_tuple=True)  # an object of label 0 is background
         vectors = x.flatten(2).transpose(1, 2)[at[0], at[1] // n]
         ious = pair_iou(anchor[at], box[at])
         found.append(Positives(vectors, y[at], object_index[at], ious))
     return found
-
-
-# How many boxes are positive is known at run time only: one graph break instead of several.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def cell_losses(
-    terms: BoxTerms,
-    feature_maps: Sequence[Tensor],
-    per_cell: Sequence[int],
-    matches: tuple[Tensor, Tensor, Tensor],
-    anchors: Tensor,
-) -> dict[str, Tensor]:
-    """The losses of ``terms`` on :func:`positive_cells` of the same arguments."""
-    losses: dict[str, Tensor] = terms(positive_cells(feature_maps, per_cell, matches, anchors))
-    return losses
 
 
 def vectors_at(
@@ -101,6 +90,34 @@ def _best_anchor(anchors: Tensor, boxes: Tensor) -> Tensor:
     best, index = box_iou(boxes, anchors).max(1)
     here, there = ((x[:, :2] + x[:, 2:]) / 2 for x in (boxes, anchors))
     return index.where(best > 0, torch.cdist(here, there).argmin(1))
+
+
+def responsible_points(anchors: list[Tensor], boxes: list[Tensor], radius: float) -> list[Tensor]:
+    """For each image's boxes [N, 4] the point, [N], that FCOS would hold responsible.
+
+    Of the points that training would match with the box, were it alone, the nearest to its center.
+    A box that none matches (a thin one may lie between all points) gets the nearest point of the
+    level for its size.
+    """
+    pairs = zip(anchors, boxes, strict=True)
+    return [_responsible_point(a.to(b.dtype), b, radius) for a, b in pairs]
+
+
+def _responsible_point(anchors: Tensor, boxes: Tensor, radius: float) -> Tensor:
+    strides = anchors[:, 2] - anchors[:, 0]
+    finest, coarsest = strides == strides.min(), strides == strides.max()
+    least = torch.where(finest, 0.0, 4 * strides)
+    most = torch.where(coarsest, torch.inf, 8 * strides)
+    points, centers = ((x[:, :2] + x[:, 2:]) / 2 for x in (anchors, boxes))
+    distance = torch.cdist(centers, points, p=torch.inf)
+    # left, top, right and bottom as FCOS regresses them, [N, A, 4]
+    sides = torch.cat([points - boxes[:, None, :2], boxes[:, None, 2:] - points], 2)
+    reach = sides.amax(2)
+    matched = (distance < radius * strides) & (sides.amin(2) > 0) & (reach > least) & (reach < most)
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
+    level = torch.where(half < most, strides, strides.max()).amin(1, keepdim=True)
+    allowed = torch.where(matched.any(1, keepdim=True), matched, strides == level)
+    return distance.masked_fill(~allowed, torch.inf).argmin(1)
 
 
 def pair_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from detcenter.models.adoption import Adopted, adopt
 from detcenter.models.pyramid import PyramidBackbone
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -33,26 +34,25 @@ def set_gradient_checkpointing(model: Model) -> Model:
             "ssd300_vgg16, ...); a pyramid over a classifier has no stages"
         )
     for stage in _outermost(backbone):
-        stage.forward = _Recomputed(stage)  # type: ignore[method-assign]
+        adopt(stage, Recomputed)
     return model
 
 
-class _Recomputed:
-    """The forward of a module; a class, so that copies and pickles of the module have their own."""
+class Recomputed(Adopted):
+    """A stage that is computed again in the backward pass."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    training: bool
 
-    def __call__(self, *inputs: Any) -> Any:
-        forward = partial(type(self.module).forward, self.module)
-        if not (self.module.training and torch.is_grad_enabled()):
+    def forward(self, *inputs: Any) -> Any:
+        forward: Any = super().forward  # type: ignore[misc]
+        if not (self.training and torch.is_grad_enabled()):
             return forward(*inputs)
-        contexts = partial(_contexts, self.module)
+        contexts = partial(_contexts, self)
         return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 def _contexts(
-    module: nn.Module,
+    module: Any,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Of the first pass and of the second."""
     return nullcontext(), _statistics_kept(module)

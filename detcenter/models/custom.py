@@ -7,12 +7,13 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from detcenter.models.exact import ExactBoxGenerator
+from detcenter.models.adoption import adopt
+from detcenter.models.exact import ExactBoxes
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
 from detcenter.models.weights import (
     downloads_explained,
@@ -83,6 +84,7 @@ def _ssd(
     options: dict[str, Any],
 ) -> SSD:
     boxes = ScaledBoxGenerator(scales, ratios)
+    adopt(boxes, ExactBoxes)
     widths = [pyramid.out_channels] * len(pyramid.strides)
     head = SSDHead(widths, boxes.num_anchors_per_location(), num_classes)
     return SSD(pyramid, boxes, (image_size, image_size), num_classes, head=head, **options)
@@ -118,7 +120,7 @@ def _fasterrcnn(
     )
 
 
-class ScaledBoxGenerator(ExactBoxGenerator):
+class ScaledBoxGenerator(DefaultBoxGenerator):
     """Default boxes of stated scales and aspect ratios at the center of every cell.
 
     torchvision's generator always adds a second, larger square to every cell, which is waste where

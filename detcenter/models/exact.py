@@ -5,17 +5,23 @@ coordinate of 300 pixels is then rounded to a multiple of two, and so are the bo
 the targets that are compared with it.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, BoxLinearCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 
+from detcenter.models.adoption import Adopted, adopt, release
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class ExactBoxGenerator(DefaultBoxGenerator):
+class Exact(Adopted):
+    """Computes coordinates in float32 at least under autocast."""
+
+
+class ExactBoxes(Exact):
     """SSD's default boxes."""
 
     def _grid_default_boxes(
@@ -24,41 +30,56 @@ class ExactBoxGenerator(DefaultBoxGenerator):
         image_size: list[int],
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        return super()._grid_default_boxes(grid_sizes, image_size, _exact(dtype))
+        boxes: Any = super()._grid_default_boxes  # type: ignore[misc]
+        return boxes(grid_sizes, image_size, _exact(dtype))
 
 
-class ExactAnchorGenerator(AnchorGenerator):
+class ExactAnchors(Exact):
     """Anchors of the R-CNNs and RetinaNet, points of FCOS."""
 
     def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().set_cell_anchors(_exact(dtype), device)
+        super().set_cell_anchors(_exact(dtype), device)  # type: ignore[misc]
 
 
-class ExactBoxCoder(BoxCoder):
+class ExactCoder(Exact):
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
-        return super().decode_single(rel_codes.to(_exact(rel_codes.dtype)), boxes)
+        decode: Any = super().decode_single  # type: ignore[misc]
+        return decode(rel_codes.to(_exact(rel_codes.dtype)), boxes)
 
 
-class ExactBoxLinearCoder(BoxLinearCoder):
+class ExactLinearCoder(Exact):
     def decode(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
-        return super().decode(rel_codes.to(_exact(rel_codes.dtype)), boxes)
+        decode: Any = super().decode  # type: ignore[misc]
+        return decode(rel_codes.to(_exact(rel_codes.dtype)), boxes)
 
 
-_EXACT = {
-    DefaultBoxGenerator: ExactBoxGenerator,
-    AnchorGenerator: ExactAnchorGenerator,
-    BoxCoder: ExactBoxCoder,
-    BoxLinearCoder: ExactBoxLinearCoder,
+_EXACT: dict[type, type[Exact]] = {
+    DefaultBoxGenerator: ExactBoxes,
+    AnchorGenerator: ExactAnchors,
+    BoxCoder: ExactCoder,
+    BoxLinearCoder: ExactLinearCoder,
 }
 
 
 def with_exact_boxes(model: Model) -> Model:
-    """Exchange the classes of all anchor generators and box coders of ``model``, in place."""
-    for module in model.modules():
-        for part in (getattr(module, name, None) for name in ("anchor_generator", "box_coder")):
-            if type(part) in _EXACT:
-                part.__class__ = _EXACT[type(part)]
+    """Make torchvision's anchor generators and box coders in ``model`` exact, in place."""
+    for part in _parts(model):
+        if type(part) in _EXACT:
+            adopt(part, _EXACT[type(part)])
     return model
+
+
+def without_exact_boxes(model: Model) -> Model:
+    """Undo :func:`with_exact_boxes`: TorchScript, say, takes no such classes."""
+    for part in _parts(model):
+        release(part, Exact)
+    return model
+
+
+def _parts(model: nn.Module) -> list[Any]:
+    names = ("anchor_generator", "box_coder")
+    found = (getattr(module, name, None) for module in model.modules() for name in names)
+    return [part for part in found if part is not None]
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

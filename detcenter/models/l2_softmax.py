@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcenter.models.families import seam_of
+from detcenter.models.adoption import Adopted, adopt
+from detcenter.models.families import family_of
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -61,18 +62,29 @@ def set_l2_softmax(model: Model, radius: float, learnt: bool = False) -> Model:
     computes something else with it, in eval mode too; checkpoints get the keys
     ``<classifier>.l2_softmax.radius``, and keep all others. FCOS and RetinaNet classify by
     sigmoids, which the constraint bounds just so. A second call replaces the radius.
+
+    Raises:
+        TypeError: if ``model`` is no detector that is known here, or its head is of your own.
     """
-    for classifier in seam_of(model).classifiers(model):
-        like = classifier.weight
-        layer = L2Softmax(radius, learnt).to(like.device, like.dtype)
+    classifiers = family_of(model).classifiers(model)
+    if not classifiers:
+        raise TypeError(
+            f"the layer of the class logits cannot be told in this {type(model).__name__}, whose "
+            "head is not torchvision's"
+        )
+    for classifier in classifiers:
+        like: Any = classifier.weight
         # Not Sequential(L2Softmax, classifier): that would rename the classifier's weights.
-        if not hasattr(classifier, "l2_softmax"):
-            classifier.register_forward_pre_hook(_scaled_input)
-        classifier.l2_softmax = layer
+        classifier.l2_softmax = L2Softmax(radius, learnt).to(like.device, like.dtype)
+        adopt(classifier, OnSphere)
     return model
 
 
-def _scaled_input(classifier: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    l2_softmax: Any = classifier.l2_softmax
-    scaled: Tensor = l2_softmax(inputs[0])
-    return scaled
+class OnSphere(Adopted):
+    """A layer whose input passes through its ``l2_softmax`` first."""
+
+    l2_softmax: L2Softmax
+
+    def forward(self, features: Tensor) -> Tensor:
+        classify: Any = super().forward  # type: ignore[misc]
+        return classify(self.l2_softmax(features))

@@ -5,14 +5,18 @@ a feature level); what is done with them is decided here.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcenter.losses import CenterLoss, share_of, sum_over_processes
+from detcenter.losses import CenterLoss, Processes
+from detcenter.losses.precision import unless_halved
+from detcenter.losses.processes import Group
+from detcenter.losses.steps import Holding, in_training
 
 
 class Positives(NamedTuple):
@@ -62,21 +66,23 @@ class BoxTerms(nn.ModuleDict):
         return [(name, term) for name, term in self.items() if isinstance(term, BoxTerm)]
 
 
-class BoxTerm(nn.Module):
+class BoxTerm(Holding):
     """A weighted loss on the features of positive boxes.
 
     Args:
         losses: one for all levels, or one a level where their widths differ. The levels' losses
             are means over their positives and are averaged with the number of positives, in all
             processes, as weights, so that every positive box of the batch counts the same.
-        weight: of the loss, once ``warmup`` is over.
+        weight: of the loss, once ``warmup_steps`` are over.
         embedded: whether it reads the model's embedding rather than the detector's own vectors.
-        warmup, start_step: for ``start_step`` training steps the weight is 0, then it rises
-            linearly over ``warmup`` steps. The loss is called all the while, so that its centers
+        warmup_steps, start_step: for ``start_step`` training steps the weight is 0, then it rises
+            linearly over ``warmup_steps``. The loss is called all the while, so that its centers
             follow the features from the first step on.
         min_iou: positives below this IoU with their object are left out.
         per_object: every object counts once, however many boxes were matched with it. The loss is
             then called as ``loss(features, labels, weights)``.
+        process_group: of torch.distributed, the processes that train the model together; None is
+            all of the job.
     """
 
     step: Tensor
@@ -87,26 +93,27 @@ class BoxTerm(nn.Module):
         weight: float,
         *,
         embedded: bool = False,
-        warmup: int = 0,
+        warmup_steps: int = 0,
         start_step: int = 0,
         min_iou: float = 0.0,
         per_object: bool = False,
+        process_group: Group | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= weight < math.inf:
             raise ValueError(f"weights are finite and not negative: {weight=}")
-        if warmup < 0 or start_step < 0:
-            raise ValueError(f"steps are not negative: {warmup=}, {start_step=}")
+        if warmup_steps < 0 or start_step < 0:
+            raise ValueError(f"steps are not negative: {warmup_steps=}, {start_step=}")
         if not 0 <= min_iou <= 1:
             raise ValueError(f"min_iou lies in 0..1, not {min_iou}")
         self.losses = nn.ModuleList(losses)
         self.weight = weight
         self.embedded = embedded
-        self.warmup = warmup
+        self.warmup_steps = warmup_steps
         self.start_step = start_step
         self.min_iou = min_iou
         self.per_object = per_object
-        self.held = False
+        self.processes = Processes(process_group)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, levels: list[Positives]) -> Tensor:
@@ -114,7 +121,7 @@ class BoxTerm(nn.Module):
         if len(self.losses) == 1:
             levels = [joined(levels)]
         weight = self.weight * self._ramp()
-        if self.training and not self.held:
+        if in_training(self) and not self.held:
             self.step += 1
         return weight * (self._over_objects(levels) if self.per_object else self._over(levels))
 
@@ -132,14 +139,36 @@ class BoxTerm(nn.Module):
 
     def _parts(self, counts: Tensor) -> Tensor:
         """The part of each level, [L], in the positives of all."""
-        if self.training:
-            counts = sum_over_processes(counts)
+        if in_training(self):
+            counts = self.processes.sum(counts)
         return counts / counts.sum().clamp(min=1)
 
     def _ramp(self) -> Tensor | float:
-        if self.warmup:
-            return ((self.step - self.start_step) / self.warmup).clamp(0, 1)
+        if self.warmup_steps:
+            return ((self.step - self.start_step) / self.warmup_steps).clamp(0, 1)
         return (self.step >= self.start_step).float() if self.start_step else 1.0
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "BoxTerm":
+        """A loss that has weights gets features in float32, so these are not halved."""
+        super()._apply(unless_halved(fn), recurse)
+        return self
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One space into which the vectors of all levels are projected, and its auxiliary softmax."""
+
+    dim: int = 64
+    """D of the space"""
+    weight: float = 1.0
+    """of the softmax over the classes, which keeps the projections from collapsing to a point"""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or not 0 <= self.weight < math.inf:
+            raise ValueError(
+                "an embedding has at least 1 dimension, and its weight is finite and not negative, "
+                f"not {self}"
+            )
 
 
 class LevelEmbedding(nn.Module):
@@ -148,18 +177,22 @@ class LevelEmbedding(nn.Module):
     Without the auxiliary softmax nothing would keep the projections from collapsing to a point.
 
     Shapes:
-        one entry a level with features [P_l, D_l] → one with features [P, embedding_dim]
+        one entry a level with features [P_l, D_l] → one with features [P, embedding.dim]
     """
 
     def __init__(
-        self, widths: Sequence[int], embedding_dim: int, num_classes: int, weight: float = 1.0
+        self,
+        widths: Sequence[int],
+        num_classes: int,
+        embedding: Embedding,
+        process_group: Group | None = None,
     ) -> None:
         super().__init__()
-        self.embedding_dim = embedding_dim
-        self.weight = weight
-        self.projections = nn.ModuleList(nn.Linear(width, embedding_dim) for width in widths)
+        self.embedding = embedding
+        self.processes = Processes(process_group)
+        self.projections = nn.ModuleList(nn.Linear(width, embedding.dim) for width in widths)
         # Background has no embedding, so the softmax runs over the other classes only.
-        self.classifier = nn.Linear(embedding_dim, num_classes - 1)
+        self.classifier = nn.Linear(embedding.dim, num_classes - 1)
 
     def forward(self, levels: list[Positives]) -> Positives:
         # Every projection runs, on no rows if need be, so that DDP finds a gradient for each.
@@ -168,10 +201,11 @@ class LevelEmbedding(nn.Module):
 
     def softmax_loss(self, embedded: Positives) -> Tensor:
         """Weighted mean cross entropy of the P positives, 0 if there are none."""
-        logits, labels = self.classifier(embedded.features), embedded.labels
+        logits, labels = self.classifier(embedded.features), embedded.labels.long()
         total = F.cross_entropy(logits, labels - 1, reduction="sum")
         count = torch.tensor(float(len(labels)), device=total.device)
-        return self.weight * total / (share_of(count) if self.training else count.clamp(min=1))
+        share = self.processes.share(count) if in_training(self) else count.clamp(min=1)
+        return self.embedding.weight * total / share
 
 
 def joined(levels: Sequence[Positives]) -> Positives:

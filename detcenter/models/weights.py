@@ -1,6 +1,7 @@
 """Weights from files, from torchvision's downloads, or (rebuilding a checkpoint) from nowhere."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from torchvision.models import WeightsEnum
 
 logger = logging.getLogger("detcenter")
 
-_OF_THE_RECIPE = (".step", ".l2_softmax.radius")
+_OF_THE_RECIPE = (".step", ".l2_softmax.radius", "_extra_state")  # the last: numbers of draws
 
 
 class WeightsError(ValueError):
@@ -104,13 +105,18 @@ def _load_matching(model: nn.Module, state: Mapping[str, Tensor], source: str) -
 def initialize(model: nn.Module, path: str) -> Matched:
     """Load what fits from a checkpoint of detcenter or torchvision, to train on from there.
 
-    The ramps of terms start anew, and a fixed radius of L2Softmax is the recipe's.
+    The ramps of terms start anew, so do the draws of losses that draw, and a fixed radius of
+    L2Softmax is the recipe's.
 
     Raises:
         WeightsError: for a file that cannot be read, or of which nothing fits.
     """
     state = read_weights(path)
-    own = {k for k, _ in model.named_buffers() if k.endswith(_OF_THE_RECIPE)}
+    # Until version 0.2 the terms lay below the head, or the R-CNNs' heads.
+    old = r"^(roi_heads|head)\.box_terms\."
+    state = {re.sub(old, "box_terms.", key): value for key, value in state.items()}
+    trained = {k for k, _ in model.named_parameters()}
+    own = {k for k in model.state_dict().keys() - trained if k.endswith(_OF_THE_RECIPE)}
     kept = {k: v for k, v in state.items() if k not in own}
     return _load_matching(model, kept, path)
 

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from detcenter.errors import ConfigError
 
+RENAMED = {"warmup": "warmup_steps"}
+"""Keys of terms that had other names in earlier versions."""
+
 
 @dataclass
 class ModelConfig:
@@ -58,15 +61,16 @@ class ModelConfig:
 class TermConfig:
     """What all terms on box features have."""
 
-    weight: float = 0.3
-    """of the loss in the sum of losses; docs/study.md has what 1 does on R-CNNs"""
+    weight: float | None = None
+    """of the loss in the sum of losses; null: 1 on an R-CNN's own vectors, 0.3 elsewhere"""
     features: Literal["cell", "box", "embedding"] | None = None
-    """null: the detector's own vector (SSD's cell, R-CNN's box); embedding: a projection of it"""
+    """box: an R-CNN's own vector; cell: that of the others; embedding: a projection of either;
+    null: box for an R-CNN, embedding for the others"""
     embedding_dim: int | None = None
     """of embedding: its dimensions; null is 64, or those of the embedding that another term made"""
     embedding_weight: float | None = None
     """of embedding: weight of its auxiliary softmax, loss_embedding; null is 1, or likewise"""
-    warmup: int = 0
+    warmup_steps: int = 0
     """steps over which the weight rises from 0, while the centers already follow"""
     start_epoch: int = 0
     """epochs before that, at weight 0"""
@@ -270,12 +274,19 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     Raises:
         ConfigError: if another version of the package made it.
     """
+    for name, term in {"center": values.get("center"), **values.get("terms", {})}.items():
+        old = next((key for key in term or {} if key in RENAMED), None)
+        if old is not None:
+            raise ConfigError(
+                f"the recipe is of an earlier version of detcenter: {old} of {name} is "
+                f"{RENAMED[old]} now; train it again, or start from its weights by init_from"
+            )
     try:
         return _from_dict(values)
     except (KeyError, TypeError) as error:
         raise ConfigError(
-            f"the checkpoint's recipe is of another version of detcenter ({error}); its weights "
-            "go into init_from"
+            f"the recipe is of another version of detcenter ({error}); the weights of its "
+            "checkpoint go into init_from"
         ) from None
 
 

@@ -16,10 +16,12 @@ from detcenter.losses import CenterLoss, RankHardLoss, metric_loss
 from detcenter.models import (
     MODEL_NAMES,
     OVER_BACKBONES,
+    Embedding,
     attach,
     build_model,
-    embedding_dim,
-    seam_of,
+    embedding_of,
+    family_of,
+    feature_sizes,
     set_l2_softmax,
     set_losses_over_processes,
     set_min_negatives,
@@ -100,23 +102,17 @@ def detector(
 
 
 def _attach_center(model: nn.Module, center: CenterConfig, steps_an_epoch: int) -> None:
-    attach(
-        model,
-        alpha=center.alpha,
-        normalize=center.normalize,
-        **_term_arguments(center, steps_an_epoch),
-    )
+    loss = CenterLoss(alpha=center.alpha, normalize=center.normalize)
+    attach(model, loss, **_term_arguments(model, center, steps_an_epoch))
 
 
 def _attach_loss(model: nn.Module, name: str, term: LossConfig, steps_an_epoch: int) -> None:
-    seam = seam_of(model)
-    widths = seam.feature_widths(model)
-    if term.features == "embedding":
-        widths = [term.embedding_dim or embedding_dim(model)]
+    arguments = _term_arguments(model, term, steps_an_epoch)
+    widths, num_classes = feature_sizes(model, arguments["features"])
     if len(set(widths)) == 1 and term.loss != "CenterLoss":
         widths = widths[:1]  # one loss compares the boxes of all levels
-    losses = [_loss(term, seam.num_classes(model), width) for width in widths]
-    attach(model, losses, name=name, **_term_arguments(term, steps_an_epoch))
+    losses = [_loss(term, num_classes, width) for width in widths]
+    attach(model, losses, name=name, **arguments)
 
 
 def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
@@ -132,10 +128,8 @@ def _loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
             raise ConfigError(f"loss {term.loss}: {error}") from None
     if term.miner is not None or term.miner_args:
         raise ValueError(f"miner: {term.loss} picks its boxes itself")
-    sizes = {"num_classes": num_classes, "feature_dim": width, "normalize": True}
-    args = (sizes if term.loss == "CenterLoss" else {}) | term.args
     try:
-        return own[term.loss](**args)
+        return own[term.loss](**term.args)
     except TypeError as error:
         raise ValueError(f"{term.loss}: {error}") from None
 
@@ -159,19 +153,29 @@ def _imported_loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
     return loss
 
 
-def _term_arguments(term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:
+def _term_arguments(model: nn.Module, term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:
     if term.start_epoch < 0:
         raise ValueError(f"start_epoch is not negative: {term.start_epoch}")
     return {
         "weight": term.weight,
-        "features": term.features,
-        "embedding_dim": term.embedding_dim,
-        "embedding_weight": term.embedding_weight,
-        "warmup": term.warmup,
+        "features": _features(model, term),
+        "warmup_steps": term.warmup_steps,
         "start_step": term.start_epoch * steps_an_epoch,
         "min_iou": term.min_iou,
         "per_object": term.per_object,
     }
+
+
+def _features(model: nn.Module, term: TermConfig) -> Any:
+    """As `attach` takes them."""
+    asked: dict[str, Any] = {"dim": term.embedding_dim, "weight": term.embedding_weight}
+    given = {key: value for key, value in asked.items() if value is not None}
+    if not given:
+        return term.features
+    own = term.features is None and family_of(model).own_by_default
+    if own or term.features not in (None, "embedding"):
+        raise ValueError("embedding_dim and embedding_weight are for features: embedding")
+    return dataclasses.replace(embedding_of(model) or Embedding(), **given)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import Config, DataConfig, LossConfig
+from detcenter.recipe.config import RENAMED, Config, DataConfig, LossConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -203,6 +203,9 @@ def _is_known(key: str, known: Sequence[str]) -> bool:
 
 
 def _unknown(what: str, key: str, known: list[str]) -> str:
+    section, _, name = key.rpartition(".")
+    if name in RENAMED and section.partition(".")[0] in ("", "center", "terms"):
+        return f"{what} has another name now: {key.removesuffix(name)}{RENAMED[name]}"
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     return f"unknown {what}; the nearest known is {nearest[0]!r}"
 

@@ -28,8 +28,10 @@ def checkpoint_in(args: Sequence[str]) -> tuple[dict[str, Any], DataConfig]:
     return checkpoint, config_from_dict(checkpoint["config"]).data
 
 
-def detector_of(checkpoint: Mapping[str, Any], path: Path) -> nn.Module:
-    """The detector of a loaded checkpoint, in eval mode on the fastest device.
+def detector_of(
+    checkpoint: Mapping[str, Any], path: Path, device: torch.device | str | None = None
+) -> nn.Module:
+    """The detector of a loaded checkpoint, in eval mode on ``device``, or on the fastest.
 
     Raises:
         CheckpointError: if its weights do not fit its recipe; ``path`` is named.
@@ -41,5 +43,13 @@ def detector_of(checkpoint: Mapping[str, Any], path: Path) -> nn.Module:
     except RuntimeError as error:
         lines = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its weights are of another model ({lines})") from None
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return model.eval().to(device)
+    fastest = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return model.eval().to(device or fastest)
+
+
+def detector_in(path: Path, device: torch.device | str | None = None) -> nn.Module:
+    """See :func:`detcenter.load`."""
+    checkpoint = load_checkpoint(path)
+    model: Any = detector_of(checkpoint, path, device)
+    model.classes = list(checkpoint["classes"])
+    return model

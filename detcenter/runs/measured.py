@@ -46,11 +46,14 @@ def recipe_of(folder: Path) -> Config:
     if not path.is_file():
         raise ConfigError(f"{folder} is no run: it holds no config.yaml")
     try:
-        return config_from_dict(yaml.safe_load(path.read_text()))
+        values = yaml.safe_load(path.read_text())
+        if not isinstance(values, dict):
+            raise ConfigError("it holds no recipe of a run")
+        return config_from_dict(values)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    except ConfigError:
-        raise ConfigError(f"{path} is no recipe of a run of this version of detcenter") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def finished_recipe(folder: Path) -> Config:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
-from detcenter.models import initialize, set_gradient_checkpointing
+from detcenter.models import family_of, initialize, set_gradient_checkpointing
 from detcenter.recipe.config import Config, TrainConfig
 from detcenter.recipe.detectors import detector
 from detcenter.training import (
@@ -86,6 +86,11 @@ def model_for(
         print(initialize(model, config.init_from).table())
     training = config.train
     if training.gradient_checkpointing:
+        if training.compile:
+            raise ConfigError(
+                "train.gradient_checkpointing and train.compile do not go together: compiled, a "
+                "stage cannot be computed twice; choose one"
+            )
         try:
             set_gradient_checkpointing(model)
         except ValueError as error:
@@ -106,10 +111,8 @@ def compile_in_place(model: Any) -> None:
 
     Copies of the model are not compiled; no key of a checkpoint changes.
     """
-    model.backbone.compile()
-    heads = [model.head] if hasattr(model, "head") else [model.rpn.head, model.roi_heads.box_head]
-    for head in heads:
-        head.compile()
+    for part in (model.backbone, *family_of(model).heads(model)):
+        part.compile()
 
 
 def parallel(model: nn.Module, accelerator: Accelerator) -> nn.Module:

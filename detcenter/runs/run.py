@@ -41,14 +41,15 @@ from detcenter.runs.state import RunState
 from detcenter.runs.trackers import check_trackers, open_trackers
 from detcenter.training import (
     NotFiniteError,
+    OverflowedStep,
     RunRecords,
     Stopped,
     StopRequest,
     TrainingError,
     describe_losses,
-    kept_buffers,
     peak_memory_mib,
     stop_request,
+    taken_back,
     train_step,
 )
 
@@ -171,11 +172,14 @@ class Run:
     def _step(self, group: tuple[Any, ...]) -> None:
         skip = self.config.train.on_nan == "skip"
         clip = self.config.train.clip_grad_norm
+        may_fail = skip or self.state.scaler is not None
         try:
-            with kept_buffers(self.state.model) if skip else nullcontext():
+            with taken_back(self.state.model) if may_fail else nullcontext():
                 losses = train_step(
                     self.parallel, group, self.state.optimizer, self.accelerator, clip, self._weigh
                 )
+        except OverflowedStep:
+            return
         except NotFiniteError as error:
             self._skip(error, skip)
         else:

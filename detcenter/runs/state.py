@@ -108,8 +108,9 @@ class RunState:
         if self.scaler is not None:
             self.scaler.load_state_dict(checkpoint["scaler"])
         self.epochs_done, self.step = checkpoint["epoch"], checkpoint["step"]
-        self.means.load_state_dict(checkpoint["means"])
-        self.watch.load_state_dict(checkpoint["recent"])
+        device = next(self.model.parameters()).device
+        self.means.load_state_dict(checkpoint["means"], device)
+        self.watch.load_state_dict(checkpoint["recent"], device)
         self.skipped, self.best = checkpoint["skipped"], checkpoint["best"]
         rows: list[dict[str, str]] = checkpoint["rows"]
         return rows, damage

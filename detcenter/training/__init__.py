@@ -11,12 +11,13 @@ from detcenter.training.checkpoint import (
 from detcenter.training.engine import (
     LossMeans,
     NotFiniteError,
+    OverflowedStep,
     TrainingError,
     as_floats,
     collate,
     describe_losses,
     detect,
-    kept_buffers,
+    taken_back,
     train_step,
 )
 from detcenter.training.optimization import make_optimizer, make_schedule
@@ -29,6 +30,7 @@ __all__ = [
     "EpochBatches",
     "LossMeans",
     "NotFiniteError",
+    "OverflowedStep",
     "RecentFeatures",
     "RunRecords",
     "StopRequest",
@@ -40,7 +42,6 @@ __all__ = [
     "describe_losses",
     "detect",
     "ignore_stops",
-    "kept_buffers",
     "load_checkpoint",
     "load_newest",
     "make_optimizer",
@@ -48,5 +49,6 @@ __all__ = [
     "peak_memory_mib",
     "save_checkpoint",
     "stop_request",
+    "taken_back",
     "train_step",
 ]

@@ -9,13 +9,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from detcenter.losses import held_centers, process_count, sum_over_processes
+from detcenter.losses import Processes, held_centers
 
 Batch = tuple[list[Tensor], list[dict[str, Any]]]
 
 
 class TrainingError(RuntimeError):
     """A run that cannot go on."""
+
+
+class OverflowedStep(Exception):
+    """A step that the loss scaler of float16 passed over; it takes a smaller scale then."""
 
 
 class NotFiniteError(TrainingError):
@@ -53,6 +57,10 @@ def train_step(
     Raises:
         NotFiniteError: if a loss is not finite, in any of the processes. The weights, and all
             that the optimizer knows, are then what they were; gradients are cleared.
+        OverflowedStep: if the loss scaler passed over the step, likewise.
+
+        What the passes did to the model's buffers stays, unless this is called in
+        :func:`taken_back`.
     """
     means: dict[str, Tensor] = {}
     weights: list[float] = []
@@ -74,6 +82,8 @@ def train_step(
         accelerator.clip_grad_norm_(model.parameters(), clip_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
+    if getattr(optimizer, "step_was_skipped", False):
+        raise OverflowedStep
     return {name: value / whole for name, value in means.items()}
 
 
@@ -85,7 +95,8 @@ def _finite_losses(
     with accelerator.autocast():
         losses = model(*on_device(images, targets, accelerator.device))
     mine = torch.stack([loss.detach() for loss in losses.values()])
-    means = sum_over_processes(mine) / process_count()
+    processes = Processes()
+    means = processes.sum(mine) / processes.count()
     if not means.isfinite().all():  # nan and infinity stay what they are in a sum
         values = dict(zip(losses, mine.tolist(), strict=True))
         raise NotFiniteError(values, [target.get("image_id") for target in targets])
@@ -101,17 +112,23 @@ def _adding_up(model: nn.Module, more: bool) -> Iterator[None]:
 
 
 @contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
-    """If a loss inside is not finite, buffers get back their values from before.
+def taken_back(model: nn.Module) -> Iterator[None]:
+    """If a step inside fails, ``model`` keeps nothing of it.
 
-    They change with every pass (centers, statistics of batch norm), before a loss can be looked at.
+    Centers and what waits to move them, ramps, numbers of draws and the statistics of batch norm
+    change with every pass, before a loss can be looked at.
     """
-    before = [buffer.clone() for buffer in model.buffers()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    plain = nn.Module.get_extra_state
+    others = [m for m in model.modules() if type(m).get_extra_state is not plain]
+    states = [(module, module.get_extra_state()) for module in others]
     try:
         yield
-    except NotFiniteError:
-        for buffer, value in zip(model.buffers(), before, strict=True):
+    except Exception:
+        for buffer, value in buffers:
             buffer.copy_(value)
+        for module, state in states:
+            module.set_extra_state(state)
         raise
 
 
@@ -176,5 +193,7 @@ class LossMeans:
     def state_dict(self) -> dict[str, Any]:
         return {"sums": dict(self.sums), "steps": self.steps}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.sums, self.steps = dict(state["sums"]), state["steps"]
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from ``state`` on ``device``, where the losses to come are."""
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self.steps = state["steps"]

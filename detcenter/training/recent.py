@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Pairs = deque[tuple[Tensor, Tensor]]
@@ -38,9 +39,12 @@ class RecentFeatures:
     def state_dict(self) -> list[list[tuple[Tensor, Tensor]]]:
         return [list(pair) for pair in self.pairs]
 
-    def load_state_dict(self, state: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> None:
+    def load_state_dict(
+        self, state: Sequence[Sequence[tuple[Tensor, Tensor]]], device: torch.device
+    ) -> None:
+        """Go on from ``state`` on ``device``, where the features to come are."""
         for pair, kept in zip(self.pairs, state, strict=True):
-            pair.extend((features, labels) for features, labels in kept)
+            pair.extend((features.to(device), labels.to(device)) for features, labels in kept)
 
 
 def _keep(kept: Pairs, most: int, loss: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

@@ -9,7 +9,7 @@ from types import FrameType
 import torch
 from torch import distributed as dist
 
-from detcenter.losses import process_count
+from detcenter.losses import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,7 +36,7 @@ class StopRequest:
 
     def check_together(self, device: torch.device) -> None:
         """Raise it in all processes if any was asked; all of them have to call this."""
-        if process_count() > 1:
+        if Processes().count() > 1:
             asked = torch.tensor(self.signal or 0, device=device)
             dist.all_reduce(asked, dist.ReduceOp.MAX)
             self.signal = int(asked) or None

@@ -41,7 +41,7 @@ def test_every_ground_truth_box_has_its_feature_and_its_place(run, data, written
     assert [name.rsplit("/")[-1] for name in found["files"]] == [
         a["path"].name for a in dataset.annotations
     ]
-    assert found["features"].shape == (len(boxes), 128)
+    assert found["features"].shape == (len(boxes), 64)
     # the second image by hand, on pixels averaged down from 160 to 64
     checkpoint = load_checkpoint(run / "last.pth")
     model = detector_of(checkpoint, run / "last.pth").cpu()

@@ -54,7 +54,7 @@ def test_features_are_taken_once_and_are_those_of_the_features_command(run, tmp_
     with np.load(kept) as mine, np.load(tmp_path / "features/features.npz") as theirs:
         assert sorted(mine) == sorted(theirs)
         assert np.array_equal(mine["features"], theirs["features"])
-        assert not mine["embedded"] and mine["on_sphere"]
+        assert mine["embedded"] and mine["on_sphere"]
     compactness = json.loads((tmp_path / "features/compactness.json").read_text())
     ratios = shown_by(tmp_path / "a.html")["charts"]["compactness"]["data"][0]["x"]
     expected = [row["ratio"] for row in compactness["by_class"].values()]
@@ -130,7 +130,7 @@ def test_other_wrong_runs_are_one_line(run, copied, recipe, tmp_path, capsys):
             b'{"variants": []}',
             "compare.json is not what `detcenter compare` writes",
         ),
-        ("config.yaml", b"", "config.yaml is no recipe of a run"),
+        ("config.yaml", b"", "config.yaml: it holds no recipe of a run"),
         ("config.yaml", b"\xff\xfe\x00", "config.yaml is not YAML"),
     ],
 )

@@ -1,12 +1,16 @@
 import copy
 import doctest
+import math
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from detcenter import CenterLoss
+from detcenter import CenterLoss, held_centers
 from detcenter.losses import center
 
 
@@ -33,7 +37,7 @@ def naive(features, labels, centers, alpha):
 
 
 def test_the_hand_case():
-    center_loss = CenterLoss(num_classes=3, feature_dim=2, alpha=0.5)
+    center_loss = CenterLoss(num_classes=3, feature_dim=2, alpha=0.5, normalize=False)
     features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]])
     loss = center_loss(features, torch.tensor([1, 1, 2]))
     # (1 + 9 + 4) / (2 * 3); class 1: 0.5 * 4 / (1 + 2), class 2: 0.5 * 2 / (1 + 1)
@@ -48,7 +52,7 @@ def test_loss_gradient_and_update_equal_a_naive_loop(seed):
     classes, dim, positives, alpha = 2 + seed % 5, 1 + seed % 7, 1 + 2 * seed, seed / 20
     features = torch.randn(positives, dim, generator=generator).requires_grad_()
     labels = torch.randint(1, classes, (positives,), generator=generator)
-    center_loss = CenterLoss(classes, dim, alpha)
+    center_loss = CenterLoss(classes, dim, alpha, normalize=False)
     center_loss.centers[1:] = torch.randn(classes - 1, dim, generator=generator)
     expected = naive(features, labels, center_loss.centers, alpha)
     loss = center_loss(features, labels)
@@ -68,7 +72,7 @@ def test_gradcheck(normalize):
 
 
 def test_the_gradient_is_that_of_the_centers_before_they_move():
-    center_loss = CenterLoss(2, 2, alpha=1.0)
+    center_loss = CenterLoss(2, 2, alpha=1.0, normalize=False)
     features = torch.tensor([[2.0, 0.0]], requires_grad=True)
     center_loss(features, torch.tensor([1])).backward()
     torch.testing.assert_close(features.grad, torch.tensor([[2.0, 0.0]]))
@@ -88,7 +92,7 @@ def test_a_class_absent_from_the_batch_does_not_move_at_all():
 
 def test_the_update_stays_bounded_with_many_samples_of_a_class():
     # Without the 1 + n_j it diverges once (1 - alpha) n > 2; in detection n_j is large.
-    center_loss = CenterLoss(2, 4, alpha=0.5)
+    center_loss = CenterLoss(2, 4, alpha=0.5, normalize=False)
     features = torch.ones(1000, 4)
     for _ in range(30):
         center_loss(features, torch.ones(1000, dtype=torch.long))
@@ -97,7 +101,7 @@ def test_the_update_stays_bounded_with_many_samples_of_a_class():
 
 def test_normalized_the_scale_of_the_features_does_not_matter():
     features, labels = torch.randn(7, 5), torch.tensor([1, 2, 1, 2, 1, 1, 2])
-    small, large = CenterLoss(3, 5, normalize=True), CenterLoss(3, 5, normalize=True)
+    small, large = CenterLoss(3, 5), CenterLoss(3, 5)
     for _ in range(3):
         torch.testing.assert_close(small(features, labels), large(1000 * features, labels))
     torch.testing.assert_close(small.centers, large.centers)
@@ -109,7 +113,7 @@ def test_normalized_the_scale_of_the_features_does_not_matter():
 
 def test_features_close_to_their_center_keep_a_small_positive_loss():
     # The expansion |x|^2 - 2xc + |c|^2 gives a negative number here in float32.
-    center_loss = CenterLoss(2, 1024).eval()
+    center_loss = CenterLoss(2, 1024, normalize=False).eval()
     center_loss.centers[1] = 30.0
     features = torch.full((1, 1024), 30.0)
     features[0, 0] += 0.0456
@@ -131,7 +135,7 @@ def test_without_positives_the_loss_is_a_zero_with_a_graph():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_under_autocast_large_features_do_not_overflow(dtype):
     # 1024 * 100^2 / 2 = 5.12 million; float16 ends at 65504
-    center_loss = CenterLoss(2, 1024)
+    center_loss = CenterLoss(2, 1024, normalize=False)
     features = torch.full((4, 1024), 100.0, dtype=dtype, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = center_loss(features, torch.ones(4, dtype=torch.long))
@@ -156,13 +160,13 @@ def test_wrong_shapes_are_a_value_error_that_names_them():
         CenterLoss(3, 3)(torch.zeros(2, 4), torch.ones(2, dtype=torch.long))
     with pytest.raises(ValueError, match=r"\[2, 3\] and \[1\]"):
         CenterLoss(3, 3)(torch.zeros(2, 3), torch.ones(1, dtype=torch.long))
-    for wrong in ((1, 4, 0.5), (3, 0, 0.5), (3, 4, 1.5)):
+    for wrong in ((1, 4, 0.5), (3, 0, 0.5), (3, 4, 1.5), (3, None), (None, 4)):
         with pytest.raises(ValueError):
             CenterLoss(*wrong)
 
 
 def test_weights_make_the_mean_and_the_update_weighted_ones():
-    center_loss = CenterLoss(num_classes=3, feature_dim=2, alpha=0.5)
+    center_loss = CenterLoss(num_classes=3, feature_dim=2, alpha=0.5, normalize=False)
     features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]], requires_grad=True)
     weights = torch.tensor([2.0, 0.5, 1.5])
     loss = center_loss(features, torch.tensor([1, 1, 2]), weights)
@@ -189,7 +193,7 @@ def test_weights_of_one_are_no_weights(normalize):
 def test_an_integer_weight_is_a_feature_given_so_many_times():
     features, labels = torch.randn(4, 3), torch.tensor([1, 2, 2, 1])
     times = torch.tensor([3, 1, 2, 0])
-    repeated, weighted = CenterLoss(3, 3), CenterLoss(3, 3)
+    repeated, weighted = (CenterLoss(3, 3, normalize=False) for _ in range(2))
     for _ in range(2):
         expected = repeated(features.repeat_interleave(times, 0), labels.repeat_interleave(times))
         torch.testing.assert_close(weighted(features, labels, times.float()), expected)
@@ -199,7 +203,7 @@ def test_an_integer_weight_is_a_feature_given_so_many_times():
 def test_weights_twice_as_large_move_the_centers_further_at_the_same_loss():
     features, labels = torch.tensor([[6.0], [2.0]]), torch.tensor([1, 1])
     for scale, moved in ((1, 0.5 * 8 / (1 + 2)), (2, 0.5 * 16 / (1 + 4))):
-        center_loss = CenterLoss(2, 1, alpha=0.5)
+        center_loss = CenterLoss(2, 1, alpha=0.5, normalize=False)
         loss = center_loss(features, labels, scale * torch.ones(2))
         torch.testing.assert_close(loss.item(), (36 + 4) / 4)
         torch.testing.assert_close(center_loss.centers[1].item(), moved)
@@ -271,41 +275,132 @@ def test_the_example_of_the_docstring_runs():
     assert done.attempted >= 4 and done.failed == 0
 
 
-class Event:
-    """Stands for the event behind a copy from an accelerator."""
+def test_without_sizes_it_says_where_they_come_from():
+    center_loss = CenterLoss(alpha=0.1)
+    with pytest.raises(ValueError, match="no sizes.*attach it"):
+        center_loss(torch.ones(1, 2), torch.tensor([1]))
+    center_loss.size(3, 2)
+    center_loss(torch.tensor([[3.0, 4.0]]), torch.tensor([1]))
+    assert center_loss.centers.shape == (3, 2) and center_loss.centers[1].any()
 
-    def __init__(self, arrived):
-        self.arrived = arrived
 
-    def query(self):
-        return self.arrived
+# When centers move
 
 
-def test_wrong_labels_on_an_accelerator_are_reported_when_the_verdict_has_arrived():
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_rows_that_are_not_finite_move_nothing(normalize, bad):
+    """The loss says so; the next batch has the loss that it would have had."""
+    center_loss, twin = (CenterLoss(3, 2, normalize=normalize) for _ in range(2))
+    features, labels = torch.randn(4, 2), torch.tensor([1, 2, 2, 1])
+    broken = torch.cat([features, torch.tensor([[bad, 0.0], [bad, bad]])])
+    assert not center_loss(broken, torch.tensor([1, 2, 2, 1, 1, 2])).isfinite()
+    twin(features, labels)
+    torch.testing.assert_close(center_loss.centers, twin.centers)
+    assert not center_loss(broken[4:], labels[:2]).isfinite()
+    torch.testing.assert_close(center_loss.centers, twin.centers)
+    torch.testing.assert_close(center_loss(features, labels), twin(features, labels))
+
+
+def test_weights_that_are_not_finite_move_nothing():
     center_loss = CenterLoss(3, 2)
-    center_loss._labels_in_flight = torch.tensor(False), Event(arrived=False)
-    center_loss._report_earlier_labels()  # not waited for
-    center_loss._labels_in_flight = torch.tensor(True), Event(arrived=True)
-    center_loss._report_earlier_labels()
-    assert center_loss._labels_in_flight is None
-    center_loss._labels_in_flight = torch.tensor(False), Event(arrived=True)
-    with pytest.raises(ValueError, match=r"1\.\.2.*earlier batch"):
-        center_loss._report_earlier_labels()
+    center_loss(torch.ones(2, 2), torch.tensor([1, 2]), torch.tensor([math.nan, 1.0]))
+    assert not center_loss.centers[1].any() and center_loss.centers[2].any()
+
+
+def test_without_gradients_nothing_moves():
+    center_loss = CenterLoss(3, 2)
+    for off in (torch.no_grad(), torch.inference_mode()):
+        with off:
+            value = center_loss(torch.ones(2, 2), torch.tensor([1, 2]))
+        assert value.item() == pytest.approx(0.5) and not center_loss.centers.any()
+
+
+def test_what_waits_for_the_step_is_a_buffer_that_is_not_saved():
+    center_loss = CenterLoss(3, 2)
+    with held_centers(center_loss):
+        center_loss(torch.ones(2, 2), torch.tensor([1, 2]))
+    assert center_loss.state_dict().keys() == {"centers"} and not center_loss.centers.any()
+    twin = copy.deepcopy(center_loss)
+    for one in (center_loss, twin):
+        one(torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
+        assert one.centers.any(1).tolist() == [False, True, True]
+    with held_centers(center_loss):
+        center_loss(torch.ones(2, 2), torch.tensor([1, 2]))
+    assert {x.device.type for x in center_loss.to("meta").buffers()} == {"meta"}
+
+
+def test_a_pass_that_fails_inside_is_as_if_the_step_had_not_been():
+    center_loss, twin = CenterLoss(3, 2), CenterLoss(3, 2)
+    with held_centers(center_loss):
+        center_loss(-torch.ones(2, 2), torch.tensor([1, 2]))
+    with pytest.raises(ZeroDivisionError), held_centers(center_loss):
+        center_loss(torch.ones(2, 2), torch.tensor([1, 2]))
+        raise ZeroDivisionError
+    for one in (center_loss, twin):
+        one(torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
+    assert torch.equal(center_loss.centers, twin.centers)
+
+
+def test_held_centers_may_be_nested_and_touch_no_module_of_others():
+    class Door(nn.Module):
+        held = "by the handle"
+
+    model = nn.Sequential(CenterLoss(3, 2), Door())
+    with held_centers(model):
+        with held_centers(model):
+            assert model[1].held == "by the handle"
+        model[0](torch.ones(1, 2), torch.tensor([1]))
+        assert not model[0].centers.any()
+    model[0](torch.ones(1, 2), torch.tensor([2]))
+    assert model[0].centers[1:].any(1).all() and model[1].held == "by the handle"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_any_integer_type(dtype):
+    features, labels = torch.randn(4, 3), torch.tensor([1, 2, 2, 1])
+    center_loss, twin = CenterLoss(3, 3), CenterLoss(3, 3)
+    for _ in range(2):
+        expected = twin(features, labels)
+        torch.testing.assert_close(center_loss(features, labels.to(dtype)), expected)
+    assert torch.equal(center_loss.centers, twin.centers)
+
+
+def test_compiled_in_place_it_can_be_pickled():
+    center_loss = CenterLoss(2, 2)
+    center_loss.compile(backend="eager")
+    center_loss(torch.ones(1, 2), torch.tensor([1]))
+    twin = pickle.loads(pickle.dumps(center_loss))
+    assert torch.equal(twin.centers, center_loss.centers)
+    twin(torch.tensor([[-1.0, 0.0]]), torch.tensor([1]))
+    assert not torch.equal(twin.centers, center_loss.centers)
+
+
+def test_a_copy_keeps_its_group_of_processes_and_a_pickle_does_not():
+    center_loss = CenterLoss(2, 2, process_group="a group, which no pickle takes")
+    assert copy.deepcopy(center_loss).processes.group == "a group, which no pickle takes"
+    assert pickle.loads(pickle.dumps(center_loss)).processes.group is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda_wrong_labels_are_reported_and_nothing_waits():
+def test_on_cuda_nothing_waits():
     center_loss = CenterLoss(3, 2).cuda()
-    features = torch.ones(2, 2, device="cuda")
-    good, wrong = torch.tensor([1, 2]).cuda(), torch.tensor([1, 7]).cuda()
+    features, labels = torch.ones(2, 2, device="cuda"), torch.tensor([1, 2]).cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        center_loss(features, good)
-        center_loss(features, good)
+        center_loss(features, labels)
+        center_loss(features, labels)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    torch.cuda.synchronize()
-    center_loss(features, wrong)
-    torch.cuda.synchronize()
-    with pytest.raises(ValueError, match="earlier batch"):
-        center_loss(features, good)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_wrong_labels_end_the_process():
+    code = """
+import torch, detcenter
+loss = detcenter.CenterLoss(3, 2).cuda()
+loss(torch.ones(1, 2).cuda(), torch.tensor([7]).cuda())
+torch.cuda.synchronize()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0 and "device-side assert" in done.stderr

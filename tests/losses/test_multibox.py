@@ -46,7 +46,8 @@ def ours(model, cls_logits, bbox_regression, anchors, targets, matched, **option
         labels[i, positive] = target["labels"][idxs[positive]]
         boxes = target["boxes"][idxs[positive]]
         encoded[i, positive] = model.box_coder.encode_single(boxes, anchors[i, positive])
-    return MultiBoxLoss(**options)(cls_logits, bbox_regression, labels, encoded)
+    positive = torch.stack(matched) >= 0
+    return MultiBoxLoss(**options)(cls_logits, bbox_regression, labels, encoded, positive)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,21 @@ def test_values_and_gradients_equal_torchvision(plain_ssd, objects, seed):
         )
         for a, b in zip(*gradients, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [0, 0.4, 2.5, 100])
+def test_any_ratio_and_objects_labelled_background_are_torchvisions_too(ratio):
+    generator = DefaultBoxGenerator([[2]], scales=[0.2, 0.4])
+    nothing = torch.nn.Identity()
+    model = SSD(nothing, generator, (64, 64), CLASSES, head=nothing)
+    model.neg_to_pos_ratio = ratio
+    cls_logits, bbox_regression, anchors, targets, matched = case(3, [6, 9, 0])
+    targets[0]["labels"] = torch.tensor([2, 0, 0])
+    outputs = {"cls_logits": cls_logits, "bbox_regression": bbox_regression}
+    expected = model.compute_loss(targets, outputs, list(anchors), matched)
+    inputs = cls_logits, bbox_regression, anchors, targets, matched
+    got = ours(model, *inputs, neg_to_pos_ratio=ratio)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_with_a_floor_images_without_objects_teach_the_background(plain_ssd):
@@ -99,6 +115,6 @@ def test_wrong_use_names_the_shapes():
     for labels, encoded in (((2, 8), (2, 9, 4)), ((2, 9), (1, 4))):
         with pytest.raises(ValueError, match=rf"\[2, 9, 3\].*\{list(labels)}, \{list(encoded)}"):
             loss(logits, boxes, torch.zeros(labels, dtype=torch.long), torch.zeros(encoded))
-    for wrong in ((0, 0), (3, -1)):
+    for wrong in ((-1, 0), (0, 1), (3, -1)):
         with pytest.raises(ValueError):
             MultiBoxLoss(*wrong)

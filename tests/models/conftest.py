@@ -12,7 +12,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detcenter.models import build_model
+from detcenter.models import build_model, family_of
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
 
 CLASSES = 4  # with background
@@ -59,6 +59,11 @@ def fcos():
 
 
 FAMILIES = {"ssd": ssd, "fasterrcnn": fasterrcnn, "retinanet": retinanet, "fcos": fcos}
+
+
+def own(model):
+    """What `attach` calls the detector's own vectors."""
+    return family_of(model).source
 
 
 def with_statistics(model):

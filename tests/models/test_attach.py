@@ -4,17 +4,22 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.detection import FCOS, FasterRCNN
+from torchvision.models.detection import FCOS
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from detcenter import CenterLoss, attach, detach
-from detcenter.models import build_model, embedding_dim, set_min_negatives, terms_of
+from detcenter import CenterLoss, Embedding, attach, detach
+from detcenter.models import (
+    build_model,
+    embedding_of,
+    family_of,
+    set_min_negatives,
+    terms_of,
+)
 from detcenter.models.pyramid import freeze_batch_norm
-from detcenter.models.ssd import feature_widths
 
-from .conftest import CLASSES, Recorder, positives_by_loop, with_statistics
+from .conftest import CLASSES, Recorder, own, positives_by_loop, with_statistics
 
 
 class SumOfSquares(nn.Module):
@@ -63,17 +68,25 @@ def test_the_loss_gets_the_vectors_of_the_boxes_that_torchvision_matched(
         plain_model.transform.fixed_size = (192, 192)  # its coarse level is for large boxes
     expected = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
     recorders = [Recorder() for _ in expected]
-    seeded(attach(plain_model, recorders, weight=1.0), images, targets)
+    attach(plain_model, recorders, weight=1.0, features=own(plain_model))
+    seeded(plain_model, images, targets)
     assert {positive.label for level in expected for positive in level} == {1, 2, 3}
     assert all(level for level in expected)
     check_recorded(recorders, expected)
 
 
 def test_levels_of_different_widths_have_a_loss_each(ssdlite, images, targets):
-    assert feature_widths(ssdlite) == [672, 480, 512, 256, 256, 128]  # halved, without weights
+    assert family_of(ssdlite).feature_widths(ssdlite) == [
+        672,
+        480,
+        512,
+        256,
+        256,
+        128,
+    ]  # halved, without weights
     expected = positives_by_loop(copy.deepcopy(ssdlite), images, targets)
     recorders = [Recorder() for _ in expected]
-    losses = attach(ssdlite, recorders, weight=1.0)(images, targets)
+    losses = attach(ssdlite, recorders, weight=1.0, features="cell")(images, targets)
     check_recorded(recorders, expected)
     vectors = [positive.vector for level in expected for positive in level]
     assert len({len(vector) for vector in vectors}) > 2
@@ -92,8 +105,7 @@ def test_one_loss_for_levels_of_equal_width_gets_all_of_them(built, family, imag
 
 def test_levels_count_by_their_positives(plain_model, images, targets):
     expected = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
-    own = "box" if isinstance(plain_model, FasterRCNN) else "cell"
-    attach(plain_model, weight=0.7, normalize=False, features=own)
+    attach(plain_model, CenterLoss(normalize=False), weight=0.7, features=own(plain_model))
     losses = seeded(plain_model, images, targets)
     vectors = [positive.vector for level in expected for positive in level]
     squares = sum(vector.square().sum().item() for vector in vectors)
@@ -109,17 +121,16 @@ def test_the_default_loss_has_a_table_of_centers_a_level_or_one_in_the_embedding
         "fasterrcnn": [(4, 1024)],
     }
     for family, expected in shapes.items():
-        for source in ("own", "embedding"):
-            options = {} if source == "own" else {"features": source, "embedding_dim": 9}
-            model = attach(copy.deepcopy(built[family]), weight=1.0, **options)
+        for source in (own(built[family]), Embedding(9)):
+            model = attach(copy.deepcopy(built[family]), features=source)
             tables = [tuple(loss.centers.shape) for loss in terms_of(model).center.losses]
-            assert tables == (expected if source == "own" else [(4, 9)])
+            assert tables == ([(4, 9)] if source == Embedding(9) else expected)
 
 
 def test_the_embedding_projects_every_level_into_one_space(plain_model, images, targets):
     expected = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
     recorder = Recorder()
-    source = {"features": "embedding", "embedding_dim": 7, "embedding_weight": 0.3}
+    source = {"features": Embedding(7, 0.3)}
     attach(plain_model, recorder, weight=1.0, **source)
     losses = seeded(plain_model, images, targets)
     embedding = terms_of(plain_model).embedding
@@ -140,14 +151,14 @@ def test_the_embedding_projects_every_level_into_one_space(plain_model, images, 
 
 @pytest.mark.parametrize("source", [None, "embedding"])
 def test_the_backbone_learns_from_the_term(plain_model, source, images, targets):
-    attach(plain_model, weight=1.0, features=source)
+    attach(plain_model, weight=1.0, features=source or own(plain_model))
     plain_model(images, targets)["loss_center"].backward()
     for block in plain_model.backbone.fpn.inner_blocks:
         assert block[0].weight.grad.abs().sum() > 0
 
 
 def test_centers_move_in_training_and_rest_in_eval(small_model, images, targets):
-    attach(small_model, weight=0.0)
+    attach(small_model, weight=0.0, features="cell")
     small_model.eval()
     small_model.training = True  # the losses on validation images
     small_model(images, targets)
@@ -161,16 +172,16 @@ def test_several_terms_have_weights_of_their_own_and_share_one_embedding(
 ):
     vectors = seeded(positives_by_loop, copy.deepcopy(plain_model), images, targets)
     sum_of_squares = sum(p.vector.square().sum() for level in vectors for p in level)
-    own, shared = [Recorder(), Recorder()], SumOfSquares()
-    attach(plain_model, SumOfSquares(), weight=0.5, name="plain")
-    attach(plain_model, own[0], weight=0.1, name="one", features="embedding", embedding_dim=7)
-    attach(plain_model, own[1], weight=0.4, name="two", features="embedding", embedding_dim=7)
-    attach(plain_model, shared, weight=2.0, name="three", features="embedding", embedding_dim=7)
+    seen, shared = [Recorder(), Recorder()], SumOfSquares()
+    attach(plain_model, SumOfSquares(), weight=0.5, name="plain", features=own(plain_model))
+    attach(plain_model, seen[0], weight=0.1, name="one", features=Embedding(7))
+    attach(plain_model, seen[1], weight=0.4, name="two", features=Embedding(7))
+    attach(plain_model, shared, weight=2.0, name="three", features=Embedding(7))
     losses = seeded(plain_model, images, targets)
     torch.testing.assert_close(losses["loss_plain"], 0.5 * sum_of_squares, rtol=1e-4, atol=1e-4)
-    assert own[0].features.shape[1] == 7 and torch.equal(own[0].features, own[1].features)
+    assert seen[0].features.shape[1] == 7 and torch.equal(seen[0].features, seen[1].features)
     torch.testing.assert_close(losses["loss_two"], 4 * losses["loss_one"])
-    expected = 2.0 * own[0].features.square().sum()
+    expected = 2.0 * seen[0].features.square().sum()
     torch.testing.assert_close(losses["loss_three"], expected)
     names = [name for name in plain_model.state_dict() if name.endswith("classifier.weight")]
     assert sum("box_terms" in name for name in names) == 1
@@ -181,7 +192,7 @@ def test_detached_one_by_one_the_embedding_leaves_with_its_last_reader(
 ):
     plain = copy.deepcopy(plain_model)
     keys = plain_model.state_dict().keys()
-    attach(plain_model, weight=0.1)
+    attach(plain_model, weight=0.1, features=own(plain_model))
     for name in ("one", "two"):
         attach(plain_model, weight=0.2, name=name, features="embedding")
 
@@ -235,7 +246,7 @@ def test_a_floor_on_negatives_lets_background_images_teach(small_model, images, 
     set_min_negatives(small_model, 10)
     losses = small_model(images, no_targets)
     assert losses["classification"] > 0 and losses["bbox_regression"] == 0
-    assert losses.keys() == {"classification", "bbox_regression", "loss_center"}
+    assert losses.keys() == {"classification", "bbox_regression", "loss_center", "loss_embedding"}
 
 
 def test_a_model_that_is_not_known_is_told_which_are():
@@ -256,26 +267,32 @@ def test_a_model_that_is_not_known_is_told_which_are():
         ("fcos", {"features": "roi"}, "features is 'cell'.*not 'roi'"),
         ("fasterrcnn", {"features": "cell"}, "features is 'box'.*or 'embedding', not 'cell'"),
         ("ssd", {"loss": CenterLoss(3, 128)}, r"4 classes \(with background\).*\[3, 128\]"),
-        ("ssd", {"loss": CenterLoss(4, 64)}, r"features of 128 dimensions.*\[4, 64\]"),
+        (
+            "ssd",
+            {"loss": CenterLoss(4, 64), "features": "cell"},
+            r"features of 128 dimensions.*\[4, 64\]",
+        ),
         ("fasterrcnn", {"loss": CenterLoss(4, 128)}, r"features of 1024 dimensions.*\[4, 128\]"),
         (
             "ssd",
             {"loss": CenterLoss(4, 128), "features": "embedding"},
             r"features of 64 dimensions.*\[4, 128\]",
         ),
-        ("ssd", {"loss": [Recorder()] * 3}, r"2 levels, of widths \[128, 128\].*not 3"),
+        (
+            "ssd",
+            {"loss": [Recorder()] * 3, "features": "cell"},
+            r"2 levels, of widths \[128, 128\].*not 3",
+        ),
         ("fasterrcnn", {"loss": [Recorder()] * 2}, r"1 levels, of widths \[1024\].*not 2"),
         ("ssd", {"loss": []}, "not 0"),
         ("ssd", {"weight": -1.0}, "weights are finite and not negative: weight=-1.0"),
-        ("ssd", {"embedding_weight": -1.0}, "not negative.*embedding_weight=-1.0"),
-        ("ssd", {"features": "embedding", "embedding_dim": 0}, "at least 1, not 0"),
-        ("ssd", {"warmup": -1}, "steps are not negative: warmup=-1"),
+        ("ssd", {"warmup_steps": -1}, "steps are not negative: warmup_steps=-1"),
         ("ssd", {"start_step": -1}, "steps are not negative.*start_step=-1"),
         ("ssd", {"min_iou": -0.1}, r"min_iou lies in 0\.\.1, not -0.1"),
         ("ssd", {"min_iou": 1.1}, r"min_iou lies in 0\.\.1, not 1.1"),
         ("fcos", {"min_iou": 0.5}, "min_iou: FCOS matches points"),
         ("ssd", {"loss": Recorder(), "per_object": True}, "per_object: Recorder takes no weights"),
-        ("ssd", {"alpha": 1.5}, r"alpha.*0\.\.1, not 1.5"),
+        ("ssd", {"num_classes": 1}, "num_classes >= 2.*num_classes=1"),
         ("ssd", {"name": ""}, "identifier"),
         ("ssd", {"name": "a.b"}, "identifier"),
         ("ssd", {"name": "keys"}, "identifier.*not 'keys'"),
@@ -303,9 +320,9 @@ def test_a_loss_is_a_module(small_model):
 
 def test_levels_of_different_widths_want_a_loss_each_or_an_embedding(ssdlite, images, targets):
     with pytest.raises(ValueError, match=r"6 levels.*672, 480.*as many losses, not 1.*'embedding'"):
-        attach(ssdlite, Recorder(), weight=1.0)
+        attach(ssdlite, Recorder(), weight=1.0, features="cell")
     recorder = Recorder()
-    attach(ssdlite, recorder, weight=1.0, features="embedding", embedding_dim=5)
+    attach(ssdlite, recorder, weight=1.0, features=Embedding(5))
     ssdlite(images, targets)
     assert recorder.features.shape == (len(recorder.labels), 5)
 
@@ -321,30 +338,24 @@ def test_a_name_is_attached_once_and_detached_by_its_name(small_model):
 
 
 def test_a_term_takes_over_the_embedding_that_is_there(small_model, images, targets):
-    assert embedding_dim(small_model) == 64
-    attach(small_model, weight=1.0, features="embedding", embedding_dim=16, embedding_weight=0.1)
-    assert embedding_dim(small_model) == 16
+    assert embedding_of(small_model) is None
+    attach(small_model, weight=1.0, features=Embedding(16, 0.1))
+    assert embedding_of(small_model) == Embedding(dim=16, weight=0.1)
     recorder = Recorder()
     first = small_model(images, targets)["loss_embedding"]
     attach(small_model, recorder, weight=1.0, name="x", features="embedding")
+    attach(small_model, weight=1.0, name="y", features=Embedding(16, 0.1))
     same = small_model(images, targets)["loss_embedding"]
     assert recorder.features.shape[1] == 16 and torch.equal(first, same)
-    attach(small_model, weight=1.0, name="y", features="embedding", embedding_weight=0.3)
-    torch.testing.assert_close(small_model(images, targets)["loss_embedding"], 3 * first)
 
 
-def test_terms_that_share_an_embedding_agree_on_its_width(small_model):
-    attach(small_model, weight=1.0, features="embedding", embedding_dim=16)
-    with pytest.raises(ValueError, match="has 16 dimensions.*embedding_dim=8 does not fit"):
-        attach(small_model, weight=1.0, name="x", features="embedding", embedding_dim=8)
-
-
-def test_a_refused_term_leaves_the_shared_embedding_as_it_was(small_model, images, targets):
-    source = {"features": "embedding", "embedding_dim": 16}
-    attach(small_model, weight=1.0, embedding_weight=0.1, **source)
+@pytest.mark.parametrize("other", [Embedding(8), Embedding(16, 0.5)])
+def test_terms_that_share_an_embedding_agree_on_it(small_model, images, targets, other):
+    attach(small_model, weight=1.0, features=Embedding(16))
     before = small_model(images, targets)["loss_embedding"]
-    with pytest.raises(ValueError, match="does not fit"):
-        attach(small_model, CenterLoss(4, 3), weight=1.0, name="x", embedding_weight=5.0, **source)
+    message = r"Embedding\(dim=16, weight=1.0\); Embedding\(.*does not fit"
+    with pytest.raises(ValueError, match=message):
+        attach(small_model, weight=1.0, name="x", features=other)
     torch.testing.assert_close(small_model(images, targets)["loss_embedding"], before)
 
 
@@ -372,14 +383,14 @@ def test_what_is_no_loss_is_refused(small_model, loss):
         attach(small_model, loss, weight=1.0)
 
 
-def test_options_of_an_embedding_need_one(small_model):
-    for options in ({"embedding_dim": 2}, {"embedding_weight": 0.5}):
-        with pytest.raises(ValueError, match="are for features='embedding'"):
-            attach(small_model, weight=1.0, **options)
-
-
-def test_a_predictor_that_was_replaced_after_attaching_is_named(built, images, targets):
+def test_a_predictor_may_be_replaced_after_attaching(built, images, targets):
     model = attach(copy.deepcopy(built["fasterrcnn"]).train(), weight=1.0)
     model.roi_heads.box_predictor = FastRCNNPredictor(1024, 4)
-    with pytest.raises(RuntimeError, match="box_predictor was replaced after attach"):
+    expected = seeded(positives_by_loop, detach(copy.deepcopy(model)), images, targets)
+    recorder = Recorder()
+    seeded(attach(model, recorder, weight=1.0, name="x"), images, targets)
+    check_recorded([recorder], expected)
+    model.roi_heads.box_predictor = FastRCNNPredictor(512, 4)
+    model.roi_heads.box_head.fc7 = nn.Linear(1024, 512)
+    with pytest.raises(ValueError, match=r"features \[P, 1024\].*, not \[\d+, 512\]"):
         model(images, targets)

@@ -7,11 +7,11 @@ from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.ops import box_iou
 
-from detcenter import attach, box_features, detect_with_features
+from detcenter import Embedding, attach, box_features, detect_with_features
 from detcenter.models import build_model, terms_of
 from detcenter.models.cells import best_anchors
 
-from .conftest import CLASSES, SMALL, matching, with_statistics
+from .conftest import CLASSES, SMALL, matching, own, with_statistics
 
 WIDTH, HEIGHT = 120, 90  # of the images
 
@@ -172,29 +172,29 @@ def test_a_batch_is_its_images_one_by_one(plain_model, images, boxes):
 
 
 def test_an_embedding_is_the_projection_of_that_vector(plain_model, images, boxes):
-    own = box_features(plain_model, images, boxes)
-    attach(plain_model, weight=1.0, name="plain")
-    attach(plain_model, weight=1.0, name="embedded", features="embedding", embedding_dim=5)
+    vectors = box_features(plain_model, images, boxes)
+    attach(plain_model, weight=1.0, name="plain", features=own(plain_model))
+    attach(plain_model, weight=1.0, name="embedded", features=Embedding(5))
     for name in (None, "plain"):
-        assert all(map(torch.equal, box_features(plain_model, images, boxes, name), own))
+        assert all(map(torch.equal, box_features(plain_model, images, boxes, name), vectors))
     features = box_features(plain_model, images, boxes, "embedded")
     projections = terms_of(plain_model).embedding.projections
     with torch.no_grad():
-        by_level = torch.stack([projection(torch.cat(own)) for projection in projections], 1)
+        by_level = torch.stack([projection(torch.cat(vectors)) for projection in projections], 1)
     distance = (by_level - torch.cat(features)[:, None]).abs().amax(2)
     assert features[0].shape == (5, 5) and (distance.amin(1) < 1e-4).all()
 
 
 def test_the_first_term_decides_what_a_feature_is(small_model, images, boxes):
-    source = {"features": "embedding", "embedding_dim": 5}
+    source = {"features": Embedding(5)}
     attach(small_model, weight=1.0, name="embedded", **source)
-    attach(small_model, weight=1.0, name="plain")
+    attach(small_model, weight=1.0, name="plain", features="cell")
     assert box_features(small_model, images, boxes)[0].shape == (5, 5)
     assert box_features(small_model, images, boxes, "plain")[0].shape == (5, 128)
 
 
 def test_levels_of_different_widths_embed_into_one_space(unequal, images, boxes):
-    attach(unequal, weight=1.0, features="embedding", embedding_dim=5)
+    attach(unequal, weight=1.0, features=Embedding(5))
     features = box_features(unequal, images, boxes)
     model, batch, maps, scaled = passed(unequal, images, boxes)
     maps = list(maps.values())
@@ -215,13 +215,13 @@ def test_no_boxes_have_no_features(plain_model, images, boxes):
     assert some[0].shape == (0, width) and some[1].shape == (3, width)
     none = box_features(plain_model, images, [torch.zeros(0, 4)] * 2)
     assert [x.shape for x in none] == [(0, width)] * 2
-    attach(plain_model, weight=1.0, features="embedding", embedding_dim=5)
+    attach(plain_model, weight=1.0, features=Embedding(5))
     assert box_features(plain_model, images[:1], [torch.zeros(0, 4)])[0].shape == (0, 5)
 
 
 @pytest.mark.parametrize("call", [box_features, detect_with_features])
 def test_the_model_is_left_as_it_was(unequal, images, boxes, call):
-    model = attach(unequal, weight=1.0)
+    model = attach(unequal, weight=1.0, features="cell")
     model.eval()
     for index, module in enumerate(model.modules()):  # a mix
         module.training = index % 3 == 0
@@ -251,7 +251,7 @@ def test_the_modes_are_put_back_when_a_pass_fails(small_model, images, boxes, ca
 def test_detections_are_torchvisions_with_the_features_of_their_boxes(plain_model, source, images):
     with torch.no_grad():
         expected = copy.deepcopy(plain_model).eval()(images)
-    attach(plain_model, weight=1.0, features=source)
+    attach(plain_model, weight=1.0, features=source or own(plain_model))
     passes = []
     hook = plain_model.backbone.register_forward_hook(lambda *args: passes.append(args))
     found = detect_with_features(plain_model, images)
@@ -267,8 +267,8 @@ def test_detections_are_torchvisions_with_the_features_of_their_boxes(plain_mode
 
 
 def test_detections_take_the_name_of_a_term(small_model, images):
-    attach(small_model, weight=1.0)
-    attach(small_model, weight=1.0, name="x", features="embedding", embedding_dim=5)
+    attach(small_model, weight=1.0, features="cell")
+    attach(small_model, weight=1.0, name="x", features=Embedding(5))
     assert [x["features"].shape[1] for x in detect_with_features(small_model, images, "x")] == [
         5,
         5,

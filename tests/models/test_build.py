@@ -384,7 +384,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(name):
 def trained(tmp_path_factory):
     """A model of four classes with a term in mid-ramp, its weights set apart, and their file."""
     torch.manual_seed(1)
-    model = attach(build_model(num_classes=4, **SMALL), weight=1.0, warmup=10)
+    model = attach(build_model(num_classes=4, **SMALL), features="cell", warmup_steps=10)
     terms_of(model).center.step.fill_(6)
     for loss in terms_of(model).center.losses:
         loss.centers[1:] = 0.25
@@ -395,20 +395,20 @@ def trained(tmp_path_factory):
 
 def test_training_on_starts_from_all_that_fits_but_the_ramps(trained):
     source, file = trained
-    model = attach(build_model(num_classes=4, **SMALL), weight=1.0, warmup=10)
+    model = attach(build_model(num_classes=4, **SMALL), features="cell", warmup_steps=10)
     terms_of(model).center.step.fill_(2)
     matched = initialize(model, file)
     expected = source.state_dict() | {"box_terms.center.step": torch.tensor(2)}
     assert same_state(model.state_dict(), expected)
     assert not matched.left_out
     assert set(matched.loaded) == expected.keys() - {"box_terms.center.step"}
-    initialize(attach(model, Recorder(), weight=1.0, name="other", start_step=5), file)
+    initialize(attach(model, Recorder(), name="other", features="cell", start_step=5), file)
     assert terms_of(model).other.step == 0
 
 
 def test_training_on_with_other_classes_says_what_was_left_out(trained):
     source, file = trained
-    model = attach(build_model(num_classes=6, **SMALL), weight=1.0, name="other")
+    model = attach(build_model(num_classes=6, **SMALL), name="other", features="cell")
     before = {name: x.clone() for name, x in model.state_dict().items()}
     matched = initialize(model, file)
     for name, x in model.state_dict().items():

@@ -13,10 +13,10 @@ from torch import nn
 from torchvision.models import detection as torchvision_detection
 from torchvision.models import get_model, list_models
 
-from detcenter import attach, box_features, detach, detect_with_features
-from detcenter.models import seam_of, terms_of
+from detcenter import Embedding, attach, box_features, detach, detect_with_features
+from detcenter.models import family_of, terms_of
 
-from .conftest import CLASSES, FEW_BOXES
+from .conftest import CLASSES, FEW_BOXES, own
 
 SIZE = {"min_size": 64, "max_size": 96}
 FEW_DETECTIONS = {"detections_per_img": 6, "score_thresh": 0.0}
@@ -43,9 +43,8 @@ def plain(request):
 
 @pytest.fixture(params=["own", "embedding"])
 def attached(request, plain):
-    embedding = {"features": "embedding", "embedding_weight": 0.0}
-    options = {} if request.param == "own" else embedding
-    return attach(copy.deepcopy(plain), weight=0.0, **options)
+    features = own(plain) if request.param == "own" else Embedding(weight=0.0)
+    return attach(copy.deepcopy(plain), weight=0.0, features=features)
 
 
 def train_losses(model, images, targets):
@@ -109,15 +108,15 @@ def test_centers_move_and_stay_where_there_is_nothing(attached, images, targets,
 
 def test_every_box_has_a_feature(plain, attached, images, targets):
     boxes = [target["boxes"] for target in targets]
-    own = box_features(plain, images, boxes)
-    widths = seam_of(plain).feature_widths(plain)
+    vectors = box_features(plain, images, boxes)
+    widths = family_of(plain).feature_widths(plain)
     width = widths[0] if len(set(widths)) == 1 else sum(widths)
-    assert [x.shape for x in own] == [(3, width), (1, width)]
+    assert [x.shape for x in vectors] == [(3, width), (1, width)]
     features = box_features(attached, images, boxes)
     if "embedding" in terms_of(attached):
         assert [x.shape for x in features] == [(3, 64), (1, 64)]
     else:
-        assert all(torch.equal(x, y) for x, y in zip(features, own, strict=True))
+        assert all(torch.equal(x, y) for x, y in zip(features, vectors, strict=True))
     found = detect_with_features(attached, images)
     assert all(len(x["features"]) == len(x["boxes"]) for x in found)
     assert attached.training and attached.backbone.training

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from detcenter import attach, detach
+from detcenter import Embedding, attach, detach
 from detcenter.models import terms_of
+
+from .conftest import own
 
 
 @pytest.fixture(params=["own", "embedding"])
@@ -37,8 +39,7 @@ def test_with_weight_zero_losses_and_gradients_are_torchvisions(
     plain_model, source, images, targets
 ):
     attached = copy.deepcopy(plain_model)
-    softmax = {} if source is None else {"embedding_weight": 0.0}
-    attach(attached, weight=0.0, features=source, **softmax)
+    attach(attached, weight=0.0, features=source and Embedding(weight=0.0) or own(attached))
     expected = train_losses(plain_model, images, targets)
     losses = train_losses(attached, images, targets)
     for name in expected:
@@ -55,7 +56,7 @@ def test_with_weight_zero_losses_and_gradients_are_torchvisions(
 
 def test_only_the_terms_losses_are_added(plain_model, source, images, targets):
     plain = train_losses(copy.deepcopy(plain_model), images, targets).keys()
-    attach(plain_model, weight=0.3, features=source)
+    attach(plain_model, weight=0.3, features=source or own(plain_model))
     losses = train_losses(plain_model, images, targets)
     added = {"loss_center"} | ({"loss_embedding"} if source == "embedding" else set())
     assert losses.keys() == plain | added
@@ -84,7 +85,7 @@ def test_in_eval_mode_outputs_are_equal_to_the_bit_at_the_same_cost(
 # 3. Checkpoint keys are only added.
 def test_checkpoint_keys_are_only_added_and_detach_drops_them(plain_model, source, images):
     before = {name: x.clone() for name, x in plain_model.state_dict().items()}
-    attached = attach(plain_model, weight=0.3, features=source)
+    attached = attach(plain_model, weight=0.3, features=source or own(plain_model))
     added = attached.state_dict().keys() - before.keys()
     assert before.keys() <= attached.state_dict().keys()
     below = ("box_terms.center.", "box_terms.embedding.")
@@ -110,7 +111,7 @@ def test_a_detached_model_trains_as_a_plain_one(small_model, source, images, tar
 
 # 4. Copies, pickles, moves, DDP, compile.
 def test_copies_and_pickles_do_not_write_into_the_original(plain_model, source, images, targets):
-    attached = attach(plain_model, weight=0.3, features=source)
+    attached = attach(plain_model, weight=0.3, features=source or own(plain_model))
     for twin in (copy.deepcopy(attached), pickle.loads(pickle.dumps(attached))):
         state = {name: x.clone() for name, x in attached.state_dict().items()}
         losses = train_losses(twin, images, targets)
@@ -123,7 +124,7 @@ def test_copies_and_pickles_do_not_write_into_the_original(plain_model, source, 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_model_can_be_moved_to_another_dtype(small_model, source, images, targets, dtype):
-    attached = attach(small_model, weight=0.3, features=source).to(dtype)
+    attached = attach(small_model, weight=0.3, features=source or own(small_model)).to(dtype)
     kept = torch.float64 if dtype is torch.float64 else torch.float32
     assert {table.dtype for table in centers(attached)} == {kept}
     moved = [{"boxes": t["boxes"].to(kept), "labels": t["labels"]} for t in targets]
@@ -134,7 +135,8 @@ def test_the_model_can_be_moved_to_another_dtype(small_model, source, images, ta
 
 @pytest.mark.parametrize("family", ["ssd", "fasterrcnn", "retinanet"])
 def test_attached_on_another_device_the_term_is_there_too(built, family, source):
-    attached = attach(copy.deepcopy(built[family]).to("meta"), weight=1.0, features=source)
+    features = source or own(built[family])
+    attached = attach(copy.deepcopy(built[family]).to("meta"), weight=1.0, features=features)
     assert {x.device.type for x in attached.state_dict().values()} == {"meta"}
 
 
@@ -149,7 +151,7 @@ def one_process_group(tmp_path):
 def test_in_ddp_losses_and_gradients_are_the_same(
     plain_model, source, images, targets, no_targets, one_process_group
 ):
-    attached = attach(plain_model, weight=0.3, features=source)
+    attached = attach(plain_model, weight=0.3, features=source or own(plain_model))
     twin = copy.deepcopy(attached)
     wrapped = DistributedDataParallel(twin)
     for batch in (targets, no_targets):  # a second pass fails if a parameter was left out
@@ -169,11 +171,11 @@ def test_compiled_it_breaks_the_graph_no_more_often_than_torchvision(
         return torch._dynamo.explain(model)(images, targets).graph_break_count
 
     plain = breaks(copy.deepcopy(plain_model))
-    assert breaks(attach(plain_model, weight=0.3, features=source)) <= plain
+    assert breaks(attach(plain_model, weight=0.3, features=source or own(plain_model))) <= plain
 
 
 def test_compiled_losses_are_the_eager_ones(small_model, source, images, targets):
-    attached = attach(small_model, weight=0.3, features=source)
+    attached = attach(small_model, weight=0.3, features=source or own(small_model))
     twin = copy.deepcopy(attached)
     torch._dynamo.reset()
     compiled = torch.compile(twin, backend="eager")
@@ -190,7 +192,7 @@ def test_compiled_losses_are_the_eager_ones(small_model, source, images, targets
 
 # 6. No positives: a zero that carries a graph.
 def test_without_objects_the_term_is_a_zero_with_a_graph(plain_model, source, images, no_targets):
-    attached = attach(plain_model, weight=0.3, features=source)
+    attached = attach(plain_model, weight=0.3, features=source or own(plain_model))
     losses = train_losses(attached, images, no_targets)
     added = {name: losses[name] for name in losses.keys() & {"loss_center", "loss_embedding"}}
     assert added and all(loss == 0 for loss in added.values())
@@ -204,7 +206,7 @@ def test_without_objects_the_term_is_a_zero_with_a_graph(plain_model, source, im
 def test_one_image_without_objects_is_as_if_the_other_were_alone(
     small_model, source, images, targets, no_targets
 ):
-    attached = attach(small_model, weight=0.3, features=source)
+    attached = attach(small_model, weight=0.3, features=source or own(small_model))
     twin = copy.deepcopy(attached)
     both = train_losses(attached, images, [targets[0], no_targets[0]])
     alone = train_losses(twin, images[:1], targets[:1])

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from detcenter import CenterLoss, attach
+from detcenter import CenterLoss, Embedding, attach
 from detcenter.models import terms_of
 from detcenter.models.terms import BoxTerm, LevelEmbedding, Positives
 
-from .conftest import Recorder, positives_by_loop
+from .conftest import Recorder, own, positives_by_loop
 
 
 class Mean(nn.Module):
@@ -52,19 +52,19 @@ def test_without_a_ramp_the_weight_is_there_from_the_first_step():
 
 
 def test_the_weight_rises_linearly_from_zero():
-    term = BoxTerm([Mean()], 2.0, warmup=4)
+    term = BoxTerm([Mean()], 2.0, warmup_steps=4)
     assert weights_of(term, 7) == pytest.approx([0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
 
 
 def test_the_ramp_begins_at_the_start_step():
-    term = BoxTerm([Mean()], 2.0, warmup=2, start_step=3)
+    term = BoxTerm([Mean()], 2.0, warmup_steps=2, start_step=3)
     assert weights_of(term, 7) == pytest.approx([0, 0, 0, 0, 1.0, 2.0, 2.0])
     sudden = BoxTerm([Mean()], 2.0, start_step=3)
     assert weights_of(sudden, 5) == pytest.approx([0, 0, 0, 2.0, 2.0])
 
 
 def test_centers_follow_the_features_while_the_weight_is_zero():
-    center_loss = CenterLoss(2, 2, alpha=0.5)
+    center_loss = CenterLoss(2, 2, alpha=0.5, normalize=False)
     term = BoxTerm([center_loss], 1.0, start_step=2)
     features = torch.tensor([[4.0, 0.0]], requires_grad=True)
     loss = term([positives(features)._replace(features=features)])
@@ -75,17 +75,17 @@ def test_centers_follow_the_features_while_the_weight_is_zero():
 
 
 def test_in_eval_mode_no_step_is_counted():
-    term = BoxTerm([Mean()], 1.0, warmup=4)
+    term = BoxTerm([Mean()], 1.0, warmup_steps=4)
     weights_of(term, 2)
     assert weights_of(term.eval(), 3) == [0.5, 0.5, 0.5]
     assert weights_of(term.train(), 2) == [0.5, 0.75]
 
 
 def test_the_step_goes_with_the_state_dict_and_with_copies():
-    term = BoxTerm([Mean()], 1.0, warmup=4)
+    term = BoxTerm([Mean()], 1.0, warmup_steps=4)
     weights_of(term, 3)
     assert term.state_dict()["step"] == 3
-    other, copied = BoxTerm([Mean()], 1.0, warmup=4), copy.deepcopy(term)
+    other, copied = BoxTerm([Mean()], 1.0, warmup_steps=4), copy.deepcopy(term)
     other.load_state_dict(term.state_dict())
     assert weights_of(other, 2) == weights_of(copied, 2) == [0.75, 1.0]
     assert term.step == 3
@@ -156,7 +156,7 @@ def test_per_object_boxes_below_the_iou_do_not_count():
 
 
 def test_per_object_centers_move_by_objects_too():
-    center_loss = CenterLoss(2, 1, alpha=0.5)
+    center_loss = CenterLoss(2, 1, alpha=0.5, normalize=False)
     term = BoxTerm([center_loss], 1.0, per_object=True)
     loss = term([positives([[2.0]] * 4 + [[8.0]], objects=[0, 0, 0, 0, 1])])
     assert loss.item() == pytest.approx((2**2 + 8**2) / 2 / 2)
@@ -167,7 +167,7 @@ def test_per_object_centers_move_by_objects_too():
 def test_per_object_without_positives_is_a_zero_with_a_graph():
     level = nothing(1)
     level.features.requires_grad_()
-    for loss in (CenterLoss(2, 1), WeightedMean()):
+    for loss in (CenterLoss(2, 1, normalize=False), WeightedMean()):
         value = BoxTerm([loss], 1.0, per_object=True)([level])
         value.backward()
         assert value == 0 and level.features.grad.shape == (0, 1)
@@ -220,7 +220,7 @@ def test_under_autocast_the_loss_computes_in_float32_at_least(dtype):
 @pytest.mark.parametrize("source", [None, "embedding"])
 def test_a_whole_step_under_autocast_hands_the_loss_float32(plain_model, source, images, targets):
     loss = Products()
-    attach(plain_model, loss, weight=1.0, features=source)
+    attach(plain_model, loss, weight=1.0, features=source or own(plain_model))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = plain_model(images, targets)
     assert loss.dtypes == (torch.float32, torch.float32)
@@ -231,7 +231,7 @@ def test_a_whole_step_under_autocast_hands_the_loss_float32(plain_model, source,
 
 
 def test_the_softmax_of_the_embedding_is_the_mean_cross_entropy_without_background():
-    embedding = LevelEmbedding([2, 3], 2, num_classes=4, weight=0.5)
+    embedding = LevelEmbedding([2, 3], 4, Embedding(2, 0.5))
     with torch.no_grad():
         for layer in (*embedding.projections, embedding.classifier):
             layer.bias.zero_()
@@ -250,7 +250,7 @@ def test_the_softmax_of_the_embedding_is_the_mean_cross_entropy_without_backgrou
 
 
 def test_the_embedding_of_nothing_is_a_zero_that_reaches_every_projection():
-    embedding = LevelEmbedding([2, 3], 2, num_classes=4)
+    embedding = LevelEmbedding([2, 3], 4, Embedding(2))
     value = embedding.softmax_loss(embedding([nothing(2), nothing(3)]))
     value.backward()
     assert value == 0
@@ -266,7 +266,7 @@ def handed_over():
 
     def run(model, *batch):
         seen = []
-        attach(model, weight=0.0)
+        attach(model, weight=0.0, features=own(model))
         term = terms_of(model)["center"]
         term.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         torch.manual_seed(7)
@@ -299,7 +299,7 @@ def test_in_a_model_a_small_iou_leaves_out_what_torchvision_lets_in(small_model,
     kept = [p for p in expected if p.iou >= 0.52]
     assert 0 < len(kept) < len(expected)
     recorder = Recorder()
-    attach(small_model, recorder, weight=1.0, min_iou=0.52)(images, targets)
+    attach(small_model, recorder, features="cell", min_iou=0.52)(images, targets)
     torch.testing.assert_close(recorder.features, torch.stack([p.vector for p in kept]))
 
 
@@ -310,14 +310,15 @@ def test_in_a_model_every_object_counts_once(plain_model, images, targets):
     for one in {p.object for p in expected}:
         vectors = torch.stack([p.vector for p in expected if p.object == one])
         means.append(vectors.square().sum(1).mean())
-    attach(plain_model, weight=1.0, normalize=False, per_object=True)
+    loss = CenterLoss(normalize=False)
+    attach(plain_model, loss, weight=1.0, features=own(plain_model), per_object=True)
     torch.manual_seed(7)
     loss = plain_model(images, targets)["loss_center"]
     torch.testing.assert_close(loss, torch.stack(means).mean() / 2, rtol=1e-4, atol=1e-4)
 
 
 def test_in_a_model_the_ramp_multiplies_the_term_alone(small_model, images, targets):
-    attach(small_model, weight=0.8, warmup=2, start_step=1, features="embedding")
+    attach(small_model, weight=0.8, warmup_steps=2, start_step=1, features="embedding")
     losses = [small_model(images, targets) for _ in range(4)]
     # the unweighted loss is 1/2 at first and falls as the centers follow
     assert losses[0]["loss_center"] == losses[1]["loss_center"] == 0

@@ -136,8 +136,8 @@ def test_every_key_has_a_line_of_help(capsys):
 
 def test_terms_have_names_of_ones_own(recipe):
     recipe.write_text("terms: {rank: {loss: RankHardLoss, weight: 0.2, args: {margin: 1}}}\n")
-    config = parse("--config", str(recipe), "--terms.rank.warmup", "9")
-    expected = LossConfig(loss="RankHardLoss", weight=0.2, args={"margin": 1}, warmup=9)
+    config = parse("--config", str(recipe), "--terms.rank.warmup_steps", "9")
+    expected = LossConfig(loss="RankHardLoss", weight=0.2, args={"margin": 1}, warmup_steps=9)
     assert config.terms == {"rank": expected}
     config = parse("--config", str(recipe), "--terms.other.loss", "SupConLoss")
     assert list(config.terms) == ["rank", "other"]
@@ -152,8 +152,8 @@ def test_terms_have_names_of_ones_own(recipe):
         ("terms: {a: null}", "terms.a is a section of keys, not None"),
         ("terms: [1]", "terms is a section of keys, not"),
         ("terms: {a: {args: 3}}", "args of a term in terms takes dict.*, not 3"),
-        ("terms: {a: {weight: b}}", "weight of a term in terms takes float, not b"),
-        ("terms: {a: {weight: null}}", "terms.a.weight is null, but needs a value"),
+        ("terms: {a: {weight: b}}", r"weight of a term in terms takes float \| null, not b"),
+        ("terms: {a: {loss: null}}", "terms.a.loss is null, but needs a value"),
     ],
 )
 def test_wrong_terms_name_the_key(recipe, text, message):

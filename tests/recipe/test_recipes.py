@@ -73,7 +73,7 @@ def test_several_terms_ramp_train_and_continue(recipe, tmp_path, monkeypatch):
     values["center"]["embedding_dim"] = 8  # the others take it over
     values["terms"] = {
         "arc": {"loss": "ArcFaceLoss", "args": {"margin": 20}, "start_epoch": 1, **shared},
-        "rank": {"loss": "RankHardLoss", "args": {"seed": 3}, "weight": 0.2, "warmup": 2},
+        "rank": {"loss": "RankHardLoss", "args": {"seed": 3}, "weight": 0.2, "warmup_steps": 2},
         "triplet": {
             "loss": "TripletMarginLoss",
             "miner": "BatchHardMiner",
@@ -132,11 +132,12 @@ def test_a_loss_of_ones_own(recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     args = ["train", "--config", str(recipe), "--output", str(tmp_path / "run")]
     args += ["--center", "null", "--train.epochs", "1"]
-    own = [*args, "--terms.pull.loss", "my_losses.Pull"]
+    pull = ["--terms.pull.loss", "my_losses.Pull", "--terms.pull.features", "cell"]
+    own = [*args, *pull]
     assert main([*own, "--terms.pull.weight", "0.5"]) == 0
     assert float(rows_of(tmp_path / "run")[0]["train/loss_pull"]) > 0
     plain = [*args[:4], str(tmp_path / "plain"), *args[5:]]
-    assert main([*plain, "--terms.pull.loss", "my_losses.Pull", "--terms.pull.weight", "0"]) == 0
+    assert main([*plain, *pull, "--terms.pull.weight", "0"]) == 0
     assert main([*plain[:4], str(tmp_path / "without"), *plain[5:]]) == 0
     rows = [rows_of(tmp_path / name)[0] for name in ("plain", "without")]
     assert rows[0]["train/classification"] == rows[1]["train/classification"]
@@ -163,14 +164,18 @@ def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
         ({"a": {"loss": "RankHardLoss", "args": {"negs": 1}}}, "terms.a: RankHardLoss"),
         ({"a": {"loss": "RankHardLoss", "miner": "BatchHardMiner"}}, "picks its boxes itself"),
         ({"a": {"loss": "SupConLoss", "per_object": True}}, "takes no weights"),
-        ({"a b": {"loss": "SupConLoss"}}, "a term's name is an identifier"),
+        ({"a b": {"loss": "SupConLoss"}}, "a term's name must be a valid, unused identifier"),
         ({"center": {"loss": "SupConLoss"}}, "terms.center: a term 'center' is attached already"),
         ({"a": {"wieght": 1}}, "weight"),
         ({"a": 3}, "terms maps names of your choice to sections"),
         ({"training": {"loss": "SupConLoss"}}, "terms.training: a term's name"),
         ({"a": {"loss": "RankHardLoss", "args": {"neg_num": 2.5}}}, "whole numbers"),
         ({"a": {"loss": "SupConLoss", "start_epoch": -1}}, "start_epoch is not negative: -1"),
-        ({"a": {"loss": "SupConLoss", "embedding_dim": 3}}, "are for features='embedding'"),
+        (
+            {"a": {"loss": "SupConLoss", "features": "cell", "embedding_dim": 3}},
+            "are for features: embedding",
+        ),
+        ({"a": {"loss": "SupConLoss", "embedding_dim": 3}}, "Embedding(dim=3, weight=1.0) does"),
     ):
         assert message in fails(capsys, *args, "--terms", json.dumps(terms))
     for options, message in (
@@ -191,7 +196,7 @@ def test_a_checkpoint_of_another_version_says_so(run, tmp_path, capsys):
     del checkpoint["config"]["terms"]
     torch.save(checkpoint, tmp_path / "old.pth")
     line = fails(capsys, "evaluate", "--checkpoint", tmp_path / "old.pth")
-    assert "another version of detcenter ('terms'); its weights go into init_from" in line
+    assert "another version of detcenter ('terms'); the weights of its" in line
 
 
 def test_a_run_starts_from_another_runs_weights(recipe, run, tmp_path, capsys):

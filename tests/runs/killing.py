@@ -36,7 +36,7 @@ MODEL = {
 }
 RECIPE = {
     "model": MODEL,
-    "center": {"weight": 0.3, "features": "embedding", "warmup": 20},
+    "center": {"weight": 0.3, "features": "embedding", "warmup_steps": 20},
     "data": {"format": "digits", "digits": {"train": 40, "val": 8}, "workers": 1},
     "train": {
         "epochs": 12,

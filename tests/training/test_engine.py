@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from detcenter.training import LossMeans, NotFiniteError, detect, kept_buffers, train_step
+from detcenter.training import LossMeans, NotFiniteError, detect, taken_back, train_step
 from detcenter.training.engine import as_floats, collate
 
 
@@ -67,7 +67,7 @@ def test_the_gradient_is_clipped():
 def test_a_loss_that_is_not_finite_changes_no_weight_and_is_named(value):
     model = Detector()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with pytest.raises(NotFiniteError) as raised, kept_buffers(model):
+    with pytest.raises(NotFiniteError) as raised, taken_back(model):
         train_step(model, batches(1.0, value), optimizer, Accelerator())
     assert raised.value.image_ids == [2]
     assert str(raised.value) == f"the loss is not finite: a {value}, loss_b 4; images [2]"
@@ -77,9 +77,17 @@ def test_a_loss_that_is_not_finite_changes_no_weight_and_is_named(value):
 def test_means_of_losses_go_on_from_a_checkpoint():
     first, second = LossMeans(), LossMeans()
     first.add({"a": torch.tensor(1.0)})
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(first.state_dict(), torch.device("cpu"))
     second.add({"a": torch.tensor(4.0)})
     assert second.means() == {"a": 2.5} and first.means() == {"a": 1.0}
+
+
+def test_means_of_losses_go_on_on_another_device():
+    first, second = LossMeans(), LossMeans()
+    first.add({"a": torch.ones(2)})
+    second.load_state_dict(first.state_dict(), torch.device("meta"))
+    second.add({"a": torch.ones(2, device="meta")})
+    assert second.sums["a"].device.type == "meta" and second.steps == 2
 
 
 def test_images_of_bytes_are_moved_as_bytes_and_become_floats():

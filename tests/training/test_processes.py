@@ -88,7 +88,7 @@ def centers_in(model):
 
 
 SETTINGS = [(False, False), (True, True)]  # weighted, normalize
-MODELS = [("cell", {}), ("embedding", {"per_object": True, "warmup": 3})]
+MODELS = [("cell", {}), ("embedding", {"per_object": True, "warmup_steps": 3})]
 
 
 def work(rank, world, folder):
@@ -160,7 +160,7 @@ def test_passes_before_a_step_move_the_centers_once_by_all_of_them():
 
 
 def test_a_ramp_counts_steps_and_not_passes():
-    model = small_ssd("embedding", warmup=4)
+    model = small_ssd("embedding", warmup_steps=4)
     x, targets = batch_of(3)
     for _ in range(2):
         with held_centers(model):

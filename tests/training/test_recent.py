@@ -36,10 +36,21 @@ def test_a_checkpoint_can_hold_them():
     loss = Mean()
     first, second = RecentFeatures([loss]), RecentFeatures([Mean()])
     called(loss, 2, 1)
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(first.state_dict(), torch.device("cpu"))
     assert all(
         torch.equal(a, b)
         for kept, again in zip(first.pairs[0], second.pairs[0], strict=True)
         for a, b in zip(kept, again, strict=True)
     )
     assert [len(y) for _, y in second.pairs[0]] == [2, 1]
+
+
+def test_they_go_on_on_another_device():
+    """As a run on a GPU does from a checkpoint, which is read onto the CPU."""
+    loss, again = Mean(), Mean()
+    first, second = RecentFeatures([loss]), RecentFeatures([again])
+    called(loss, 2)
+    second.load_state_dict(first.state_dict(), torch.device("meta"))
+    again(torch.ones(1, 2, device="meta"), torch.ones(1, dtype=torch.long, device="meta"))
+    features, labels = (torch.cat(column) for column in zip(*second.pairs[0], strict=True))
+    assert features.shape == (3, 2) and labels.shape == (3,)
