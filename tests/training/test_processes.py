@@ -169,3 +169,47 @@ def test_a_ramp_counts_steps_and_not_passes():
     assert model.box_terms["center"].step == 2
     twin = copy.deepcopy(model)
     assert not twin.box_terms["center"].held
+
+
+# Who takes part
+
+
+def alone(rank, world, folder):
+    """One process takes losses by itself: if it waited for the other, it would wait for ever."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
+    model = small_ssd("embedding", per_object=True)
+    group, _ = dist.new_subgroups(group_size=1)
+    mine = small_ssd("cell", process_group=group)
+    mine.multibox.over_processes = False
+    loss = CenterLoss(CLASSES, DIM, process_group=group)
+    if rank == 0:
+        x, targets = batch_of(3)
+        with torch.no_grad():
+            no_grad = sum(model(x, targets).values())
+        model.eval()
+        model.training = True
+        container = sum(model(x, targets).values()).detach()
+        own = sum(mine(x, targets).values()).detach()
+        loss(torch.ones(2, DIM), torch.tensor([1, 2]))
+        torch.save((no_grad, container, own, centers_in(mine), loss.centers), f"{folder}/0.pth")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_validation_losses_and_groups_of_ones_own_wait_for_no_other_process(tmp_path):
+    torch.multiprocessing.spawn(alone, (2, str(tmp_path)), 2)
+    no_grad, container, own, centers, alone_centers = torch.load(tmp_path / "0.pth")
+    x, targets = batch_of(3)
+    model = small_ssd("embedding", per_object=True)
+    with torch.no_grad():
+        expected = sum(model(x, targets).values())
+    torch.testing.assert_close(no_grad, expected)
+    torch.testing.assert_close(container, expected)
+    model = small_ssd("cell")
+    torch.testing.assert_close(own, sum(model(x, targets).values()).detach())
+    for got, one in zip(centers, centers_in(model), strict=True):
+        torch.testing.assert_close(got, one)
+    loss = CenterLoss(CLASSES, DIM)
+    loss(torch.ones(2, DIM), torch.tensor([1, 2]))
+    torch.testing.assert_close(alone_centers, loss.centers)
