@@ -108,6 +108,13 @@ class CenterLoss(Holding):
         self.centers = self.centers.new_zeros(num_classes, feature_dim)
         self.waiting = self.centers.new_zeros(num_classes, feature_dim + 1)
 
+    def fit(self, num_classes: int, feature_dim: int, process_group: Group | None = None) -> None:
+        """Take sizes and group from the model that this is attached to, where it has none."""
+        if self.num_classes is None:
+            self.size(num_classes, feature_dim)
+        if self.processes.group is None:
+            self.processes = Processes(process_group)
+
     def forward(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         self._check_shapes(features, labels, weights)
         self._check_labels(labels)

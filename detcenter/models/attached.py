@@ -70,7 +70,7 @@ class Attached(Adopted):
         raise TypeError("torch.jit.script takes no attached model: detach it first")
 
 
-class AttachedSSD(Attached):
+class AttachedMultiBox(Attached):
     """An SSD whose own losses are torchvision's, batched: see :class:`MultiBoxLoss`."""
 
     multibox: MultiBoxLoss
@@ -110,7 +110,7 @@ def adopt_model(model: nn.Module) -> None:
     if isinstance(model, SSD):
         device = next(model.parameters()).device
         model.multibox = MultiBoxLoss().to(device).train(model.training)
-    adopt(model, AttachedSSD if isinstance(model, SSD) else Attached)
+    adopt(model, AttachedMultiBox if isinstance(model, SSD) else Attached)
 
 
 def release_model(model: nn.Module) -> None:

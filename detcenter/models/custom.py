@@ -13,7 +13,7 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from detcenter.models.adoption import adopt
-from detcenter.models.exact import ExactBoxes
+from detcenter.models.exact import Exact
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
 from detcenter.models.weights import (
     downloads_explained,
@@ -84,7 +84,7 @@ def _ssd(
     options: dict[str, Any],
 ) -> SSD:
     boxes = ScaledBoxGenerator(scales, ratios)
-    adopt(boxes, ExactBoxes)
+    adopt(boxes, Exact)
     widths = [pyramid.out_channels] * len(pyramid.strides)
     head = SSDHead(widths, boxes.num_anchors_per_location(), num_classes)
     return SSD(pyramid, boxes, (image_size, image_size), num_classes, head=head, **options)

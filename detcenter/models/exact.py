@@ -18,11 +18,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class Exact(Adopted):
-    """Computes coordinates in float32 at least under autocast."""
-
-
-class ExactBoxes(Exact):
-    """SSD's default boxes."""
+    """An anchor generator or a box coder that computes in float32 at least under autocast."""
 
     def _grid_default_boxes(
         self,
@@ -33,39 +29,23 @@ class ExactBoxes(Exact):
         boxes: Any = super()._grid_default_boxes  # type: ignore[misc]
         return boxes(grid_sizes, image_size, _exact(dtype))
 
-
-class ExactAnchors(Exact):
-    """Anchors of the R-CNNs and RetinaNet, points of FCOS."""
-
     def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
         super().set_cell_anchors(_exact(dtype), device)  # type: ignore[misc]
 
-
-class ExactCoder(Exact):
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         decode: Any = super().decode_single  # type: ignore[misc]
         return decode(rel_codes.to(_exact(rel_codes.dtype)), boxes)
 
-
-class ExactLinearCoder(Exact):
-    def decode(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
+    def decode(self, rel_codes: Tensor, boxes: Any) -> Tensor:
         decode: Any = super().decode  # type: ignore[misc]
         return decode(rel_codes.to(_exact(rel_codes.dtype)), boxes)
-
-
-_EXACT: dict[type, type[Exact]] = {
-    DefaultBoxGenerator: ExactBoxes,
-    AnchorGenerator: ExactAnchors,
-    BoxCoder: ExactCoder,
-    BoxLinearCoder: ExactLinearCoder,
-}
 
 
 def with_exact_boxes(model: Model) -> Model:
     """Make torchvision's anchor generators and box coders in ``model`` exact, in place."""
     for part in _parts(model):
-        if type(part) in _EXACT:
-            adopt(part, _EXACT[type(part)])
+        if type(part) in (DefaultBoxGenerator, AnchorGenerator, BoxCoder, BoxLinearCoder):
+            adopt(part, Exact)
     return model
 
 
@@ -78,8 +58,7 @@ def without_exact_boxes(model: Model) -> Model:
 
 def _parts(model: nn.Module) -> list[Any]:
     names = ("anchor_generator", "box_coder")
-    found = (getattr(module, name, None) for module in model.modules() for name in names)
-    return [part for part in found if part is not None]
+    return [getattr(module, name, None) for module in model.modules() for name in names]
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

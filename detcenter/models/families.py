@@ -1,6 +1,7 @@
 """What is particular to each family of torchvision's detectors."""
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,13 @@ from detcenter.models.listening import (
 )
 from detcenter.models.terms import BoxTerms, Positives
 
+Source = Literal["cell", "box"]
+
 
 class Family(Protocol):
     """Detectors whose features are reached in the same way."""
 
-    source: str
+    source: Source
     """what their own vectors are called"""
     own_by_default: bool
     """whether a term reads these unless told otherwise, rather than an embedding of them"""
@@ -70,14 +73,27 @@ class Family(Protocol):
 
 
 class _OfCells:
-    """Detectors that classify every cell of several maps."""
+    """Detectors that classify every cell of several maps; RetinaNet, unless said otherwise."""
 
-    source = "cell"
+    source: Source = "cell"
     own_by_default = False
     matches_boxes = True
 
+    def owns(self, model: nn.Module) -> bool:
+        return isinstance(model, RetinaNet)
+
     def levels(self, model: Any) -> int:
-        return len(model.anchor_generator.num_anchors_per_location())
+        return len(_per_cell(model))
+
+    def feature_widths(self, model: Any) -> list[int] | None:
+        return [layers[0].in_channels for layers in self._convolutions(model)] or None
+
+    def num_classes(self, model: Any) -> int | None:
+        layers = self._convolutions(model)
+        return layers[0][-1].out_channels // _per_cell(model)[0] if layers else None
+
+    def classifiers(self, model: Any) -> list[nn.Module]:
+        return list(dict.fromkeys(layers[-1] for layers in self._convolutions(model)))
 
     def heads(self, model: Any) -> list[nn.Module]:
         return [model.head]
@@ -86,56 +102,30 @@ class _OfCells:
         return {model.head: ReadingMatcher}
 
     def positives(self, model: Any, notes: Notes) -> list[Positives]:
-        per_cell = model.anchor_generator.num_anchors_per_location()
         matches = (notes[name] for name in ("targets", "anchors", "matched_idxs"))
-        return positive_cells(notes["features"], per_cell, *matches)
+        return positive_cells(notes["features"], _per_cell(model), *matches)
 
     def vectors(
         self, model: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
         anchors = model.anchor_generator(images, list(maps.values()))
-        per_cell = model.anchor_generator.num_anchors_per_location()
-        return vectors_at(list(maps.values()), per_cell, self._anchors_of(model, anchors, boxes))
+        chosen = self._anchors_of(model, anchors, boxes)
+        return vectors_at(list(maps.values()), _per_cell(model), chosen)
 
     def _anchors_of(self, model: Any, anchors: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
         return best_anchors(anchors, boxes)
 
+    def _convolutions(self, model: Any) -> list[list[nn.Conv2d]]:
+        """Those of the class branch, from the map to the logits, by level."""
+        branch = getattr(model.head, "classification_head", None)
+        branches = self._branches(branch, self.levels(model)) if branch is not None else []
+        return [[m for m in branch.modules() if isinstance(m, nn.Conv2d)] for branch in branches]
 
-class _SSD(_OfCells):
-    def owns(self, model: nn.Module) -> bool:
-        return isinstance(model, SSD)
-
-    def feature_widths(self, model: Any) -> list[int] | None:
-        branches = getattr(_classification(model), "module_list", ())
-        return [_convolutions(branch)[0].in_channels for branch in branches] or None
-
-    def num_classes(self, model: Any) -> int | None:
-        return getattr(_classification(model), "num_columns", None)
-
-    def classifiers(self, model: Any) -> list[nn.Module]:
-        branches = getattr(_classification(model), "module_list", ())
-        return [_convolutions(branch)[-1] for branch in branches]
-
-    def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
-        return {model.head: Reader, model: Matcher}
+    def _branches(self, branch: Any, levels: int) -> Sequence[nn.Module]:
+        return [branch] * levels
 
 
-class _RetinaNet(_OfCells):
-    def owns(self, model: nn.Module) -> bool:
-        return isinstance(model, RetinaNet)
-
-    def feature_widths(self, model: Any) -> list[int] | None:
-        return [model.backbone.out_channels] * self.levels(model)
-
-    def num_classes(self, model: Any) -> int | None:
-        return getattr(_classification(model), "num_classes", None)
-
-    def classifiers(self, model: Any) -> list[nn.Module]:
-        layer = getattr(_classification(model), "cls_logits", None)
-        return [] if layer is None else [layer]
-
-
-class _FCOS(_RetinaNet):
+class _FCOS(_OfCells):
     matches_boxes = False
 
     def owns(self, model: nn.Module) -> bool:
@@ -145,10 +135,21 @@ class _FCOS(_RetinaNet):
         return responsible_points(anchors, boxes, model.center_sampling_radius)
 
 
+class _SSD(_OfCells):
+    def owns(self, model: nn.Module) -> bool:
+        return isinstance(model, SSD)
+
+    def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
+        return {model.head: Reader, model: Matcher}
+
+    def _branches(self, branch: Any, levels: int) -> Sequence[nn.Module]:
+        return getattr(branch, "module_list", ())
+
+
 class _RCNN:
     """Faster, Mask and Keypoint R-CNN: the vector that the layer of the class logits reads."""
 
-    source = "box"
+    source: Source = "box"
     own_by_default = True
     matches_boxes = True
 
@@ -206,7 +207,7 @@ class _RCNN:
         return next(iter(self.classifiers(model)), model.roi_heads.box_predictor)
 
 
-_FAMILIES: tuple[Family, ...] = (_SSD(), _RetinaNet(), _FCOS(), _RCNN())
+_FAMILIES: tuple[Family, ...] = (_SSD(), _OfCells(), _FCOS(), _RCNN())
 
 
 def family_of(model: nn.Module) -> Family:
@@ -232,12 +233,10 @@ def terms_of(model: nn.Module) -> BoxTerms:
     return terms
 
 
-def _classification(model: Any) -> Any:
-    return getattr(model.head, "classification_head", None)
-
-
-def _convolutions(branch: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in branch.modules() if isinstance(module, nn.Conv2d)]
+def _per_cell(model: Any) -> list[int]:
+    """Anchors a cell, by level."""
+    found: list[int] = model.anchor_generator.num_anchors_per_location()
+    return found
 
 
 def _vectors_in(notes: Notes, count: int) -> Tensor:

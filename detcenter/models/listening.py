@@ -38,17 +38,11 @@ class Matcher(Listener):
     """Notes ``targets``, ``anchors`` and ``matched_idxs``, from which it computes losses."""
 
     def compute_loss(
-        self,
-        targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
-        anchors: list[Tensor],
-        matched_idxs: list[Tensor],
+        self, targets: Any, head_outputs: Any, anchors: Any, matched_idxs: Any
     ) -> dict[str, Tensor]:
         self.note(targets=targets, anchors=anchors, matched_idxs=matched_idxs)
-        losses: dict[str, Tensor] = super().compute_loss(  # type: ignore[misc]
-            targets, head_outputs, anchors, matched_idxs
-        )
-        return losses
+        losses: Any = super().compute_loss  # type: ignore[misc]
+        return losses(targets, head_outputs, anchors, matched_idxs)
 
 
 class ReadingMatcher(Reader, Matcher):

@@ -123,25 +123,21 @@ class BoxTerm(Holding):
         weight = self.weight * self._ramp()
         if in_training(self) and not self.held:
             self.step += 1
-        return weight * (self._over_objects(levels) if self.per_object else self._over(levels))
+        return weight * self._mean(levels)
 
-    def _over(self, levels: list[Positives]) -> Tensor:
-        counts = [float(len(level.labels)) for level in levels]
-        parts = self._parts(torch.tensor(counts, device=levels[0].labels.device))
-        threefold = zip(self.losses, levels, parts, strict=True)
-        return torch.stack([_call(f, x) * part for f, x, part in threefold]).sum()
-
-    def _over_objects(self, levels: list[Positives]) -> Tensor:
-        weights = _once_an_object([level.objects for level in levels])
-        parts = self._parts(torch.stack([w.sum() for w in weights]))
-        fourfold = zip(self.losses, levels, weights, parts, strict=True)
-        return torch.stack([_call(f, x, w) * part for f, x, w, part in fourfold]).sum()
-
-    def _parts(self, counts: Tensor) -> Tensor:
-        """The part of each level, [L], in the positives of all."""
+    def _mean(self, levels: list[Positives]) -> Tensor:
+        """Of the losses, over the positives of all levels."""
+        if self.per_object:
+            once = _once_an_object([level.objects for level in levels])
+            counts, weights = torch.stack([w.sum() for w in once]), [[w] for w in once]
+        else:
+            sizes = [float(len(level.labels)) for level in levels]
+            counts, weights = torch.tensor(sizes, device=levels[0].labels.device), [[]] * len(sizes)
         if in_training(self):
             counts = self.processes.sum(counts)
-        return counts / counts.sum().clamp(min=1)
+        parts = counts / counts.sum().clamp(min=1)
+        fourfold = zip(self.losses, levels, weights, parts, strict=True)
+        return torch.stack([_call(f, x, *w) * part for f, x, w, part in fourfold]).sum()
 
     def _ramp(self) -> Tensor | float:
         if self.warmup_steps:

@@ -10,7 +10,7 @@ from torchvision.models import WeightsEnum, get_model, mobilenet_v2, mobilenet_v
 from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detcenter import attach, set_l2_softmax
+from detcenter import RankHardLoss, attach
 from detcenter.models import (
     MODEL_NAMES,
     WeightsError,
@@ -493,3 +493,30 @@ def test_options_that_would_have_no_effect_are_refused():
     for option in ("kwargs", "self", "options", "foo"):
         with pytest.raises(ValueError, match=f"no option '{option}'"):
             build_model("ssd", 3, **ARCHITECTURE, **{option: 1})
+
+
+def test_training_on_starts_draws_anew_and_finds_the_terms_of_earlier_versions(tmp_path):
+    def model():
+        over = build_model(num_classes=4, **SMALL)
+        return attach(attach(over, features="cell"), RankHardLoss(), name="rank")
+
+    source = model()
+    terms_of(source).rank.losses[0].calls = 5
+    table = terms_of(source).center.losses[0].centers
+    table[1:] = 1.0
+    state = source.state_dict()
+    for prefix in ("", "head.", "roi_heads."):
+        old = {k.replace("box_terms.", f"{prefix}box_terms."): v for k, v in state.items()}
+        file = save(Saved(old), tmp_path / "old.pth")
+        other = model()
+        matched = initialize(other, file)
+        assert terms_of(other).rank.losses[0].calls == 0
+        assert torch.equal(terms_of(other).center.losses[0].centers, table)
+        assert not matched.left_out
+
+
+class Saved:
+    """Has the keys of an earlier version."""
+
+    def __init__(self, state):
+        self.state_dict = lambda: state

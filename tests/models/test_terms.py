@@ -326,3 +326,36 @@ def test_in_a_model_the_ramp_multiplies_the_term_alone(small_model, images, targ
     for loss in losses:
         assert loss["loss_embedding"] > 0.1
         torch.testing.assert_close(loss["loss_embedding"], losses[0]["loss_embedding"])
+
+
+class Weighted(nn.Module):
+    """With weights of its own, as losses of pytorch-metric-learning have."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, width))
+
+    def forward(self, features, labels):
+        return nn.functional.linear(features, self.weight).square().mean()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_loss_with_weights_keeps_them_in_float32(small_model, images, targets, when):
+    if when == "before":
+        small_model.to(torch.bfloat16)
+    attach(small_model, Weighted(128), weight=1.0, features="cell").to(torch.bfloat16)
+    losses = small_model([image.to(torch.bfloat16) for image in images], targets)
+    losses["loss_center"].backward()
+    weight = terms_of(small_model).center.losses[0].weight
+    assert weight.dtype is weight.grad.dtype is torch.float32 and weight.grad.any()
+    assert small_model.to(torch.float64).box_terms.center.losses[0].weight.dtype is torch.float64
+
+
+def test_a_group_of_processes_reaches_all_that_exchanges(small_model):
+    theirs = CenterLoss(process_group="theirs")
+    attach(small_model, theirs, name="x", process_group="ours")
+    attach(small_model, process_group="ours")
+    terms = terms_of(copy.deepcopy(small_model))
+    assert terms.x.losses[0].processes.group == "theirs"
+    rest = terms.x, terms.center, terms.center.losses[0], terms.embedding
+    assert all(module.processes.group == "ours" for module in rest)

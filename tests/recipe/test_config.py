@@ -146,6 +146,22 @@ def test_terms_have_names_of_ones_own(recipe):
 
 
 @pytest.mark.parametrize(
+    ("text", "old"),
+    [
+        ("center: {warmup: 3}", "'center.warmup' has another name now: center.warmup_steps"),
+        ("terms: {a: {warmup: 3}}", "'terms.a.warmup' has another name now: terms.a.warmup_steps"),
+        ("train: {warmup: 3}", "the nearest known is 'train.warmup_steps'"),
+    ],
+)
+def test_a_key_of_an_earlier_version_names_the_new_one(recipe, text, old):
+    recipe.write_text(text)
+    with pytest.raises(ConfigError, match=old):
+        parse("--config", str(recipe))
+    with pytest.raises(ConfigError, match="center.warmup.*now: center.warmup_steps"):
+        parse("--center.warmup", "3")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("terms: {a: {los: 3}}", "'terms.a.los'; the nearest known is 'terms.NAME.loss'"),

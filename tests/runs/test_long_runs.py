@@ -172,3 +172,9 @@ def test_what_does_not_go_together_is_one_line(recipe, tmp_path, capsys):
         (("--train.save_every_steps", 0), "the least is 1"),
     ):
         assert message in fails(capsys, *args, *options)
+
+
+def test_stages_are_compiled_or_computed_twice(recipe, tmp_path, capsys):
+    args = ("train", "--config", recipe, "--output", tmp_path / "run", "--train.compile", "true")
+    line = fails(capsys, *args, "--train.gradient_checkpointing", "true")
+    assert "train.gradient_checkpointing and train.compile do not go together" in line
