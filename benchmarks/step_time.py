@@ -9,11 +9,12 @@ medians. "plain" is torchvision's own model and loss, "own" the term on the dete
 import argparse
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timing import device, medians
 from torch import nn
+from torchvision.models.detection import FasterRCNN
 
 from detcenter import attach
 from detcenter.models import build_model
@@ -67,9 +68,10 @@ def main() -> None:
 
 
 def _arms(plain: nn.Module) -> dict[str, nn.Module]:
+    own: Literal["box", "cell"] = "box" if isinstance(plain, FasterRCNN) else "cell"
     return {
         "plain": plain,
-        "own": attach(copy.deepcopy(plain), weight=0.3),
+        "own": attach(copy.deepcopy(plain), weight=0.3, features=own),
         "embedding": attach(copy.deepcopy(plain), weight=0.3, features="embedding"),
     }
 

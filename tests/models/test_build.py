@@ -10,7 +10,7 @@ from torchvision.models import WeightsEnum, get_model, mobilenet_v2, mobilenet_v
 from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detcenter import RankHardLoss, attach
+from detcenter import RankHardLoss, attach, set_l2_softmax
 from detcenter.models import (
     MODEL_NAMES,
     WeightsError,
