@@ -19,6 +19,11 @@ from tests.runs.killing import MODEL
 Case = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
 
 
+def pytest_collection_modifyitems(items):
+    """The longest tests first, so that both cores have something to do until the end."""
+    items.sort(key=lambda item: "runs" not in item.path.parts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def two_cores():
     """Shared out where tests run side by side (pytest -n 2)."""

@@ -55,11 +55,8 @@ class Attached(Adopted):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        if (
-            strict
-            and self.box_terms
-            and not any(key.startswith("box_terms.") for key in state_dict)
-        ):
+        plain = not any(key.startswith("box_terms.") for key in state_dict)
+        if strict and plain and self.box_terms:
             raise RuntimeError(
                 "nothing below box_terms is in these weights: load a plain model's before attach, "
                 "or with strict=False; until version 0.2 it lay below head or roi_heads"

@@ -203,6 +203,32 @@ def test_without_objects_the_term_is_a_zero_with_a_graph(plain_model, source, im
     assert not any(table.any() for table in centers(attached))
 
 
+# 7. A loss on validation images moves nothing.
+@pytest.mark.parametrize("way", ["no_grad", "container"])
+def test_a_validation_loss_is_the_training_loss_and_moves_nothing(
+    plain_model, source, images, targets, way
+):
+    attached = attach(plain_model, features=source or own(plain_model), warmup_steps=3)
+    terms_of(attached).center.step += 2
+    expected = train_losses(copy.deepcopy(attached), images, targets)
+    if way == "container":  # torchvision's way to it without touching batch norm
+        attached.eval()
+        for part in (
+            attached,
+            getattr(attached, "rpn", None),
+            getattr(attached, "roi_heads", None),
+        ):
+            if part is not None:
+                part.training = True
+    before = {name: buffer.clone() for name, buffer in attached.named_buffers()}
+    with torch.set_grad_enabled(way == "container"):
+        losses = train_losses(attached, images, targets)
+    assert losses.keys() == expected.keys() and losses["loss_center"] > 0
+    if way == "no_grad" or not hasattr(attached, "rpn"):  # an R-CNN in eval mode draws others
+        torch.testing.assert_close(losses, expected)
+    assert all(torch.equal(x, before[name]) for name, x in attached.named_buffers())
+
+
 def test_one_image_without_objects_is_as_if_the_other_were_alone(
     small_model, source, images, targets, no_targets
 ):
