@@ -118,14 +118,14 @@ def taken_back(model: nn.Module) -> Iterator[None]:
     Centers and what waits to move them, ramps, numbers of draws and the statistics of batch norm
     change with every pass, before a loss can be looked at.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    before = [buffer.clone() for buffer in model.buffers()]
     plain = nn.Module.get_extra_state
     others = [m for m in model.modules() if type(m).get_extra_state is not plain]
     states = [(module, module.get_extra_state()) for module in others]
     try:
         yield
     except Exception:
-        for buffer, value in buffers:
+        for buffer, value in zip(model.buffers(), before, strict=True):
             buffer.copy_(value)
         for module, state in states:
             module.set_extra_state(state)
