@@ -24,11 +24,12 @@ class CenterLoss(Holding):
     with n_j the number of i with y_i = j. Equation 2 is divided by P, as in the authors' Caffe
     layer; the update of the centers is not, and it does not depend on any loss weight.
 
-    The centers are a float32 buffer that starts at zero and moves under ``no_grad``, after the
-    loss was taken: no optimizer, weight decay, gradient clipping or loss scaler ever sees them.
-    They move in training alone (in training mode, with gradients enabled), by the rows that are
-    finite. A class that is absent from the batch does not move. Over several passes before one
-    step of the optimizer, :func:`held_centers` lets the sums add up.
+    The centers are a float32 buffer (float64 in a float64 model) that starts at zero and moves
+    under ``no_grad``, after the loss was taken: no optimizer, weight decay, gradient clipping or
+    loss scaler ever sees them. They move in training alone (in training mode, with gradients
+    enabled), by the rows that are finite. A class that is absent from the batch does not move.
+    Over several passes before one step of the optimizer, :func:`held_centers` lets the sums add
+    up.
 
     Of several processes (torch.distributed) all take part in every training call: P, the sums and
     the n_j are those of all together, so that the centers are everywhere the same, and what
@@ -88,8 +89,8 @@ class CenterLoss(Holding):
         self.alpha = alpha
         self.normalize = normalize
         self.processes = Processes(process_group)
-        self.register_buffer("centers", torch.zeros(0, 0))
-        self.register_buffer("waiting", torch.zeros(0, 0), persistent=False)
+        self.register_buffer("centers", torch.zeros(0, 0, dtype=torch.float32))
+        self.register_buffer("waiting", torch.zeros_like(self.centers), persistent=False)
         if (num_classes, feature_dim) != (None, None):
             self.size(num_classes or 0, feature_dim or 0)
 
@@ -154,6 +155,7 @@ class CenterLoss(Holding):
         if self.held:
             return
         steps, counts = self.waiting[:, :-1], self.waiting[:, -1:]
+        steps = steps.where(steps.isfinite().all(1, keepdim=True), 0.0)  # finite rows may overflow
         self.centers += self.alpha * steps / (1 + counts)
         if self.normalize:
             # A class not seen yet stays at zero; the others go back to the sphere. Rows that did

@@ -94,8 +94,8 @@ class MultiBoxLoss(nn.Module):
             added = self.processes.sum(added)
         processes = self.processes.count() if together else 1
         return {
-            "bbox_regression": box_loss.sum(2).where(matched, 0.0).sum() / _share(count, processes),
-            "classification": confidence / _share(count + added, processes),
+            "bbox_regression": _over(box_loss.sum(2).where(matched, 0.0).sum(), count, processes),
+            "classification": _over(confidence, count + added, processes),
         }
 
     def _confidence_losses(self, cls_logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,6 +120,6 @@ class MultiBoxLoss(nn.Module):
         return torch.zeros_like(loss).scatter_(1, order, rank_counts.to(loss.dtype))
 
 
-def _share(total: Tensor, processes: int) -> Tensor:
-    """What a sum is divided by, so that the processes' mean is the mean over all."""
-    return total.clamp(min=1) / processes
+def _over(total: Tensor, count: Tensor, processes: int) -> Tensor:
+    """``total`` divided so that the processes' mean is the mean over all."""
+    return (total / (count.clamp(min=1) / processes)).to(total.dtype)

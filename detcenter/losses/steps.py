@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +27,10 @@ class Holding(nn.Module):
     def let_go(self) -> None:
         """Forget the passes of this step so far."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy that is made between passes is held by nobody.
+        return {key: x for key, x in super().__getstate__().items() if key != "held"}
+
 
 @contextmanager
 def held_centers(model: nn.Module, hold: bool = True) -> Iterator[None]:
@@ -33,13 +38,13 @@ def held_centers(model: nn.Module, hold: bool = True) -> Iterator[None]:
 
     For every pass but the last before a step of the optimizer (gradient accumulation): the next
     pass outside moves the centers once, by the sums and counts of all of them. Ramps count that
-    as one step. ``hold=False`` changes nothing, so that a loop need not branch. An exception
-    inside drops what the step has added so far: the step is taken to be passed over.
+    as one step. ``hold=False``, for the last pass, holds nothing, so that a loop need not branch.
+    An exception inside drops what the step has added so far: it is taken to be passed over.
     """
-    modules = [m for m in model.modules() if isinstance(m, Holding)] if hold else []
+    modules = [m for m in model.modules() if isinstance(m, Holding)]
     before = [module.held for module in modules]
     for module in modules:
-        module.held = True
+        module.held = module.held or hold
     try:
         yield
     except BaseException:

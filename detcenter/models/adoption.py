@@ -15,13 +15,16 @@ class Adopted:
 
     lent: tuple[type["Adopted"], type]
     """the class that was lent, and the object's own"""
+    passing = False
+    """whether it is lent for a moment, and no copy that is made in it has it"""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         lent: list[type[Adopted]] = []
         own: Any = type(self)
         while "lent" in vars(own):
             mixin, own = own.lent
-            lent.append(mixin)
+            if not mixin.passing:
+                lent.append(mixin)
         return _blank, (own, *reversed(lent)), self.__getstate__()
 
 
@@ -32,20 +35,17 @@ def adopt(found: Any, mixin: type[Adopted]) -> None:
 
 
 def release(found: Any, mixin: type[Adopted]) -> None:
-    """Undo :func:`adopt`.
-
-    Raises:
-        TypeError: if the class was exchanged once more in between, by ``fully_shard`` say.
-    """
+    """Undo :func:`adopt`."""
     if isinstance(found, mixin):
-        lent, own = vars(type(found)).get("lent", (None, None))
-        if lent is None or not issubclass(lent, mixin):
-            raise TypeError(
-                f"{type(found).__name__} was made from an attached model (by fully_shard, say), "
-                "and has to be undone first: detach before that, or load the whole state dict into "
-                "a model that was never attached to, without its keys below box_terms"
-            )
-        found.__class__ = own
+        _, found.__class__ = type(found).lent
+
+
+def own_class(found: Any) -> Any:
+    """The class of ``found`` without all that was lent."""
+    own: Any = type(found)
+    while hasattr(own, "lent"):
+        _, own = own.lent
+    return own
 
 
 def subclass(mixin: type[Adopted], own: type) -> type:

@@ -116,6 +116,9 @@ def attach(
         with torch.random.fork_rng(devices=[]):
             new = LevelEmbedding(own, num_classes, _embedding(model, features), process_group)
         added["embedding"] = new
+    shared = terms["embedding"] if term.embedded and "embedding" in terms else None
+    if isinstance(shared, LevelEmbedding) and shared.processes.group is None:
+        shared.processes = term.processes
     for one, width in zip(losses, widths, strict=False):
         if isinstance(one, CenterLoss):
             one.fit(num_classes, width, process_group)
@@ -131,11 +134,12 @@ def detach(model: Model, name: str | None = None) -> Model:
 
     With the last term that reads it goes the embedding, and with the last term all that was added
     (the floor of ``set_min_negatives`` too): what is left is the plain torchvision model, its
-    classes, its ``state_dict`` keys and its losses.
+    classes, its ``state_dict`` keys and its losses. (So are anchors and boxes under autocast, of a
+    model that :func:`build_model` made, in the dtype that torchvision gives them.)
 
     Raises:
-        TypeError: if ``model`` is no detector that is known here, or FSDP2 has made it another.
-        ValueError: if there is no term of that name, or the model is wrapped.
+        TypeError: if ``model`` is no detector that is known here.
+        ValueError: if there is no term of that name, or the model is wrapped or sharded.
     """
     terms = terms_of(model)
     terms.named(name)

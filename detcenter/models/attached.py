@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.losses import MultiBoxLoss
-from detcenter.models.adoption import Adopted, adopt, release
+from detcenter.models.adoption import adopt, own_class, release
 from detcenter.models.cells import matched_objects
 from detcenter.models.families import family_of
-from detcenter.models.listening import Notes, listening
+from detcenter.models.listening import Listener, Notes, listening
 from detcenter.models.terms import BoxTerms
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class Attached(Adopted):
+class Attached(Listener):
     """A detector that trains with the terms in ``box_terms``; in eval mode the one that it was."""
 
+    passing = False
     box_terms: BoxTerms
     training: bool
 
@@ -28,40 +29,50 @@ class Attached(Adopted):
     @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         plain: Any = super().forward  # type: ignore[misc]
-        if not (self.training and self.box_terms):
-            return plain(*args, **kwargs)
+        if not (self.training and self.box_terms) or self._box_notes is not None:
+            return plain(*args, **kwargs)  # the last: called by itself, which listens already
         with self._listening() as notes:
             losses = plain(*args, **kwargs)
-        if "targets" not in notes:  # only the container is in training mode: nothing was matched
-            return losses
+        return self._with_terms(losses, notes)
+
+    # The two below are not compiled at all: how many boxes are positive is known at run time only.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _listening(self) -> AbstractContextManager[dict[nn.Module, Notes]]:
+        own: Any = {self: Listener}
+        return listening(own | family_of(self).listeners(self))  # type: ignore[arg-type]
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _with_terms(self, losses: Any, notes: dict[nn.Module, Notes]) -> Any:
+        kind, family = own_class(self).__name__, family_of(self)  # type: ignore[arg-type]
+        matcher = family.matcher(self)
+        if not notes[matcher]["matched"]:
+            if not matcher.training:
+                return losses  # only the container is in training mode: nothing was matched
+            raise RuntimeError(
+                f"this {kind} matched boxes past the methods that its terms listen to: "
+                "SSD.compute_loss, head.compute_loss or roi_heads.select_training_samples were "
+                "exchanged on the instance, or are not called"
+            )
         if not isinstance(losses, dict):
             raise TypeError(
-                f"{type(self).__name__} returns {type(losses).__name__} in training, not the dict "
-                "of losses to which those of its terms are added"
+                f"{kind} returns {type(losses).__name__} in training, not the dict of losses to "
+                "which those of its terms are added"
             )
-        return losses | self._term_losses(notes)
+        added: dict[str, Tensor] = self.box_terms(family.positives(self, notes))
+        if losses.keys() & added.keys():
+            twice = ", ".join(losses.keys() & added.keys())
+            raise ValueError(f"{kind} has losses {twice} of its own; attach under another name")
+        return losses | added
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _listening(self) -> AbstractContextManager[Notes]:
-        return listening(family_of(self).listeners(self))  # type: ignore[arg-type]
-
-    # How many boxes are positive is known at run time only.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _term_losses(self, notes: Notes) -> dict[str, Tensor]:
-        positives = family_of(self).positives(self, notes)  # type: ignore[arg-type]
-        losses: dict[str, Tensor] = self.box_terms(positives)
-        return losses
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         plain = not any(key.startswith("box_terms.") for key in state_dict)
+        strict = args[0] if args else kwargs.get("strict", True)
         if strict and plain and self.box_terms:
             raise RuntimeError(
                 "nothing below box_terms is in these weights: load a plain model's before attach, "
                 "or with strict=False; until version 0.2 it lay below head or roi_heads"
             )
-        return super().load_state_dict(state_dict, strict, assign)  # type: ignore[misc]
+        return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
 
     def __prepare_scriptable__(self) -> Any:
         raise TypeError("torch.jit.script takes no attached model: detach it first")
@@ -80,14 +91,9 @@ class AttachedMultiBox(Attached):
         head_outputs: dict[str, Any],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
-    ) -> dict[str, Tensor]:
+    ) -> Any:
         """``head_outputs`` holds ``cls_logits`` [N, A, C] and ``bbox_regression`` [N, A, 4];
         ``matched_idxs`` the index of each anchor's box in its image, negative for background."""
-        if own_losses(self):
-            losses: dict[str, Tensor] = super().compute_loss(  # type: ignore[misc]
-                targets, head_outputs, anchors, matched_idxs
-            )
-            return losses
         matched = torch.stack(matched_idxs)
         labels, boxes, _ = matched_objects(targets, matched)
         regression_targets = self.box_coder.encode_single(
@@ -95,35 +101,38 @@ class AttachedMultiBox(Attached):
         ).view_as(boxes)
         outputs = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         self.multibox.neg_to_pos_ratio = self.neg_to_pos_ratio
-        losses = self.multibox(*outputs, labels, regression_targets, matched >= 0)
+        losses: dict[str, Tensor] = self.multibox(
+            *outputs, labels, regression_targets, matched >= 0
+        )
         return losses
 
 
-def adopt_model(model: nn.Module) -> None:
-    """Make ``model`` an attached one, so far without terms, if it is none yet; in place."""
+def adopt_model(model: Any) -> None:
+    """Make ``model`` an attached one, so far without terms, if it is none yet; in place.
+
+    Raises:
+        ValueError: if a name that is needed is the model's own.
+    """
     if isinstance(model, Attached):
         return
+    batched = own_class(model).compute_loss is SSD.compute_loss if isinstance(model, SSD) else False
+    for name in ("box_terms", "multibox")[: 1 + batched]:
+        if hasattr(model, name):
+            raise ValueError(f"this {type(model).__name__} has an attribute {name} of its own")
+    adopt(model, AttachedMultiBox if batched else Attached)
     model.box_terms = BoxTerms()
-    if isinstance(model, SSD):
+    if batched:
         device = next(model.parameters()).device
         model.multibox = MultiBoxLoss().to(device).train(model.training)
-    adopt(model, AttachedMultiBox if isinstance(model, SSD) else Attached)
 
 
 def release_model(model: nn.Module) -> None:
     """Undo :func:`adopt_model`; the terms are dropped with their parameters and centers."""
     if isinstance(model, Attached):
+        batched = isinstance(model, AttachedMultiBox)
         release(model, Attached)
-        for name in ("box_terms", "multibox"):
-            model._modules.pop(name, None)
-
-
-def own_losses(model: Any) -> bool:
-    """Whether an SSD's class computes its losses itself, instead of torchvision's."""
-    own: Any = type(model)
-    while hasattr(own, "lent"):
-        own = own.lent[1]
-    return bool(own.compute_loss is not SSD.compute_loss)
+        for name in ("box_terms", "multibox")[: 1 + batched]:
+            delattr(model, name)
 
 
 def set_min_negatives(model: Model, min_negatives: int) -> Model:
@@ -131,9 +140,8 @@ def set_min_negatives(model: Model, min_negatives: int) -> Model:
 
     In place, of an SSD. 0 is torchvision's way, in which an image without objects teaches nothing.
     """
-    multibox = _multibox(model)
-    multibox.min_negatives = min_negatives
-    multibox.check()
+    MultiBoxLoss(min_negatives=min_negatives)  # which checks it
+    _multibox(model).min_negatives = min_negatives
     return model
 
 
@@ -146,11 +154,12 @@ def set_losses_over_processes(model: Model) -> Model:
     return model
 
 
-def _multibox(model: Any) -> MultiBoxLoss:
+def _multibox(model: nn.Module) -> MultiBoxLoss:
+    own = own_class(model)
     if not isinstance(model, SSD):
-        raise TypeError(f"MultiBoxLoss is an SSD's; this is a {type(model).__name__}")
-    if own_losses(model):
-        raise TypeError(f"{type(model).__name__} computes its losses itself")
+        raise TypeError(f"MultiBoxLoss is an SSD's; this is a {own.__name__}")
+    if own.compute_loss is not SSD.compute_loss:
+        raise TypeError(f"{own.__name__} computes its losses itself")
     adopt_model(model)
-    found: MultiBoxLoss = model.multibox
+    found: Any = model.multibox
     return found

@@ -52,7 +52,7 @@ def positive_cells(
     levels = zip(*(column.split(sizes, 1) for column in columns), strict=True)
     found = []
     for x, n, (y, box, object_index, anchor) in zip(feature_maps, per_cell, levels, strict=True):
-        at = (y > 0).nonzero(as_tuple=True)  # an object of label 0 is background
+        at = (y > 0).nonzero(as_tuple=True)  # label 0 has no center
         vectors = x.flatten(2).transpose(1, 2)[at[0], at[1] // n]
         ious = pair_iou(anchor[at], box[at])
         found.append(Positives(vectors, y[at], object_index[at], ious))

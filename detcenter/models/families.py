@@ -1,6 +1,6 @@
 """What is particular to each family of torchvision's detectors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -60,10 +60,13 @@ class Family(Protocol):
     def heads(self, model: Any) -> list[nn.Module]:
         """What runs on the backbone's maps and depends on no matching."""
 
+    def matcher(self, model: Any) -> nn.Module:
+        """The part that computes losses from what it has matched."""
+
     def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
         """The parts that note what :meth:`positives` needs."""
 
-    def positives(self, model: Any, notes: Notes) -> list[Positives]:
+    def positives(self, model: Any, notes: Mapping[nn.Module, Notes]) -> list[Positives]:
         """The matched boxes of a batch, by level."""
 
     def vectors(
@@ -73,37 +76,48 @@ class Family(Protocol):
 
 
 class _OfCells:
-    """Detectors that classify every cell of several maps; RetinaNet, unless said otherwise."""
+    """Detectors that classify every cell of several maps."""
 
     source: Source = "cell"
     own_by_default = False
     matches_boxes = True
 
-    def owns(self, model: nn.Module) -> bool:
-        return isinstance(model, RetinaNet)
-
     def levels(self, model: Any) -> int:
         return len(_per_cell(model))
 
     def feature_widths(self, model: Any) -> list[int] | None:
-        return [layers[0].in_channels for layers in self._convolutions(model)] or None
+        return [layers[0].in_channels for layers in self._class_layers(model)] or None
 
     def num_classes(self, model: Any) -> int | None:
-        layers = self._convolutions(model)
+        layers = self._class_layers(model)
         return layers[0][-1].out_channels // _per_cell(model)[0] if layers else None
 
     def classifiers(self, model: Any) -> list[nn.Module]:
-        return list(dict.fromkeys(layers[-1] for layers in self._convolutions(model)))
+        return list(dict.fromkeys(layers[-1] for layers in self._class_layers(model)))
 
     def heads(self, model: Any) -> list[nn.Module]:
         return [model.head]
 
-    def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
-        return {model.head: ReadingMatcher}
+    def matcher(self, model: Any) -> nn.Module:
+        return _inner(model.head)
 
-    def positives(self, model: Any, notes: Notes) -> list[Positives]:
-        matches = (notes[name] for name in ("targets", "anchors", "matched_idxs"))
-        return positive_cells(notes["features"], _per_cell(model), *matches)
+    def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
+        return {_inner(model.head): ReadingMatcher}
+
+    def positives(self, model: Any, notes: Mapping[nn.Module, Notes]) -> list[Positives]:
+        read, (*_, matched) = (
+            notes[_inner(model.head)]["read"],
+            notes[self.matcher(model)]["matched"],
+        )
+        if not read:
+            raise RuntimeError(
+                f"{type(model.head).__name__} was wrapped, or its forward exchanged: the terms of "
+                f"{type(model).__name__} do not learn what it reads"
+            )
+        # The maps from which the outputs were made that were matched; the last if none is known.
+        maps = next((x for x, y in read if y is matched["head_outputs"]), read[-1][0])
+        parts = matched["targets"], matched["anchors"], matched["matched_idxs"]
+        return positive_cells(maps, _per_cell(model), *parts)
 
     def vectors(
         self, model: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
@@ -115,14 +129,17 @@ class _OfCells:
     def _anchors_of(self, model: Any, anchors: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
         return best_anchors(anchors, boxes)
 
-    def _convolutions(self, model: Any) -> list[list[nn.Conv2d]]:
-        """Those of the class branch, from the map to the logits, by level."""
+    def _class_layers(self, model: Any) -> list[list[nn.Conv2d]]:
+        """The convolutions from a map to its class logits, by level; none if they are unknown."""
         branch = getattr(model.head, "classification_head", None)
-        branches = self._branches(branch, self.levels(model)) if branch is not None else []
-        return [[m for m in branch.modules() if isinstance(m, nn.Conv2d)] for branch in branches]
+        parts = [getattr(branch, name, nn.Identity()) for name in ("conv", "cls_logits")]
+        layers = _convolutions(*parts)
+        return [layers] * self.levels(model) if len(layers) > 1 else []
 
-    def _branches(self, branch: Any, levels: int) -> Sequence[nn.Module]:
-        return [branch] * levels
+
+class _RetinaNet(_OfCells):
+    def owns(self, model: nn.Module) -> bool:
+        return isinstance(model, RetinaNet)
 
 
 class _FCOS(_OfCells):
@@ -140,10 +157,16 @@ class _SSD(_OfCells):
         return isinstance(model, SSD)
 
     def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
-        return {model.head: Reader, model: Matcher}
+        return {_inner(model.head): Reader, model: Matcher}
 
-    def _branches(self, branch: Any, levels: int) -> Sequence[nn.Module]:
-        return getattr(branch, "module_list", ())
+    def matcher(self, model: Any) -> nn.Module:
+        found: nn.Module = model
+        return found
+
+    def _class_layers(self, model: Any) -> list[list[nn.Conv2d]]:
+        branch = getattr(model.head, "classification_head", None)
+        layers = [_convolutions(level) for level in getattr(branch, "module_list", ())]
+        return layers if all(layers) else []
 
 
 class _RCNN:
@@ -154,7 +177,7 @@ class _RCNN:
     matches_boxes = True
 
     def owns(self, model: nn.Module) -> bool:
-        return isinstance(model, GeneralizedRCNN) and isinstance(model.roi_heads, RoIHeads)
+        return isinstance(model, GeneralizedRCNN) and isinstance(_inner(model.roi_heads), RoIHeads)
 
     def levels(self, model: Any) -> int:
         return 1
@@ -175,18 +198,22 @@ class _RCNN:
         return [model.rpn.head, model.roi_heads.box_head]
 
     def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
-        return {model.roi_heads: Sampler, self._reader(model): Reader}
+        return {self.matcher(model): Sampler, self._reader(model): Reader}
 
-    def positives(self, model: Any, notes: Notes) -> list[Positives]:
-        targets, label = notes["targets"], torch.cat(notes["labels"])
-        features = _vectors_in(notes, len(label))
+    def matcher(self, model: Any) -> nn.Module:
+        return _inner(model.roi_heads)
+
+    def positives(self, model: Any, notes: Mapping[nn.Module, Notes]) -> list[Positives]:
+        (*_, matched) = notes[self.matcher(model)]["matched"]
+        targets, label = matched["targets"], torch.cat(matched["labels"])
+        features = _vectors_in(notes[self._reader(model)], len(label))
         counts = [len(target["boxes"]) for target in targets]
         first = [sum(counts[:image]) for image in range(len(counts))]
         (at,) = (label > 0).nonzero(as_tuple=True)
-        pairs = zip(notes["matched_idxs"], first, strict=True)
-        index = torch.cat([matched + start for matched, start in pairs])[at]
+        pairs = zip(matched["matched_idxs"], first, strict=True)
+        index = torch.cat([of_image + start for of_image, start in pairs])[at]
         boxes = torch.cat([target["boxes"] for target in targets])
-        ious = pair_iou(torch.cat(notes["proposals"])[at], boxes[index])
+        ious = pair_iou(torch.cat(matched["proposals"])[at], boxes[index])
         return [Positives(features[at], label[at], index, ious)]
 
     def vectors(
@@ -200,14 +227,14 @@ class _RCNN:
         pooled = heads.box_head(heads.box_roi_pool(maps, boxes, images.image_sizes))
         with listening({self._reader(model): Reader}) as notes:
             heads.box_predictor(pooled)
-        found = _vectors_in(notes, len(pooled))
+        found = _vectors_in(notes[self._reader(model)], len(pooled))
         return [(torch.arange(len(found), device=found.device), found)]
 
     def _reader(self, model: Any) -> nn.Module:
-        return next(iter(self.classifiers(model)), model.roi_heads.box_predictor)
+        return _inner(next(iter(self.classifiers(model)), model.roi_heads.box_predictor))
 
 
-_FAMILIES: tuple[Family, ...] = (_SSD(), _OfCells(), _FCOS(), _RCNN())
+_FAMILIES: tuple[Family, ...] = (_SSD(), _RetinaNet(), _FCOS(), _RCNN())
 
 
 def family_of(model: nn.Module) -> Family:
@@ -229,8 +256,8 @@ def family_of(model: nn.Module) -> Family:
 def terms_of(model: nn.Module) -> BoxTerms:
     """The terms that are attached to ``model``; none is an empty :class:`BoxTerms`."""
     family_of(model)
-    terms: BoxTerms = getattr(model, "box_terms", BoxTerms())
-    return terms
+    terms = getattr(model, "box_terms", None)
+    return terms if isinstance(terms, BoxTerms) else BoxTerms()
 
 
 def _per_cell(model: Any) -> list[int]:
@@ -239,11 +266,24 @@ def _per_cell(model: Any) -> list[int]:
     return found
 
 
+def _inner(part: Any) -> Any:
+    """``part`` without what `torch.compile` or activation checkpointing wrapped around it."""
+    for name in ("_orig_mod", "_checkpoint_wrapped_module"):
+        part = getattr(part, name, part)
+    return part
+
+
+def _convolutions(*parts: nn.Module) -> list[nn.Conv2d]:
+    return [m for part in parts for m in part.modules() if isinstance(m, nn.Conv2d)]
+
+
 def _vectors_in(notes: Notes, count: int) -> Tensor:
     """What the classifier read, [count, D]."""
-    found = notes.get("features")
-    if found is None or len(found) != count:
-        read = "nothing" if found is None else f"{len(found)} rows"
-        raise RuntimeError(f"the box predictor's classifier read {read} for {count} boxes")
-    vectors: Tensor = found.flatten(1)
-    return vectors
+    sizes = [len(features) for features, _ in notes["read"]]
+    if sizes.count(count) != 1:
+        raise RuntimeError(
+            f"the classifier of the box predictor is due to read {count} boxes once, but read "
+            f"{sizes or 'nothing'}: which of it are the features is not clear"
+        )
+    vectors: Tensor = notes["read"][sizes.index(count)][0]
+    return vectors.flatten(1)

@@ -7,7 +7,7 @@ a feature level); what is done with them is decided here.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -123,21 +123,30 @@ class BoxTerm(Holding):
         weight = self.weight * self._ramp()
         if in_training(self) and not self.held:
             self.step += 1
-        return weight * self._mean(levels)
+        if torch.is_tensor(weight):
+            # Nor does a gradient that is not finite get through at weight 0.
+            rises = weight > 0
+            levels = [_replaced(x, x.features.detach().where(~rises, x.features)) for x in levels]
+            return (weight * self._mean(levels)).where(rises, 0.0)
+        if weight > 0:
+            return weight * self._mean(levels)
+        self._mean([_replaced(x, x.features.detach()) for x in levels])  # its centers follow
+        return _nothing(self.losses, *(x.features for x in levels))
 
     def _mean(self, levels: list[Positives]) -> Tensor:
         """Of the losses, over the positives of all levels."""
+        weights: Sequence[Tensor | None] = [None] * len(levels)
+        counts = torch.tensor(
+            [float(len(x.labels)) for x in levels], device=levels[0].labels.device
+        )
         if self.per_object:
             once = _once_an_object([level.objects for level in levels])
-            counts, weights = torch.stack([w.sum() for w in once]), [[w] for w in once]
-        else:
-            sizes = [float(len(level.labels)) for level in levels]
-            counts, weights = torch.tensor(sizes, device=levels[0].labels.device), [[]] * len(sizes)
+            counts, weights = torch.stack([w.sum() for w in once]), once
         if in_training(self):
             counts = self.processes.sum(counts)
         parts = counts / counts.sum().clamp(min=1)
         fourfold = zip(self.losses, levels, weights, parts, strict=True)
-        return torch.stack([_call(f, x, *w) * part for f, x, w, part in fourfold]).sum()
+        return torch.stack([_call(f, x, w) * part for f, x, w, part in fourfold]).sum()
 
     def _ramp(self) -> Tensor | float:
         if self.warmup_steps:
@@ -193,7 +202,7 @@ class LevelEmbedding(nn.Module):
     def forward(self, levels: list[Positives]) -> Positives:
         # Every projection runs, on no rows if need be, so that DDP finds a gradient for each.
         pairs = zip(self.projections, levels, strict=True)
-        return joined([x._replace(features=project(x.features)) for project, x in pairs])
+        return joined([_replaced(x, _projected(f, x.features)) for f, x in pairs])
 
     def softmax_loss(self, embedded: Positives) -> Tensor:
         """Weighted mean cross entropy of the P positives, 0 if there are none."""
@@ -222,14 +231,30 @@ def _once_an_object(objects: list[Tensor]) -> list[Tensor]:
     return list((1 / counts[inverse]).split([len(level) for level in objects]))
 
 
-def _call(loss: nn.Module, level: Positives, *weights: Tensor) -> Tensor:
+def _projected(layer: Any, features: Tensor) -> Tensor:
+    projected: Tensor = layer(features.to(layer.weight.dtype))
+    return projected
+
+
+def _replaced(level: Positives, features: Tensor) -> Positives:
+    return level._replace(features=features)
+
+
+def _nothing(losses: nn.Module, *features: Tensor) -> Tensor:
+    """A zero with a graph to all that a loss would have reached."""
+    reached = [*features, *losses.parameters()]
+    return torch.stack([x[:0].sum() if x.dim() else x * 0 for x in reached]).sum()
+
+
+def _call(loss: nn.Module, level: Positives, weights: Tensor | None) -> Tensor:
     """Outside of autocast, in float32 at least: a squared sum overflows float16."""
     x = level.features
     if len(x) == 0 and not isinstance(loss, CenterLoss):
         # Some losses make nan of nothing. Of several processes all move the centers together.
-        return sum((p.sum() * 0 for p in loss.parameters()), start=x.sum() * 0)
+        return _nothing(loss, x)
+    given = [] if weights is None else [weights]
     with torch.autocast(x.device.type, enabled=False):
-        value = loss(x.to(torch.promote_types(x.dtype, torch.float32)), level.labels, *weights)
+        value = loss(x.to(torch.promote_types(x.dtype, torch.float32)), level.labels, *given)
     if not torch.is_tensor(value) or value.dim() > 0:
         found = f"shape {list(value.shape)}" if torch.is_tensor(value) else repr(value)[:60]
         raise TypeError(f"{type(loss).__name__} must return a scalar tensor, not {found}")

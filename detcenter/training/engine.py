@@ -44,7 +44,8 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One step of ``optimizer`` on the mean of the passes' losses; returns those means by name.
 
-    Of several processes they are the means over all.
+    Of several processes they are the means over all. What the passes of a step that fails did to
+    the model's buffers stays, unless this is called in :func:`taken_back`.
 
     Args:
         model: in training mode on the accelerator's device, in DistributedDataParallel if there
@@ -58,9 +59,6 @@ def train_step(
         NotFiniteError: if a loss is not finite, in any of the processes. The weights, and all
             that the optimizer knows, are then what they were; gradients are cleared.
         OverflowedStep: if the loss scaler passed over the step, likewise.
-
-        What the passes did to the model's buffers stays, unless this is called in
-        :func:`taken_back`.
     """
     means: dict[str, Tensor] = {}
     weights: list[float] = []

@@ -223,18 +223,22 @@ def test_an_ssds_head_of_ones_own(small_model, images, targets):
     assert type(small_model.head) is Wrapped
 
 
-def test_a_predictor_that_reads_other_rows_is_named(fasterrcnn, images, targets):
+@pytest.mark.parametrize("rows", [1, None])
+def test_a_classifier_may_read_more_if_it_is_clear_which_are_the_boxes(
+    fasterrcnn, images, targets, rows
+):
     class Twice(FastRCNNPredictor):
         def forward(self, x):
-            self.cls_score(x[:1])
-            return self.cls_score(x).detach(), self.bbox_pred(x), self.cls_score(x[:1])[:0]
-
-        def __call__(self, x):
-            return super().__call__(x)[:2]
+            self.cls_score(x.flatten(1)[:rows])
+            return super().forward(x)
 
     fasterrcnn.roi_heads.box_predictor = Twice(1024, CLASSES)
-    with pytest.raises(RuntimeError, match=r"read 1 rows for \d+ boxes"):
-        attach(fasterrcnn)(images, targets)
+    attach(fasterrcnn)
+    if rows == 1:
+        assert fasterrcnn(images, targets)["loss_center"] > 0
+    else:
+        with pytest.raises(RuntimeError, match=r"read \d+ boxes once, but read \[\d+, \d+\]"):
+            fasterrcnn(images, targets)
 
 
 def test_a_model_whose_forward_was_exchanged_is_refused(small_model):
