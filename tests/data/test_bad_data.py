@@ -251,8 +251,16 @@ def test_image_id_that_is_neither_integer_nor_text(coco, number):
 def test_crowd_flags_as_exporters_write_them(coco, flag):
     coco.boxes[0]["iscrowd"] = flag
     coco.write()
-    (annotation, *_) = COCODataset(coco.images_folder, coco.file).annotations
+    (annotation, *_) = COCODataset(coco.root / "images", coco.file).annotations
     assert bool(annotation["iscrowd"][0]) is (flag in (1, "1", "True"))
+
+
+@pytest.mark.parametrize("area", [0, None, "400", -3])
+def test_area_that_is_none(coco, area):
+    coco.boxes[0]["area"] = area
+    coco.write()
+    (annotation, *_) = COCODataset(coco.root / "images", coco.file).annotations
+    assert annotation["area"].tolist() == [200.0]
 
 
 @pytest.mark.parametrize("flag", [2, -1, 0.5, "yes", [], {}])

@@ -134,16 +134,3 @@ def test_an_annotation_with_the_id_0_may_be_found(tmp_path):
     for file, content in zip(files, (truth, [row]), strict=True):
         file.write_text(json.dumps(content))
     assert measured(*files, "pycocotools")[0] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("area", [0, None, "400", -3])
-def test_an_area_that_is_none_is_the_boxs(tmp_path, area):
-    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 40, 50], "area": area}
-    truth = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 80}],
-        "annotations": [box],
-        "categories": [{"id": 1, "name": "a"}],
-    }
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    (annotation,) = COCODataset(None, tmp_path / "truth.json").annotations
-    assert annotation["area"].tolist() == [2000.0]
