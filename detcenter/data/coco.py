@@ -27,15 +27,15 @@ class COCODataset(DetectionDataset):
 
     Args:
         images: the folder that the file names of the JSON are relative to. None: only the
-            annotations are of use, and no image need be there.
+            annotations are of use, as they stand in the file, and no image need be there.
         annotations: the JSON file, with "images", "annotations" and "categories".
         faults: a list that takes what is wrong with single images and boxes, which are left out;
             without one, all of it is raised.
 
     Category ids may be any integers, 0 and gaps included: label k is the category
     `category_ids[k - 1]`. Images without annotations stay, as negatives. `image_id` is the file's
-    own. Categories that share a name have their id added to it. The rest is as in
-    `DetectionDataset`.
+    own, an integer or text. Categories that share a name have their id added to it. The rest is
+    as in `DetectionDataset`.
 
     Raises:
         DataError: a file that is not COCO's; without `faults`, missing images and wrong entries.
@@ -59,7 +59,8 @@ class COCODataset(DetectionDataset):
             except DataError as error:
                 found += error.args
         raise_or_add(found, faults)
-        super().__init__(parsed, _names(records.categories), transform)
+        names = _names(records.categories)
+        super().__init__(parsed, names, transform, as_annotated=images is None)
         self.category_ids = category_ids
 
 
@@ -68,8 +69,8 @@ class Records(NamedTuple):
 
     content: Record  # the whole file
     categories: list[Record]  # by id
-    images: dict[int, Record]
-    boxes: dict[int, list[Record]]  # of every image, by its id
+    images: dict[int | str, Record]
+    boxes: dict[int | str, list[Record]]  # of every image, by its id
 
 
 def read_records(file: Path, faults: list[Fault]) -> Records:
@@ -136,9 +137,9 @@ def _names(categories: list[Record]) -> list[str]:
     ]
 
 
-def _images(records: list[Any], file: Path, faults: list[Fault]) -> dict[int, Record | None]:
+def _images(records: list[Any], file: Path, faults: list[Fault]) -> dict[int | str, Record | None]:
     """By id; None where it is not clear which image that is, so that its boxes are of no use."""
-    found: dict[int, Record | None] = {}
+    found: dict[int | str, Record | None] = {}
     for record in records:
         wrong, image = _wrong_image(record), record
         if wrong is None and record["id"] in found:
@@ -149,19 +150,19 @@ def _images(records: list[Any], file: Path, faults: list[Fault]) -> dict[int, Re
             image = None
         if wrong is not None:
             faults.append(Fault(file, wrong))
-        if isinstance(record, dict) and type(record.get("id")) is int:
+        if isinstance(record, dict) and type(record.get("id")) in _IDS["images"]:
             found[record["id"]] = image
     return found
 
 
 def _boxes_by_image(
     records: list[Any],
-    images: dict[int, Record | None],
+    images: dict[int | str, Record | None],
     categories: dict[int, Record],
     file: Path,
     faults: list[Fault],
-) -> dict[int, list[Record]]:
-    found: dict[int, list[Record]] = {image_id: [] for image_id in images}
+) -> dict[int | str, list[Record]]:
+    found: dict[int | str, list[Record]] = {image_id: [] for image_id in images}
     seen: set[tuple[Any, ...]] = set()
     for record in records:
         wrong = _wrong_box(record, images, categories)
@@ -185,8 +186,9 @@ def _wrong_entry(record: Any, kind: str, key: str) -> str | None:
     for needed in ("id", key):
         if needed not in record:
             return f"{kind} with id {shortened(record.get('id'))} has no '{needed}'"
-    if type(record["id"]) is not int:
-        return f"{kind} id {shortened(record['id'])} is not an integer"
+    if type(record["id"]) not in _IDS[kind]:
+        kinds = " or text" if str in _IDS[kind] else ""
+        return f"{kind} id {shortened(record['id'])} is not an integer{kinds}"
     return None
 
 
@@ -198,23 +200,39 @@ def _wrong_image(record: Any) -> str | None:
 
 
 def _wrong_box(
-    record: Any, images: dict[int, Record | None], categories: dict[int, Record]
+    record: Any, images: dict[int | str, Record | None], categories: dict[int, Record]
 ) -> str | None:
     if not isinstance(record, dict):
         return f"an entry of 'annotations' is not an object but {shortened(record)}"
     for key in ("image_id", "category_id", "bbox"):
         if key not in record:
             return f"annotations with id {shortened(record.get('id'))} has no '{key}'"
-    for key, known in (("image_id", images), ("category_id", categories)):
+    references = ("image_id", "images", images), ("category_id", "categories", categories)
+    for key, kind, known in references:
         value = record[key]
-        if type(value) is not int or value not in known:
+        if type(value) not in _IDS[kind] or value not in known:
             what = f"has unknown {key} {shortened(value)}"
             return f"annotation {shortened(record.get('id'))} {what}"
     box = record["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         what = f"has bbox {shortened(box)}, not four numbers"
         return f"annotation {shortened(record.get('id'))} {what}"
+    if _flag(record) not in _FLAGS:
+        what = f"has iscrowd {shortened(record['iscrowd'])}, neither 0 nor 1"
+        return f"annotation {shortened(record.get('id'))} {what}"
     return None
+
+
+# Some exports name images by text.
+_IDS: dict[str, tuple[type, ...]] = {"images": (int, str), "categories": (int,)}
+# What exporters write for iscrowd.
+_FLAGS = {"0": False, "false": False, "none": False, "": False, "1": True, "true": True}
+
+
+def _flag(record: Record) -> str:
+    """What a box's `iscrowd` says, as text."""
+    value = record.get("iscrowd")
+    return str(int(value) if value in (0.0, 1.0) else value).strip().lower()
 
 
 def _is_number(value: Any) -> bool:
@@ -237,37 +255,40 @@ def _annotation(
     else:
         path = image_path(Path(folder), image["file_name"], file)
         width, height = true_size(path, width, height, boxes)
-    return Annotation(
+    annotation = Annotation(
         image_id=image["id"],
         path=path,
         width=width,
         height=height,
         boxes=boxes,
         labels=np.array([labels[record["category_id"]] for record in records], dtype=np.int64),
-        iscrowd=np.array([bool(record.get("iscrowd")) for record in records], dtype=bool),
+        iscrowd=np.array([_FLAGS[_flag(record)] for record in records], dtype=bool),
         difficult=np.zeros(len(records), dtype=bool),
         area=_areas(records),
     )
+    if folder is None:
+        annotation["bbox"] = np.array([r["bbox"] for r in records], np.float64).reshape(-1, 4)
+    return annotation
 
 
 def boxes_of(records: list[Record]) -> np.ndarray:
-    """float32 [M, 4], xyxy pixels; inf or nan where numbers are too large or not finite."""
+    """float64 [M, 4], xyxy pixels; inf or nan where numbers are too large or not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        boxes = np.array([record["bbox"] for record in records], dtype=np.float32).reshape(-1, 4)
+        boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
     return boxes
 
 
 def _areas(records: list[Record]) -> np.ndarray:
-    """COCO's area (of the mask, where there is one), or the box's where none is given."""
+    """COCO's area (of the mask, where there is one), or the box's where none is given, or 0."""
     areas = []
     for record in records:
         area: Any = record.get("area")
-        if not _is_number(area) or not 0 <= area < 1e30:
+        if not _is_number(area) or not 0 < area < 1e30:
             area = record["bbox"][2] * record["bbox"][3]
         areas.append(area)
     with np.errstate(over="ignore"):  # of boxes that are dropped
-        return np.array(areas, dtype=np.float32)
+        return np.array(areas, dtype=np.float64)
 
 
 def _size(image: Record, key: str) -> int:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -24,15 +24,16 @@ BoxTransform = Callable[
 class Annotation(TypedDict):
     """One image's boxes, as annotated and cleaned. M is the number of boxes."""
 
-    image_id: int
+    image_id: int | str  # text in some exports
     path: Path
     width: int  # pixels
     height: int  # pixels
-    boxes: np.ndarray  # float32 [M, 4], xyxy pixels, inside the image
+    boxes: np.ndarray  # float64 [M, 4], xyxy pixels, inside the image
     labels: np.ndarray  # int64 [M], from 1
     iscrowd: np.ndarray  # bool [M]
     difficult: np.ndarray  # bool [M]
-    area: np.ndarray  # float32 [M], square pixels: COCO's own where given, else the box's
+    area: np.ndarray  # float64 [M], square pixels: COCO's own where given, else the box's
+    bbox: NotRequired[np.ndarray]  # float64 [M, 4], x, y, width, height: boxes as in COCO's file
 
 
 class Target(TypedDict):
@@ -40,7 +41,7 @@ class Target(TypedDict):
 
     boxes: Tensor  # FloatTensor[M, 4], xyxy pixels
     labels: Tensor  # Int64Tensor[M], from 1
-    image_id: int
+    image_id: int | str
 
 
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
@@ -51,6 +52,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
             dropped and reported once, as a warning of the logger "detcenter".
         classes: names without background; label k is `classes[k - 1]`.
         transform: called as `transform(image, boxes, labels)`, see `BoxTransform`.
+        as_annotated: leave the boxes as they are, but for those that are not finite; for
+            annotations that are measured with, not trained on.
         keep_difficult: whether targets hold boxes flagged difficult. Crowd boxes never are.
 
     Attributes:
@@ -68,8 +71,9 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         classes: list[str],
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
+        as_annotated: bool = False,
     ) -> None:
-        self.annotations, self.dropped = clean_annotations(annotations)
+        self.annotations, self.dropped = clean_annotations(annotations, as_annotated)
         self.classes = list(classes)
         self.category_ids = list(range(1, len(classes) + 1))
         self.transform = transform
@@ -116,7 +120,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         keep &= ~annotation["iscrowd"]
         if not self.keep_difficult:
             keep &= ~annotation["difficult"]
-        return boxes[keep], annotation["labels"][keep]
+        return boxes[keep].astype(np.float32), annotation["labels"][keep]
 
     def _report_size(self, annotation: Annotation, width: int, height: int) -> None:
         if self._size_reported:
@@ -133,24 +137,29 @@ def clean_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray,
         boxes: [M, 4], xyxy pixels.
 
     Returns:
-        float32 [M, 4] and bool [M]: False where a box is not finite, inverted or without area.
+        float64 [M, 4] and bool [M]: False where a box is not finite, inverted or without area.
     """
     finite = np.isfinite(boxes).all(axis=1)
-    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    return clipped, finite & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float64)
+    sides = clipped.astype(np.float32)  # in which they are trained on
+    return clipped, finite & (sides[:, 2:] > sides[:, :2]).all(axis=1)
 
 
 def clean_annotations(
-    annotations: list[Annotation],
+    annotations: list[Annotation], as_annotated: bool = False
 ) -> tuple[list[Annotation], dict[Path, int]]:
     """Copies with `clean_boxes` applied, and how many boxes were dropped by image.
+
+    With `as_annotated` only boxes that are not finite are dropped, and none is clipped.
 
     What was dropped is one warning for all of them.
     """
     cleaned: list[Annotation] = []
     dropped: dict[Path, int] = {}
     for annotation in annotations:
-        boxes, keep = clean_boxes(annotation["boxes"], annotation["width"], annotation["height"])
+        boxes, keep = annotation["boxes"], np.isfinite(annotation["boxes"]).all(axis=1)
+        if not as_annotated:
+            boxes, keep = clean_boxes(boxes, annotation["width"], annotation["height"])
         if not keep.all():
             dropped[annotation["path"]] = int((~keep).sum())
         cleaned.append(_with_boxes(annotation, boxes, keep))
@@ -196,6 +205,8 @@ def _with_boxes(annotation: Annotation, boxes: np.ndarray, keep: np.ndarray) -> 
     copy["iscrowd"] = annotation["iscrowd"][keep]
     copy["difficult"] = annotation["difficult"][keep]
     copy["area"] = annotation["area"][keep]
+    if "bbox" in annotation:
+        copy["bbox"] = annotation["bbox"][keep]
     return copy
 
 

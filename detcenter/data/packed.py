@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 _VERSION = 1  # to be raised when the layout changes
 _HEADER = "detcenter"
 _ARRAYS = {
-    "boxes": np.float32,
+    "boxes": np.float64,
     "labels": np.int64,
     "iscrowd": np.bool_,
     "difficult": np.bool_,
-    "area": np.float32,
+    "area": np.float64,
 }
 
 
@@ -132,7 +132,7 @@ def _put_image(environment: "lmdb.Environment", file: Path) -> str:
 
 
 def _record(annotation: Annotation, root: Path, digest: str) -> dict[str, Any]:
-    """An annotation for JSON, which gives every float32 back as it was."""
+    """An annotation for JSON, which gives every number back as it was."""
     path, arrays = annotation["path"], cast(dict[str, Any], annotation)
     name = path.relative_to(root) if path.is_relative_to(root) else path
     return {

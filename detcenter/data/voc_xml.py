@@ -59,9 +59,8 @@ def read_objects(
 
 
 def boxes_in(objects: Iterable[Object]) -> np.ndarray:
-    """float32 [M, 4], xyxy pixels; inf where numbers are too large."""
-    with np.errstate(over="ignore"):
-        return np.array([thing["box"] for thing in objects], dtype=np.float32).reshape(-1, 4)
+    """float64 [M, 4], xyxy pixels; inf where numbers are too large."""
+    return np.array([thing["box"] for thing in objects], dtype=np.float64).reshape(-1, 4)
 
 
 def _object(element: Element, file: Path, classes: list[str]) -> Object:

@@ -50,22 +50,32 @@ class Accumulated(NamedTuple):
 IGNORED_AREA = 1e12
 
 
-def image_ids(annotations: Sequence[Mapping[str, Any]]) -> list[int]:
-    """In the order of the annotations.
+def places(annotations: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The place of each image, from 0, in the order of the ids: COCO's among equal scores.
+
+    Ids are integers, or text as in some exports; then their order is that of text.
 
     Raises:
         ValueError: if two images share one.
     """
-    ids = [int(annotation["image_id"]) for annotation in annotations]
+    ids = [annotation["image_id"] for annotation in annotations]
     if len(set(ids)) < len(ids):
         twice = next(i for n, i in enumerate(ids) if i in ids[:n])
         raise ValueError(f"image_id {twice} appears more than once")
-    return ids
+    in_order = sorted(ids, key=str) if any(isinstance(i, str) for i in ids) else sorted(ids)
+    place = {image_id: number for number, image_id in enumerate(in_order)}
+    return [place[image_id] for image_id in ids]
 
 
-def xywh(boxes: Any) -> np.ndarray:
-    """Boxes [N, 4] xyxy as float64 [N, 4] of x, y, width and height."""
-    xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+def xywh(of_image: Mapping[str, Any]) -> np.ndarray:
+    """The boxes of an annotation or detection as float64 [N, 4] of x, y, width and height.
+
+    What comes from a file of COCO's has them in `bbox` as they stand there: by way of the corners
+    they might differ in the last bit, and an IoU might miss a threshold that it reaches exactly.
+    """
+    if "bbox" in of_image:
+        return np.asarray(of_image["bbox"], dtype=np.float64).reshape(-1, 4)
+    xyxy = _array(of_image["boxes"], torch.float64).reshape(-1, 4)
     return np.hstack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]])
 
 
@@ -113,7 +123,7 @@ def load_detections(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, An
     return annotations, list(_rows(found))
 
 
-_TRUTH = {"boxes": "f4", "labels": "i4", "iscrowd": "?", "difficult": "?", "area": "f4"}
+_TRUTH = {"boxes": "f8", "labels": "i4", "iscrowd": "?", "difficult": "?", "area": "f8"}
 
 
 def _joined(parts: Sequence[np.ndarray], kind: str, key: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from detcenter.evaluation.detections import (
     IGNORED_AREA,
     Accumulated,
     Detections,
-    image_ids,
+    places,
     xywh,
 )
 
@@ -54,11 +54,11 @@ def _ground_truth(
 ) -> Any:
     columns = {key: _joined([a[key] for a in annotations]) for key in ("labels", "area", "iscrowd")}
     ignored = _joined([annotation["difficult"] for annotation in annotations]).astype(bool)
-    boxes = [xywh(annotation["boxes"]) for annotation in annotations]
+    boxes = [xywh(annotation) for annotation in annotations]
     return hotcoco.COCO.from_arrays(
         [{"id": place} for place in range(len(annotations))],
         [{"id": k, "name": name} for k, name in enumerate(classes, start=1)],
-        np.repeat(_places(annotations), [len(of_image) for of_image in boxes]),
+        np.repeat(places(annotations), [len(of_image) for of_image in boxes]),
         columns["labels"].astype(np.int64),
         np.concatenate([np.zeros((0, 4)), *boxes]),
         area=np.where(ignored, IGNORED_AREA, columns["area"]),
@@ -71,16 +71,11 @@ def _predictions(
 ) -> np.ndarray:
     """[N, 7]: image, x, y, width, height, score and label."""
     rows = [np.zeros((0, 7))]
-    for place, detection in zip(_places(annotations), detections, strict=True):
+    for place, detection in zip(places(annotations), detections, strict=True):
         found = Detections.of(detection)
         image = np.full(len(found.scores), place)
-        rows.append(np.column_stack([image, xywh(found.boxes), found.scores, found.labels]))
+        rows.append(np.column_stack([image, xywh(detection), found.scores, found.labels]))
     return np.concatenate(rows)
-
-
-def _places(annotations: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """[I] from 0, in the order of the ids: COCO's among equal scores. Ids may be negative."""
-    return np.argsort(np.argsort(np.array(image_ids(annotations), dtype=np.int64)))
 
 
 def _joined(parts: Sequence[Any]) -> np.ndarray:

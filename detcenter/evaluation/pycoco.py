@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
-from detcenter.evaluation.detections import IGNORED_AREA, Accumulated, image_ids, xywh
+from detcenter.evaluation.detections import IGNORED_AREA, Accumulated, places, xywh
 from detcenter.evaluation.results import coco_results
 
 
@@ -41,12 +41,9 @@ def image_matches(
         evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all sizes
         evaluation.evaluate()
     images, thresholds = len(annotations), len(evaluation.params.iouThrs)
-    # pycocotools goes through the images in the order of their ids.
-    ids = [int(annotation["image_id"]) for annotation in annotations]
-    place = {image_id: number for number, image_id in enumerate(sorted(ids))}
     by_class = [evaluation.evalImgs[k * images : (k + 1) * images] for k in range(len(classes))]
     return [
-        [_matches(of_class[place[image_id]], thresholds) for image_id in ids]
+        [_matches(of_class[place], thresholds) for place in places(annotations)]
         for of_class in by_class
     ]
 
@@ -77,19 +74,21 @@ def _evaluation(
 def _ground_truth(
     annotations: Sequence[Mapping[str, Any]], classes: Sequence[str]
 ) -> dict[str, Any]:
-    boxes = (box for annotation in annotations for box in _boxes_of(annotation))
+    pairs = zip(places(annotations), annotations, strict=True)
+    boxes = (box for place, annotation in pairs for box in _boxes_of(annotation, place))
     return {
-        "images": [{"id": image_id} for image_id in image_ids(annotations)],
+        # pycocotools goes through the images in the order of their ids.
+        "images": [{"id": place} for place in range(len(annotations))],
         "categories": [{"id": k, "name": name} for k, name in enumerate(classes, start=1)],
         # Ids start at 1: COCOeval reads a match with id 0 as no match.
         "annotations": [{"id": i} | box for i, box in enumerate(boxes, start=1)],
     }
 
 
-def _boxes_of(annotation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for i, bbox in enumerate(xywh(annotation["boxes"]).tolist()):
+def _boxes_of(annotation: Mapping[str, Any], place: int) -> Iterator[dict[str, Any]]:
+    for i, bbox in enumerate(xywh(annotation).tolist()):
         yield {
-            "image_id": int(annotation["image_id"]),
+            "image_id": place,
             "category_id": int(annotation["labels"][i]),
             "bbox": bbox,
             "area": IGNORED_AREA if annotation["difficult"][i] else float(annotation["area"][i]),
@@ -104,7 +103,8 @@ def _predictions(
     classes: Sequence[str],
 ) -> dict[str, Any]:
     # What COCO.loadRes makes of a result file; loadRes itself fails on an empty list.
-    rows = coco_results(annotations, detections, range(1, len(classes) + 1))
+    images = [{"image_id": place} for place in places(annotations)]
+    rows = coco_results(images, detections, range(1, len(classes) + 1))
     for i, row in enumerate(rows, start=1):
         row |= {"id": i, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
     return truth | {"annotations": rows}

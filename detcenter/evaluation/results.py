@@ -22,13 +22,13 @@ def coco_results(
     """
     rows = []
     for annotation, detection in zip(annotations, detections, strict=True):
-        found = Detections.of(detection)
+        found, image_id = Detections.of(detection), annotation["image_id"]
         for box, score, label in zip(
-            xywh(found.boxes).tolist(), found.scores, found.labels, strict=True
+            xywh(detection).tolist(), found.scores, found.labels, strict=True
         ):
             rows.append(
                 {
-                    "image_id": int(annotation["image_id"]),
+                    "image_id": image_id if isinstance(image_id, str) else int(image_id),
                     "category_id": int(category_ids[label - 1]),
                     "bbox": box,
                     "score": float(score),
@@ -38,7 +38,7 @@ def coco_results(
 
 
 def load_results(
-    path: Path, image_ids: Sequence[int], category_ids: Sequence[int]
+    path: Path, image_ids: Sequence[int | str], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The detections in a COCO result file, one mapping for each of `image_ids`.
 
@@ -48,7 +48,7 @@ def load_results(
         ValueError: one line that names the entry (the first is 1) and what is wrong with it.
         OSError: the file cannot be read.
     """
-    rows_of: dict[int, list[Any]] = {image_id: [] for image_id in image_ids}
+    rows_of: dict[int | str, list[Any]] = {image_id: [] for image_id in image_ids}
     labels = {category_id: k for k, category_id in enumerate(category_ids, start=1)}
     for number, row in enumerate(_entries(path), start=1):
         wrong = _wrong_entry(row, rows_of, labels)
@@ -69,14 +69,14 @@ def _entries(path: Path) -> list[Any]:
     return content
 
 
-def _wrong_entry(row: Any, image_ids: Collection[int], category_ids: Collection[int]) -> str | None:
+def _wrong_entry(row: Any, image_ids: Collection[Any], category_ids: Collection[Any]) -> str | None:
     if not isinstance(row, dict):
         return f"is not an object but {shortened(row)}"
     for key in ("image_id", "category_id", "bbox", "score"):
         if key not in row:
             return f"has no '{key}'"
     for key, known in (("image_id", image_ids), ("category_id", category_ids)):
-        if not _is_number(row[key]) or row[key] not in known:
+        if type(row[key]) not in (int, float, str) or row[key] not in known:
             return f"has the {key} {shortened(row[key])}, which the annotations do not have"
     box, score = row["bbox"], row["score"]
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
@@ -96,6 +96,7 @@ def _detections(rows: Sequence[tuple[float, ...]]) -> dict[str, Any]:
     corners, sides = numbers[:, :2], numbers[:, 2:4]
     return {
         "boxes": np.hstack([corners, corners + sides]),
+        "bbox": numbers[:, :4],  # as in the file, for COCO's numbers
         "scores": numbers[:, 4],
         "labels": numbers[:, 5].astype(np.int64),
     }

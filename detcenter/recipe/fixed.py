@@ -56,7 +56,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _write_voc(root: Path, image_set: str, dataset: VOCDataset, out: Path) -> None:
     listed, every = image_set_path(root, image_set), read_image_set(root, image_set)
-    names = [every[annotation["image_id"] - 1] for annotation in dataset.annotations]
+    names = [every[int(annotation["image_id"]) - 1] for annotation in dataset.annotations]
     for name, annotation in zip(names, dataset.annotations, strict=True):
         file = annotation_path(root, name, listed)
         tree = cleaned_voc(file, annotation, dataset.classes)

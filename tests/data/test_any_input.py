@@ -52,7 +52,7 @@ def voc(tmp_path_factory):
 def check_sound(dataset, faults):
     for annotation in dataset.annotations:
         boxes, (width, height) = annotation["boxes"], (annotation["width"], annotation["height"])
-        assert boxes.dtype == np.float32 and np.isfinite(boxes).all()
+        assert boxes.dtype == np.float64 and np.isfinite(boxes).all()
         assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
         assert (boxes[:, 2:] > boxes[:, :2]).all()
         assert ((annotation["labels"] >= 1) & (annotation["labels"] <= len(dataset.classes))).all()

@@ -238,13 +238,36 @@ def test_image_id_twice(coco):
     assert left(coco) == WITHOUT_B  # which of them the box belongs to is not known
 
 
-@pytest.mark.parametrize("number", ["2", True, None, 2.0, [2]])
-def test_image_id_that_is_no_integer(coco, number):
+@pytest.mark.parametrize("number", [True, None, 2.0, [2]])
+def test_image_id_that_is_neither_integer_nor_text(coco, number):
     coco.images[1]["id"] = number
     del coco.boxes[1]
     coco.write()
-    stops(coco, "boxes.json: images id", "is not an integer")
+    stops(coco, "boxes.json: images id", "is not an integer or text")
     assert left(coco) == WITHOUT_B
+
+
+@pytest.mark.parametrize("flag", [0, 1, 0.0, 1.0, True, False, None, "0", "1", "True", " false "])
+def test_crowd_flags_as_exporters_write_them(coco, flag):
+    coco.boxes[0]["iscrowd"] = flag
+    coco.write()
+    (annotation, *_) = COCODataset(coco.root / "images", coco.file).annotations
+    assert bool(annotation["iscrowd"][0]) is (flag in (1, "1", "True"))
+
+
+@pytest.mark.parametrize("area", [0, None, "400", -3])
+def test_area_that_is_none(coco, area):
+    coco.boxes[0]["area"] = area
+    coco.write()
+    (annotation, *_) = COCODataset(coco.root / "images", coco.file).annotations
+    assert annotation["area"].tolist() == [200.0]
+
+
+@pytest.mark.parametrize("flag", [2, -1, 0.5, "yes", [], {}])
+def test_a_crowd_flag_that_says_neither(coco, flag):
+    coco.boxes[0]["iscrowd"] = flag
+    coco.write()
+    stops(coco, "has iscrowd", "neither 0 nor 1")
 
 
 def test_category_id_twice(coco):

@@ -81,7 +81,7 @@ def test_boxes_are_clipped_and_dropped(caplog):
     data = DetectionDataset([an_annotation("a.png", BAD)], CLASSES)
     kept = data.annotations[0]
     assert kept["boxes"].tolist() == [[0, 0, 10, 10], [30, 20, 40, 30], [1, 1, 2, 2]]
-    assert kept["boxes"].dtype == np.float32
+    assert kept["boxes"].dtype == np.float64
     assert kept["labels"].tolist() == [1, 4, 8]
     assert kept["area"].tolist() == [1, 4, 8]
     assert len(kept["iscrowd"]) == len(kept["difficult"]) == 3
