@@ -163,15 +163,15 @@ def test_in_ddp_losses_and_gradients_are_the_same(
             torch.testing.assert_close(got_gradients[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_it_breaks_the_graph_no_more_often_than_torchvision(
-    plain_model, source, images, targets
-):
-    def breaks(model):
-        torch._dynamo.reset()
-        return torch._dynamo.explain(model)(images, targets).graph_break_count
+def test_compiled_it_is_no_more_graphs_than_torchvisions(plain_model, images, targets):
+    """Whatever the terms read: they are not compiled."""
 
-    plain = breaks(copy.deepcopy(plain_model))
-    assert breaks(attach(plain_model, weight=0.3, features=source or own(plain_model))) <= plain
+    def graphs(model):
+        torch._dynamo.reset()
+        return torch._dynamo.explain(model)(images, targets).graph_count
+
+    plain = graphs(copy.deepcopy(plain_model))
+    assert graphs(attach(plain_model, weight=0.3)) <= plain
 
 
 def test_compiled_losses_are_the_eager_ones(small_model, source, images, targets):
