@@ -2,11 +2,14 @@
 
 Every function takes two parallel sequences with one mapping an image:
 
-- `annotations`: `image_id` int, `path` Path, `width` and `height` int, `boxes` FloatTensor[M, 4]
-  xyxy in pixels, `labels` [M] from 1 (0 is background and never appears), `iscrowd` and
+- `annotations`: `image_id` int or text, `path` Path, `width` and `height` int, `boxes` float64
+  [M, 4] xyxy in pixels, `labels` [M] from 1 (0 is background and never appears), `iscrowd` and
   `difficult` bool [M], `area` [M] in square pixels.
 - `detections`: `boxes` [N, 4] xyxy in pixels, `scores` [N], `labels` [N] from 1; tensors or
   arrays, in any order.
+
+What was read from files of COCO's may have `bbox` float64 [.., 4] too: x, y, width and height as
+they stand there, which COCO's numbers are then computed from.
 
 `classes` are the names without background: label k is `classes[k - 1]`. Numbers lie in [0, 1];
 nan marks what is undefined because there was no ground truth to measure against.
