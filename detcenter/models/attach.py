@@ -166,11 +166,11 @@ def feature_sizes(
         D of each level (an embedding is one), and the number of classes with background.
 
     Raises:
-        ValueError: if they are unknown, or do not fit what the model has.
+        ValueError: if they are unknown, or are at odds with the model's head.
     """
     family, kind = family_of(model), type(model).__name__
     features = _chosen(family, features)
-    num_classes = family.num_classes(model) if num_classes is None else num_classes
+    num_classes = _agreed("num_classes", num_classes, family.num_classes(model), kind)
     if num_classes is None:
         raise ValueError(
             f"how many classes this {kind} has cannot be read off its head; give num_classes=, "
@@ -178,14 +178,23 @@ def feature_sizes(
         )
     if features != family.source:
         return [_embedding(model, features).dim], num_classes
-    widths = family.feature_widths(model) if feature_dim is None else feature_dim
+    levels = family.levels(model)
+    given = [feature_dim] * levels if isinstance(feature_dim, int) else feature_dim
+    given = None if given is None else list(given)
+    widths: list[int] | None = _agreed("feature_dim", given, family.feature_widths(model), kind)
     if widths is None:
         raise ValueError(
             f"how wide the features of this {kind} are cannot be read off its head; give "
             "feature_dim=, the length of the vector that its classifier reads"
         )
-    levels = family.levels(model)
-    return [widths] * levels if isinstance(widths, int) else list(widths), num_classes
+    return widths, num_classes
+
+
+def _agreed(name: str, given: Any, read: Any, kind: str) -> Any:
+    """What is given, or else what can be read off the model, if they are not at odds."""
+    if given is not None and read not in (None, given):
+        raise ValueError(f"{name}={given} does not fit this {kind}, whose head has {read}")
+    return read if given is None else given
 
 
 def embedding_of(model: nn.Module) -> Embedding | None:

@@ -19,10 +19,10 @@ def box_features(
 ) -> list[Tensor]:
     """The feature of every box, as the term ``name`` saw it in training.
 
-    The R-CNNs pool the box and give the vector that their box predictor reads; the others give the
-    vector of the cell whose anchor fits the box best (of FCOS: the point that it would hold
-    responsible). Where the term reads an embedding, that vector's projection. Everything runs in
-    eval mode, in one batch, without gradients; the model's modes are put back.
+    The R-CNNs pool the box and give the vector that their layer of class logits reads; the others
+    give the vector of the cell whose anchor fits the box best (of FCOS: the point that it would
+    hold responsible). Where the term reads an embedding, that vector's projection. Everything runs
+    in eval mode, in one batch, without gradients; the model's modes are put back.
 
     Args:
         model: a detector that :func:`attach` takes, attached to or not.
@@ -140,6 +140,8 @@ def _placed(levels: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
 
 
 def _check(images: Sequence[Tensor], boxes: Sequence[Tensor]) -> None:
+    if not isinstance(boxes, list | tuple) or not all(map(torch.is_tensor, boxes)):
+        raise TypeError("boxes are a list of one tensor [N, 4] an image, xyxy in pixels")
     if len(images) != len(boxes) or not images:
         raise ValueError(f"one tensor of boxes an image: {len(images)} images, {len(boxes)} boxes")
     wrong = [list(b.shape) for b in boxes if b.dim() != 2 or b.shape[1] != 4]

@@ -70,7 +70,7 @@ def set_l2_softmax(model: Model, radius: float, learnt: bool = False) -> Model:
     if not classifiers:
         raise TypeError(
             f"the layer of the class logits cannot be told in this {type(model).__name__}, whose "
-            "head is not torchvision's"
+            "head is not torchvision's; an R-CNN's box predictor is to have it as cls_score"
         )
     for classifier in classifiers:
         like: Any = classifier.weight

@@ -194,6 +194,23 @@ def test_sizes_that_cannot_be_read_are_given(fasterrcnn, images, targets):
     assert [x.shape for x in box_features(fasterrcnn, images, boxes)] == [(3, 1024), (1, 1024)]
 
 
+@pytest.mark.parametrize("family", OWN)
+def test_sizes_at_odds_with_the_head_are_refused(built, family):
+    model = copy.deepcopy(built[family])
+    with pytest.raises(ValueError, match="feature_dim=.*5.* does not fit this .*head has"):
+        attach(model, feature_dim=5)
+    with pytest.raises(ValueError, match="num_classes=9 does not fit this .*head has 4"):
+        attach(model, num_classes=9)
+    width = 1024 if family == "fasterrcnn" else model.backbone.out_channels
+    attach(model, feature_dim=width, num_classes=CLASSES)
+
+
+def test_boxes_are_a_list_of_tensors(small_model, images, targets):
+    for boxes in (targets, torch.zeros(2, 3, 4)):
+        with pytest.raises(TypeError, match=r"a list of one tensor \[N, 4\] an image, xyxy"):
+            box_features(small_model, images, boxes)
+
+
 class Wrapped(nn.Module):
     """An SSD's head that does not show its layers."""
 
