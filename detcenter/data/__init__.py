@@ -1,15 +1,15 @@
 """Data sets: images with boxes, and the transforms that move both."""
 
 from detcenter.data.checks import image_faults
-from detcenter.data.coco import COCODataset
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, Target
 from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size, read_image
+from detcenter.data.layouts.coco import COCODataset
+from detcenter.data.layouts.voc import VOCDataset, find_classes
 from detcenter.data.packed import LMDBDataset, write_lmdb
 from detcenter.data.pooled import PooledDataset
 from detcenter.data.transforms import WithinSides, build_transform
-from detcenter.data.voc import VOCDataset, find_classes
 
 __all__ = [
     "Annotation",

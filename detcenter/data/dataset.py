@@ -33,6 +33,7 @@ class Annotation(TypedDict):
     iscrowd: np.ndarray  # bool [M]
     difficult: np.ndarray  # bool [M]
     area: np.ndarray  # float64 [M], square pixels: COCO's own where given, else the box's
+    file: NotRequired[Path]  # that says where the boxes are
     bbox: NotRequired[np.ndarray]  # float64 [M, 4], x, y, width, height: boxes as in COCO's file
 
 
@@ -55,10 +56,10 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         as_annotated: leave the boxes as they are, but for those that are not finite; for
             annotations that are measured with, not trained on.
         keep_difficult: whether targets hold boxes flagged difficult. Crowd boxes never are.
+        category_ids: what COCO result files call the classes; None is 1, 2, ...
 
     Attributes:
         annotations: all boxes, crowd and difficult ones too, for evaluation.
-        category_ids: what COCO result files call the classes: 1, 2, … unless the data says so.
         dropped: how many boxes without area were left out, by image.
 
     Raises:
@@ -72,10 +73,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
         as_annotated: bool = False,
+        category_ids: list[int] | None = None,
     ) -> None:
         self.annotations, self.dropped = clean_annotations(annotations, as_annotated)
         self.classes = list(classes)
-        self.category_ids = list(range(1, len(classes) + 1))
+        self.category_ids = category_ids or list(range(1, len(classes) + 1))
         self.transform = transform
         self.keep_difficult = keep_difficult
         self._size_reported = False

@@ -7,9 +7,9 @@ from typing import Any
 from xml.etree.ElementTree import ElementTree
 
 from detcenter.data import COCODataset, DetectionDataset, VOCDataset
-from detcenter.data.cleaned import cleaned_coco, cleaned_voc
-from detcenter.data.paths import path_below
-from detcenter.data.voc import annotation_path, image_set_path, read_image_set
+from detcenter.data.layouts.cleaned import cleaned_coco, cleaned_voc
+from detcenter.data.layouts.paths import path_below
+from detcenter.data.layouts.voc import annotation_path, image_set_path, read_image_set
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import Part

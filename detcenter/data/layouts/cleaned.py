@@ -6,9 +6,9 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from detcenter.data.coco import COCODataset, Record, boxes_of, read_records
 from detcenter.data.dataset import Annotation, clean_boxes
-from detcenter.data.voc_xml import boxes_in, read_objects, read_xml
+from detcenter.data.layouts.coco import COCODataset, Record, boxes_of, read_records
+from detcenter.data.layouts.voc_xml import boxes_in, read_objects, read_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -17,7 +17,7 @@ from detcenter.data.dataset import (
 )
 from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.images import MAX_PIXELS
-from detcenter.data.paths import path_below
+from detcenter.data.layouts.paths import path_below
 
 Record = dict[str, Any]
 

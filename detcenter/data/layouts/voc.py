@@ -9,8 +9,8 @@ import numpy as np
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
 from detcenter.data.errors import DataError, Fault, raise_or_add
-from detcenter.data.paths import path_below
-from detcenter.data.voc_xml import boxes_in, read_objects, read_xml, size_in, text_in
+from detcenter.data.layouts.paths import path_below
+from detcenter.data.layouts.voc_xml import boxes_in, read_objects, read_xml, size_in, text_in
 
 
 class VOCDataset(DetectionDataset):

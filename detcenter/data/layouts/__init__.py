@@ -1,0 +1,1 @@
+"""How people lay out data sets: one file a layout, which turns it into annotations."""

@@ -1,0 +1,110 @@
+"""The files of a data set, found by the names that annotation files give them."""
+
+import ntpath
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from detcenter.data.errors import DataError, Fault
+
+IMAGES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+"""Endings of image files, in lower case."""
+
+
+class Files:
+    """All files below a folder, in links to folders too; hidden ones are left out.
+
+    Attributes:
+        root: the folder.
+        names: where they are below it, in order, folders separated by "/".
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names = sorted(_names_below(root))
+        self._by_name = {name: name for name in self.names}
+        self._by_lower: dict[str, str] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        for name in self.names:
+            self._by_lower.setdefault(name.lower(), name)
+            stem, ending = posixpath.splitext(name)
+            if ending.lower() in IMAGES:
+                self._by_stem.setdefault(stem, []).append(name)
+
+    def ending(self, *endings: str) -> list[str]:
+        """The names with one of these endings, which are in lower case."""
+        return [name for name in self.names if name.lower().endswith(endings)]
+
+    def images(self) -> list[str]:
+        return [name for name in self.names if posixpath.splitext(name)[1].lower() in IMAGES]
+
+    def find(self, name: str) -> str | None:
+        """The file of this name, or of the same but for upper and lower case."""
+        return self._by_name.get(name) or self._by_lower.get(name.lower())
+
+    def image(self, name: str, folders: Sequence[str], named_by: Path) -> Path:
+        """The image that is called `name`, as tools write it.
+
+        Backslashes may separate folders, an URL's escapes may be in it, and it may be the path on
+        another machine: then its end counts, the longest that is the name of a file here.
+
+        Args:
+            folders: below the root, "" for the root itself; the first that has it.
+            named_by: the annotation file.
+
+        Raises:
+            DataError: there is none.
+        """
+        for spelled in _spellings(name):
+            for folder in folders:
+                found = self.find(posixpath.join(folder, spelled))
+                if found is not None:
+                    return self.root / found
+        where = self.root / folders[0]
+        if leads_out(name):
+            raise DataError(Fault(named_by, f"the name {name!r} leads out of {where}"))
+        raise DataError(Fault(where / name, f"image file not found, named by {named_by}"))
+
+    def image_of(self, stem: str) -> str | None:
+        """The image of this name without its ending; of several the first."""
+        found = self._by_stem.get(stem)
+        return found[0] if found else None
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name is not that of a file below a folder that it is relative to."""
+    return any(_leads_out(spelled) for spelled in (name, name.replace("\\", "/")))
+
+
+def _leads_out(name: str) -> bool:
+    absolute = posixpath.isabs(name) or ntpath.isabs(name) or os.path.splitdrive(name)[0] != ""
+    return absolute or os.path.normpath(name).split(os.sep)[0] == ".."
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """The name itself, without escapes, and then its ever shorter ends."""
+    whole = dict.fromkeys([name, name.replace("\\", "/"), unquote(name).replace("\\", "/")])
+    for spelled in whole:
+        if not _leads_out(spelled):
+            yield posixpath.normpath(spelled)
+    for spelled in whole:
+        parts = [part for part in spelled.split("/") if part not in ("", ".", "..")]
+        yield from ("/".join(parts[start:]) for start in range(1, len(parts)))
+        yield parts[-1] if parts else spelled
+
+
+def _names_below(root: Path) -> Iterator[str]:
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(os.path.relpath(folder, root)).as_posix()
+        for name in files:
+            if not name.startswith("."):
+                yield name if below == "." else f"{below}/{name}"
