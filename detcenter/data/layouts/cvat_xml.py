@@ -44,8 +44,12 @@ def elements(file: Path) -> Iterator[Element]:
 
 def read_meta(file: Path) -> Element:
     """What is said of the file as a whole; without anything in it where nothing is."""
-    first = next(elements(file), None)
-    return first if first is not None and first.tag == "meta" else Element("meta")
+    for element in elements(file):
+        if element.tag == "meta":
+            return element
+        if element.tag in ("image", "track"):
+            break
+    return Element("meta")
 
 
 def subsets_in(meta: Element) -> list[str]:

@@ -108,7 +108,7 @@ def _first_of_each(content: list[Any], left_out: Counter[str]) -> list[Any]:
     times = [number if type(number) is int else 0 for number in made]
     first: dict[str, int] = {}
     for k in sorted(range(len(content)), key=times.__getitem__):
-        key = shortened(content[k].get("id")) if made[k] is not None else f"entry {k}"
+        key = repr(content[k].get("id")) if made[k] is not None else f"entry {k}"
         if first.setdefault(key, k) != k:
             left_out["further annotations of a task"] += 1
     return [content[k] for k in sorted(first.values())]
@@ -162,7 +162,7 @@ def _joined(results: list[Any]) -> Iterator[Record]:
         if not isinstance(value, dict):
             continue  # a relation between regions
         more = {key: result[key] for key in _OF_RESULTS if result.get(key) is not None}
-        key = shortened(result.get("id", number))
+        key = repr(result.get("id", number))
         by_id[key] = {**more, **value, **by_id.get(key, {})}
     yield from by_id.values()
 

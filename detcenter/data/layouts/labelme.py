@@ -88,8 +88,8 @@ def _image(
         try:
             box = _box(shape, left_out)
             if box is not None:
-                boxes.append(box)
                 names.append(_label(shape))
+                boxes.append(box)
         except ValueError as error:
             faults.append(Fault(file, str(error)))
     width, height = size_of(content.get("imageWidth")), size_of(content.get("imageHeight"))

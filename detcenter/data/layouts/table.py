@@ -176,9 +176,10 @@ def _add(
     def cell(column: int | None) -> str:
         return cells[column] if column is not None and column < len(cells) else ""
 
-    name = cell(columns.image)
-    if not name:
-        faults.append(line._replace(what=f"{line.what}: no image is named"))
+    name, needed = cell(columns.image), max(columns.image, columns.label, *columns.corners) + 1
+    if not name or len(cells) < needed:
+        what = f"{len(cells)} cells, not {needed}" if name else "no image is named"
+        faults.append(line._replace(what=f"{line.what}: {what}"))
         return
     image = rows.setdefault(name, Rows(size_of(cell(columns.width)), size_of(cell(columns.height))))
     corners = [cell(column) for column in columns.corners]
