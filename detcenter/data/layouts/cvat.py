@@ -20,7 +20,7 @@ from detcenter.data.layouts.cvat_xml import (
     subsets_in,
 )
 from detcenter.data.layouts.files import IMAGES, Files
-from detcenter.data.layouts.labelled import Labelled, NamedBoxes, image_paths, labelled
+from detcenter.data.layouts.labelled import Labelled, NamedBoxes, apart, image_paths, labelled
 from detcenter.data.layouts.reading import (
     below,
     few,
@@ -89,20 +89,18 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         elif element.tag == "track":
             tasks.add(element.get("task_id"))
             _add_track(tracks, element, file, left_out, faults)
-    meta = read_meta(file)
-    name = file.relative_to(files.root).as_posix()
-    find = _finder(files, name, file)
     if len(tasks) > 1:
         raise DataError(Fault(file, "frames of several videos; export each task by itself"))
-    if tracks:
-        here = _frames_here(files, name, subset, tracks)
-        drawn += _frames(tracks, meta, here, left_out)
-        find = _frame_finder(files, here, file)
+    meta, name = read_meta(file), file.relative_to(files.root).as_posix()
+    here = _frames_here(files, name, subset, tracks)
+    frames = _frames(tracks, meta, here, left_out)
     report_left_out(left_out, file, "left out")
-    paths = image_paths([image.name for image in drawn], find, file, faults)
+    names = [image.name for image in (*drawn, *frames)]
+    paths = image_paths(names[: len(drawn)], _finder(files, name, file), file, faults)
+    paths += image_paths(names[len(drawn) :], _frame_finder(files, here, file), file, faults)
     images = [
         NamedBoxes(path, file, *image[1:])
-        for path, image in zip(paths, drawn, strict=True)
+        for path, image in zip(apart(names, paths, file, faults), drawn + frames, strict=True)
         if path is not None
     ]
     used = (name for image in images for name in image.names)
@@ -179,6 +177,8 @@ def _frames_here(
 ) -> dict[int, list[str]]:
     """Images by the number at the end of their names, in the nearest folder with such a frame."""
     wanted = {frame for track in tracks for frame in track.boxes}
+    if not wanted:
+        return {}
     for folder in folders_near(files, name):
         for inside in (posixpath.join(folder, subset or ""), folder):
             found: dict[int, list[str]] = {}
