@@ -4,7 +4,7 @@ import json
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detcenter.data.dataset import DetectionDataset
@@ -12,7 +12,9 @@ from detcenter.data.errors import DataError
 from detcenter.data.layouts import cvat, label_studio, labelme, table, yolo
 from detcenter.data.layouts.files import Files
 from tests.data.layouts import picture
-from tests.data.test_any_input import EXAMPLES, anything, check_sound, names, numbers, records, text
+from tests.data.test_any_input import anything, check_sound, names, numbers, records, text
+
+EXAMPLES = settings(deadline=None, max_examples=60, derandomize=True)
 
 LAYOUTS = {
     cvat: "annotations.xml",

@@ -74,6 +74,14 @@ def test_two_uploads_of_one_name(root):
     assert len(faults) == 1 and "would be the same image" in faults[0]
 
 
+def test_an_upload_that_is_not_here(root):
+    export(root, task(drawn(region()), image="/data/upload/3/8c0b5f3a-b.jpg"))
+    _, (fault,) = read(label_studio, root, "project.json")
+    assert fault == f"{root}/data/upload/3/8c0b5f3a-b.jpg: image file not found, named by " + str(
+        root / "project.json"
+    )
+
+
 def polygon(points, kind="polygonlabels"):
     return {"id": "r2", "type": kind, "value": {"points": points, kind: ["dog"]}, **WHOLE}
 

@@ -203,12 +203,13 @@ def _spellings(name: str) -> Iterator[str]:
         return
     local = parse_qs(parts.query).get("d", [""])[0]
     path = local or (parts.path if len(parts.scheme) > 1 or parts.query else name)
+    path = path.lstrip("/")  # that of a server
     yield path
     folder, base = posixpath.split(path.replace("\\", "/"))
     bare = re.sub(r"^[0-9a-f]{8}-", "", base)
     if bare and bare != base:
         yield posixpath.join(folder, bare)
-    if path != name and not local:
+    if path != name.lstrip("/") and not local:
         yield name  # a "?" or a colon may be in the name of a file
 
 
