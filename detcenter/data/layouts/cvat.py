@@ -78,19 +78,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     """
     name, subset = _name_and_subset(files, part)
     file, left_out = part_file(files, name), Counter[str]()
-    drawn: list[Drawn] = []
-    tracks: list[Track] = []
-    tasks: set[str | None] = set()
-    for element in elements(file):
-        if subset is not None and element.get("subset") != subset:
-            continue
-        if element.tag == "image":
-            _add_image(drawn, element, file, left_out, faults)
-        elif element.tag == "track":
-            tasks.add(element.get("task_id"))
-            _add_track(tracks, element, file, left_out, faults)
-    if len(tasks) > 1:
-        raise DataError(Fault(file, "frames of several videos; export each task by itself"))
+    drawn, tracks = _drawn_in(file, subset, left_out, faults)
     meta, name = read_meta(file), file.relative_to(files.root).as_posix()
     here = _frames_here(files, name, subset, tracks)
     frames = _frames(tracks, meta, here, left_out)
@@ -105,6 +93,26 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     ]
     used = (name for image in images for name in image.names)
     return labelled(images, classes or labels_in(meta, used), faults)
+
+
+def _drawn_in(
+    file: Path, subset: str | None, left_out: Counter[str], faults: list[Fault]
+) -> tuple[list[Drawn], list[Track]]:
+    """What is drawn on images, and the tracks of a video; None for all subsets."""
+    drawn: list[Drawn] = []
+    tracks: list[Track] = []
+    tasks: set[str | None] = set()
+    for element in elements(file):
+        if subset is not None and element.get("subset") != subset:
+            continue
+        if element.tag == "image":
+            _add_image(drawn, element, file, left_out, faults)
+        elif element.tag == "track":
+            tasks.add(element.get("task_id"))
+            _add_track(tracks, element, file, left_out, faults)
+    if len(tasks) > 1:
+        raise DataError(Fault(file, "frames of several videos; export each task by itself"))
+    return drawn, tracks
 
 
 def _name_and_subset(files: Files, part: str) -> tuple[str, str | None]:

@@ -12,26 +12,21 @@ from urllib.parse import parse_qs, urlsplit
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size
 from detcenter.data.layouts.files import IMAGES, Files
+from detcenter.data.layouts.label_studio_regions import Record, labelled_box, labels_of, shape_of
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, image_paths, labelled
 from detcenter.data.layouts.reading import (
     few,
     folders_near,
     head,
     holds,
-    is_number,
     part_file,
     read_json,
     report_left_out,
     size_of,
 )
-from detcenter.data.layouts.shapes import around, around_ellipse, around_turned
 
-Record = dict[str, Any]
-
-_LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 _WORDS = (b'"rectanglelabels"', b'"polygonlabels"', b'"ellipselabels"', b'"original_width"')
 _OF_RESULTS = ("original_width", "original_height", "image_rotation", "type")
-_NO_BOXES = {"brush", "brushlabels", "keypoint", "keypointlabels", "vector", "vectorlabels"}
 
 
 class Task(NamedTuple):
@@ -142,16 +137,8 @@ def _regions_of_min(record: Record, left_out: Counter[str]) -> list[Record] | No
     lists = [value for value in record.values() if isinstance(value, list)]
     items = [item for items in lists for item in items if isinstance(item, dict)]
     # Attributes of a region are regions of their own here, of its shape and without label.
-    shapes = [_shape(item) for item in items if _labels(item)]
-    return [item for item in items if _labels(item) or _shape(item) not in shapes]
-
-
-def _shape(region: Record) -> list[Any]:
-    return [region.get(key) for key in ("x", "y", "width", "height", "rotation", "points")]
-
-
-def _labels(region: Record) -> Any:
-    return next((region[key] for key in _LABELS if region.get(key)), None)
+    shapes = [shape_of(item) for item in items if labels_of(item)]
+    return [item for item in items if labels_of(item) or shape_of(item) not in shapes]
 
 
 def _joined(results: list[Any]) -> Iterator[Record]:
@@ -225,55 +212,9 @@ def _image(
     boxes, names = [], []
     for region in task.regions:
         try:
-            labels, box = _labelled_box(region, width, height, left_out)
+            labels, box = labelled_box(region, width, height, left_out)
             boxes += [box] * len(labels)
             names += labels
         except ValueError as error:
             faults.append(Fault(file, f"{shortened(task.name)}: {error}"))
     return NamedBoxes(path, file, width, height, boxes, names)
-
-
-def _labelled_box(
-    region: Record, width: int, height: int, left_out: Counter[str]
-) -> tuple[list[str], list[float]]:
-    """The classes of a region, none if it is no box, and the box, xyxy in pixels.
-
-    Raises:
-        ValueError: what is wrong with it.
-    """
-    kind = str(region.get("type")).lower()
-    if kind in _NO_BOXES or {"rle", "keypointlabels", "brushlabels"} & region.keys():
-        left_out["regions that are no boxes"] += 1
-        return [], []
-    if not {"x", "points", *_LABELS[:3]} & region.keys():
-        return [], []  # of the image as a whole
-    given = _labels(region)
-    labels = given if isinstance(given, list) else [given]
-    if not all(isinstance(label, str) and label.strip() for label in labels):
-        raise ValueError(f"a region has the labels {shortened(given)}, not names of classes")
-    if region.get("image_rotation"):
-        raise ValueError("drawn on an image that is turned in Label Studio; turn the file instead")
-    return [label.strip() for label in labels], _box(region, width / 100, height / 100)
-
-
-def _box(region: Record, sx: float, sy: float) -> list[float]:
-    """`sx` and `sy` are pixels in a percent of the image's width and height."""
-    points = region.get("points")
-    if isinstance(points, list):
-        if len(points) < 3 or not all(map(_is_point, points)):
-            raise ValueError(f"a polygon has points {shortened(points)}, not three or more x and y")
-        return around([(x * sx, y * sy) for x, y in points])
-    angle = region.get("rotation") or 0
-    sides = ("radiusX", "radiusY") if "radiusX" in region else ("width", "height")
-    numbers = [region.get(key) for key in ("x", "y", *sides)] + [angle]
-    if not all(map(is_number, numbers)):
-        raise ValueError(f"a region has x, y, sides and rotation {shortened(numbers)}, not numbers")
-    x, y, a, b, angle = [float(number) for number in numbers if number is not None]
-    x, y, a, b = x * sx, y * sy, a * sx, b * sy
-    if "radiusX" in region:
-        return around_ellipse((x, y), (a, b), angle)
-    return around_turned([x, y, x + a, y + b], angle, (x, y))
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
