@@ -1,7 +1,5 @@
 """`detcenter pack`: a data set in, one LMDB file out."""
 
-import argparse
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.extras import need
-from detcenter.recipe.parsing import data_parser, parse, parse_recipe, recipe_parser
+from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
 
 # What a packed data set is read with, not packed with.
 _OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
@@ -22,7 +20,8 @@ _OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
 def main(args: Sequence[str]) -> None:
     """Write data.train and data.val into ``--output``, under their own names."""
     description = "Pack data.train and data.val into one file that data.format: lmdb reads."
-    parser = data_parser("detcenter pack", description, _recipe_in(args), skip=_OF_READING)
+    defaults = data_of_recipe("detcenter pack", args)
+    parser = data_parser("detcenter pack", description, defaults, skip=_OF_READING)
     parser.add_argument("--config", type=str, help="a recipe, whose data section is packed")
     parser.add_argument("--output", type=str, required=True, help="the file, data/dice.lmdb say")
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
@@ -36,17 +35,6 @@ def main(args: Sequence[str]) -> None:
     images = ", ".join(f"{len(part)} images of {name}" for name, part in parts.items())
     print(f"{images} in {output}, {output.stat().st_size / 2**20:.1f} MiB; read them with")
     print(f"data: {{format: lmdb, root: {output}, train: {data.train}, val: {data.val}}}")
-
-
-def _recipe_in(args: Sequence[str]) -> DataConfig:
-    """The data section of the recipe that ``--config`` names, whole: folds are cut in reading."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", nargs="?")
-    recipe = finder.parse_known_args(args)[0].config
-    if recipe is None:
-        return DataConfig()
-    config, _ = parse_recipe(recipe_parser("detcenter pack", ""), ["--config", recipe])
-    return dataclasses.replace(config.data, folds=None)
 
 
 def _check(data: DataConfig, output: Path, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ from detcenter.data import COCODataset, DetectionDataset, VOCDataset
 from detcenter.data.layouts.cleaned import cleaned_coco, cleaned_voc
 from detcenter.data.layouts.paths import path_below
 from detcenter.data.layouts.voc import annotation_path, image_set_path, read_image_set
+from detcenter.data.layouts.written import link_image
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import Part
@@ -23,10 +24,19 @@ def check_new(data: DataConfig, out: Path) -> None:
     """
     if data.format not in ("voc", "coco"):
         raise ConfigError(f"--fix is for data.format voc and coco, not for {data.format}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--fix {out}: exists and is not an empty folder; name a new one")
+    check_empty("--fix", out)
     for key in ("train", "val", "train_images", "val_images"):
         path_below(out, getattr(data, key), Path(f"data.{key}"))
+
+
+def check_empty(what: str, out: Path) -> None:
+    """Before anything is written there; ``what`` is the argument that names ``out``.
+
+    Raises:
+        ConfigError: it is not a new or empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{what} {out}: exists and is not an empty folder; name a new one")
 
 
 def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path) -> None:
@@ -46,7 +56,7 @@ def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path
             _write_voc(root, name, dataset, out)
         for annotation in dataset.annotations:
             below = annotation["path"].relative_to(root / images)
-            _link(annotation["path"], out / images / below)
+            link_image(annotation["path"], out / images / below)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -69,13 +79,3 @@ def _write_voc(root: Path, image_set: str, dataset: VOCDataset, out: Path) -> No
     target = image_set_path(out, image_set)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-
-
-def _link(image: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():  # of an image that is in both parts
-        return
-    try:
-        target.symlink_to(image.resolve())
-    except OSError:  # a file system without links
-        shutil.copyfile(image, target)
