@@ -271,7 +271,10 @@ FILES = [
     "#%41.png",
     "a.b.png",
     "a.png.png",
+    "A.B.png",
     "line\nbreak.png",
+    "bell\x07.png",
+    "caf\udce9.png",  # a file's name in Latin-1, as Python has it
     "猫\u200d.bmp",
 ]
 
@@ -287,8 +290,11 @@ def test_image_names_that_bite(to, coco, tmp_path, capsys):
     coco.write()
     assert convert(coco.config, to, tmp_path / "out") == 0
     found = READERS[to](tmp_path / "out", "train")
-    assert len(found) == len(FILES)
-    assert sorted(rows[0][1][2] for rows in found.values()) == pytest.approx([*range(41, 53)])
+    assert len({name.casefold() for name in found}) == len(found) == len(FILES)
+    assert all(name.isprintable() and name.encode() for name in found if "猫" not in name)
+    assert sorted(rows[0][1][2] for rows in found.values()) == pytest.approx(
+        [*range(41, 41 + len(FILES))]
+    )
     folder = {"coco": "images", "voc": "JPEGImages", "yolo": "images/train"}[to]
     files = {
         file.relative_to(tmp_path / "out" / folder).with_suffix("").as_posix(): file
