@@ -26,6 +26,7 @@ from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import read_parts
 from detcenter.recipe.fixed import check_empty
+from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
 
 logger = logging.getLogger("detcenter")
@@ -48,7 +49,7 @@ def main(args: Sequence[str]) -> None:
     data, out = arguments.data, Path(arguments.out)
     _check(data, out)
     with _whole(out) as making:
-        parts = _sound(data)
+        parts = _sound(resolved(data))
         place = copy_image if arguments.copy else link_image
         boxes = _WRITERS[arguments.to](making, parts, place, bar("writing"))
     counts = [f"{len(parts[p])} images and {boxes[p]} boxes of data.{p}" for p in parts]

@@ -10,7 +10,7 @@ from detcenter.data.layouts.coco_written import write_coco
 from detcenter.data.layouts.voc import VOCDataset, find_classes
 from detcenter.data.layouts.voc_written import write_voc
 from detcenter.data.layouts.yolo_written import write_yolo
-from detcenter.data.packed import LMDBDataset, write_lmdb
+from detcenter.data.packed import LMDBDataset, lmdb_parts, write_lmdb
 from detcenter.data.pooled import PooledDataset
 from detcenter.data.transforms import WithinSides, build_transform
 
@@ -30,6 +30,7 @@ __all__ = [
     "find_classes",
     "image_faults",
     "image_size",
+    "lmdb_parts",
     "make_digits",
     "read_image",
     "write_coco",

@@ -18,6 +18,7 @@ from detcenter.cli import main
 from detcenter.data import COCODataset, DetectionDataset, VOCDataset, write_voc, write_yolo
 from detcenter.data.errors import DataError
 from detcenter.data.layouts import written
+from detcenter.data.layouts.found import LAYOUTS
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import read_parts
 from detcenter.recipe.parsing import data_parser, parse
@@ -30,7 +31,8 @@ SHARED = Path("/work/shared/data")
 
 def options(config):
     keys = ("format", "root", "train", "val", "train_images", "val_images", "on_error")
-    return [text for key in keys for text in (f"--data.{key}", getattr(config, key))]
+    values = {key: getattr(config, key) for key in keys if getattr(config, key) is not None}
+    return [text for key, value in values.items() for text in (f"--data.{key}", str(value))]
 
 
 def convert(config, to, out, *args):
@@ -267,7 +269,6 @@ FILES = [
     "sub_photo_1.jpg",
     "sub/кот & 'x'.png",
     "images/x.PNG",
-    ".hidden.png",
     "#%41.png",
     "a.b.png",
     "a.png.png",
@@ -307,12 +308,19 @@ def test_image_names_that_bite(to, coco, tmp_path, capsys):
     if to == "coco":
         assert {"photo 1.png", "sub/photo 1.png", "sub/кот & 'x'.png"} <= found.keys()
     else:
-        assert not any(" " in name or "/" in name for name in found)
+        assert not any(character in name for name in found for character in " /'")
     if to != "yolo":
         parts, faults = read_parts(printed_config(capsys))
         assert faults == []
         original = COCODataset(coco.root / "images", coco.file)
         assert_same(parts["train"], original, 1e-9)
+
+
+def test_hidden_images_are_shown():
+    """Readers of folders pass hidden files over."""
+    paths = [Path("x") / name for name in (".a.png", "_a.png", "b/.c.png", ".d/e.png")]
+    assert [*written.image_names(paths).values()] == ["_a.png", "_a-2.png", "b/_c.png", "_d/e.png"]
+    assert written.image_names([]) == {}
 
 
 def test_images_of_one_name_in_both_parts(coco, tmp_path):
@@ -463,6 +471,37 @@ def test_wrong_use_is_one_line(voc, tmp_path, capsys):
     ):
         assert said in fails(capsys, *args)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "link", "voc"]
+
+
+@pytest.mark.parametrize("to", READERS)
+def test_it_is_found_out_again(to, coco, tmp_path):
+    """By the root alone, though both parts are told apart by nothing but their names."""
+    if to not in LAYOUTS:
+        pytest.skip(f"no reader of {to} yet")
+    assert convert(spread(coco).config, to, tmp_path / "out") == 0
+    parts, faults = read_parts(DataConfig(root=str(tmp_path / "out")))
+    assert faults == []
+    originals, _ = read_parts(coco.config)
+    for name, part in parts.items():
+        originals[name].annotations.sort(key=lambda annotation: annotation["path"].name)
+        part.annotations.sort(key=lambda annotation: annotation["path"].resolve().name)
+        if to == "yolo":
+            for annotation in originals[name].annotations:
+                for key in ("boxes", "labels"):
+                    annotation[key] = annotation[key][~annotation["iscrowd"]]
+        assert_same(part, originals[name], 1e-4)
+
+
+def test_a_fraction_held_out_becomes_a_part(coco, tmp_path, capsys):
+    for width, name in enumerate("abc", start=40):  # copies would stay in one part
+        picture(coco.image(name), width, 30)
+    coco.config.val = 0.34
+    assert convert(coco.config, "yolo", tmp_path / "out") == 0
+    assert "2 images and 2 boxes of data.train, 1 images and 1 boxes" in capsys.readouterr().out
+    train, val = (by_hand(tmp_path / "out", part).keys() for part in ("train", "val"))
+    assert {*train} | {*val} == {*"abc"}
+    held_out = read_parts(coco.config)[0]["val"].annotations[0]["path"].stem
+    assert [*val] == [held_out]
 
 
 def test_a_recipe_names_the_data(recipe, tmp_path, capsys):

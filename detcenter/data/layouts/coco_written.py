@@ -60,7 +60,7 @@ def _coco_content(part: DetectionDataset, names: Mapping[Path, str]) -> dict[str
     }
 
 
-def _coco_boxes(annotation: Annotation, category_ids: list[int]) -> list[dict[str, Any]]:
+def _coco_boxes(annotation: Annotation, category_ids: list[int | str]) -> list[dict[str, Any]]:
     boxes = annotation["boxes"]
     columns = (
         annotation["labels"].tolist(),

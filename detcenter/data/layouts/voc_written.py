@@ -9,7 +9,6 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from detcenter.data.errors import DataError
-from detcenter.data.layouts.voc import image_set_path
 from detcenter.data.layouts.written import (
     UNFIT,
     Parts,
@@ -69,7 +68,8 @@ def write_voc(
             write_text(out / "Annotations" / f"{stem}.xml", page, path)
             place(path, out / "JPEGImages" / names[path])
             stems[stem] = None
-        write_text(image_set_path(out, part_name), "".join(f"{stem}\n" for stem in stems))
+        lines = "".join(f"{stem}\n" for stem in stems)
+        write_text(out / "ImageSets" / "Main" / f"{part_name}.txt", lines)
     return {name: sum(len(a["labels"]) for a in part.annotations) for name, part in parts.items()}
 
 

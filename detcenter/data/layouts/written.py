@@ -37,7 +37,8 @@ def image_names(paths: Iterable[Path], flat: bool = False) -> dict[Path, str]:
     "-2" and so on. Characters of `UNFIT`, and the dot of a hidden file, become "_".
 
     Args:
-        flat: without sub-folders and blanks, which become "_" too; otherwise "/" separates folders.
+        flat: without sub-folders, blanks and quotes, which lists of names are split at: all of
+            them become "_". Otherwise "/" separates folders.
     """
     files = {path: os.path.abspath(path) for path in paths}
     above = os.path.commonpath([*map(os.path.dirname, files.values())]) if files else ""
@@ -76,7 +77,7 @@ def copy_image(image: Path, target: Path) -> None:
 def _fit(name: str, flat: bool) -> str:
     name = re.sub(r"(^|/)\.", r"\1_", name)
     if flat:
-        name = re.sub(r"[\s/]", "_", name)
+        name = re.sub(r"[\s/\"']", "_", name)
     return UNFIT.sub("_", name)
 
 
