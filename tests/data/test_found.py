@@ -368,7 +368,7 @@ def test_a_link_to_a_folder_above_is_followed_once(tmp_path):
 def test_parts_by_their_names():
     assert role_in("annotations/instances_val2017.json") == "val"
     assert role_in("train/_annotations.coco.json") == "train"
-    assert role_in("restraint.json") is None
+    assert role_in("restraint.json") is None and role_in("/x") is None and role_in("") is None
     assert part_for("train", ["trainval", "train", "val", "test"]) == "train"
     assert part_for("train", ["trainval", "train", "test"]) == "trainval"
     assert part_for("val", ["trainval", "train", "test"]) == "test"
