@@ -62,6 +62,7 @@ class COCODataset(DetectionDataset):
         names = _names(records.categories)
         super().__init__(parsed, names, transform, as_annotated=images is None)
         self.category_ids = category_ids
+        self.categories = records.categories
 
 
 class Records(NamedTuple):

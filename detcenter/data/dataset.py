@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     Attributes:
         annotations: all boxes, crowd and difficult ones too, for evaluation.
         category_ids: what COCO result files call the classes: 1, 2, … unless the data says so.
+        categories: in the order of the classes, what a COCO file says of each; otherwise empty.
         dropped: how many boxes without area were left out, by image.
 
     Raises:
@@ -76,6 +77,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         self.annotations, self.dropped = clean_annotations(annotations, as_annotated)
         self.classes = list(classes)
         self.category_ids = list(range(1, len(classes) + 1))
+        self.categories: list[dict[str, Any]] = []
         self.transform = transform
         self.keep_difficult = keep_difficult
         self._size_reported = False
