@@ -56,14 +56,13 @@ def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores
 
 def _check_limits(runs: Mapping[Path, MeasuredRun]) -> None:
     limits = {path: run.config.evaluation.max_detections for path, run in runs.items()}
-    (first, limit), *others = limits.items()
-    for path, other in others:
-        if other != limit:
-            raise ConfigError(
-                f"evaluation.max_detections is {limit} in {first} and {other} in {path}; "
-                "`detcenter train --config RUN/config.yaml --output RUN --resume "
-                f"--evaluation.max_detections {max(limit, other)}` measures a run again"
-            )
+    if len(set(limits.values())) > 1:
+        (low, few), *_, (high, many) = sorted(limits.items(), key=lambda item: item[1])
+        raise ConfigError(
+            f"evaluation.max_detections is {few} in {low} and {many} in {high}; `detcenter train "
+            f"--config {low / 'config.yaml'} --output {low} --resume --evaluation.max_detections "
+            f"{many}` measures that run again"
+        )
 
 
 def by_recipe(runs: Mapping[Path, MeasuredRun]) -> dict[str, dict[Path, MeasuredRun]]:
