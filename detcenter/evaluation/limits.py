@@ -22,11 +22,10 @@ def limit_remarks(
     """
     remarks = []
     labels = [objects_in(annotation)[1] for annotation in annotations]
-    counts = [np.bincount(of_image, minlength=len(classes) + 1) for of_image in labels]
-    most = [int(of_image.max()) for of_image in counts]
+    most = [int(np.bincount(of_image, minlength=1).max()) for of_image in labels]
     if max(most, default=0) > max_detections:
         worst = int(np.argmax(most))
-        name, label = annotations[worst]["path"].name, int(counts[worst].argmax())
+        name, label = annotations[worst]["path"].name, int(np.bincount(labels[worst]).argmax())
         remarks.append(
             f"{_images(most, max_detections)} more than {max_detections} objects of one class (the "
             f"most: {name}, {most[worst]} of {classes[label - 1]}), but COCO counts the best "

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from detcenter.cli import main
-from detcenter.commands.report import _page
 from detcenter.data import make_digits
 from detcenter.evaluation import load_detections
 from tests.command_line import fails
@@ -174,10 +173,11 @@ def test_runs_that_no_page_can_show_together_are_one_line(run, copied, tmp_path,
         settings = results["settings"] | {key: value}
         (copied / "results.json").write_text(json.dumps(results | {"settings": settings}))
         assert f"the runs differ in evaluation.{key}" in fails(capsys, "report", run, copied)
-    # An earlier version wrote no settings: it had no choice.
+    # An earlier version wrote no settings, since it had no choice; the next key is looked at.
     earlier = {key: value for key, value in results.items() if key != "settings"}
     (copied / "results.json").write_text(json.dumps(earlier))
-    assert _page([run, copied], None)
+    (copied / "config.yaml").write_text(changed)
+    assert "the runs differ in data.keep_difficult" in fails(capsys, "report", run, copied)
 
 
 def test_measuring_an_old_run_again_is_what_the_line_says(copied, tmp_path, capsys):
