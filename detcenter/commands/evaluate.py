@@ -53,15 +53,21 @@ def main(args: Sequence[str]) -> None:
         chosen.iou,
         checkpoint.get("frequency") or groups_in(dataset.categories, dataset.classes),
     )
-    print(results_table(metrics, dataset.classes), end="\n\n")
-    print(calibration_line(metrics["calibration"]), end="\n\n")
-    print(errors_table(metrics["errors"], chosen.iou), end="\n\n")
-    print(confusion_table(metrics["confusion"], iou=chosen.iou))
+    print("\n\n".join(_tables(metrics, dataset.classes, chosen.iou)))
     if arguments.json:
         _write(Path(arguments.json), metrics_json(metrics))
     if arguments.detections:
         rows = coco_results(dataset.annotations, found, dataset.category_ids)
         _write(Path(arguments.detections), json.dumps(rows))
+
+
+def _tables(metrics: Mapping[str, Any], classes: Sequence[str], iou: float) -> list[str]:
+    return [
+        results_table(metrics, classes),
+        calibration_line(metrics["calibration"]),
+        errors_table(metrics["errors"], iou),
+        confusion_table(metrics["confusion"], iou=iou),
+    ]
 
 
 def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentParser:
