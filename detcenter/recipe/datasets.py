@@ -169,7 +169,7 @@ def _dataset(
         read.annotations,
         read.classes,
         keep_difficult=data.keep_difficult,
-        category_ids=read.category_ids,
+        categories=read.categories,
     )
 
 

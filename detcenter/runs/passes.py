@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ from detcenter.data import (
     WithinSides,
     build_transform,
 )
+from detcenter.evaluation import limit_remarks
 from detcenter.models import box_features
 from detcenter.recipe.config import AugmentConfig
 from detcenter.training import as_floats, collate, detect, ignore_stops
+
+logger = logging.getLogger("detcenter")
 
 
 def augmentation(augment: AugmentConfig, model: nn.Module) -> BoxTransform:
@@ -115,6 +119,14 @@ def _in_order(
         worker_init_fn=ignore_stops,
         generator=torch.Generator(),  # else it would draw from the one that training draws from
     )
+
+
+def remark_limits(dataset: DetectionDataset, max_detections: int, model: Any = None) -> None:
+    """Warn of images with more objects than COCO's numbers count, or than ``model`` gives."""
+    of_images = getattr(model, "roi_heads", model)
+    given = None if model is None else int(of_images.detections_per_img)
+    for remark in limit_remarks(dataset.annotations, dataset.classes, max_detections, given):
+        logger.warning(remark)
 
 
 def _input_size(model: Any) -> tuple[int, int] | WithinSides:

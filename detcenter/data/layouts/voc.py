@@ -92,7 +92,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
             annotations[entry.page] = _annotation(files, entry, image_id, classes, faults)
         except DataError as error:
             faults += error.args
-    return Labelled([*annotations.values()], classes, [*range(1, len(classes) + 1)])
+    return Labelled([*annotations.values()], classes, [])
 
 
 class Entry(NamedTuple):
