@@ -5,10 +5,12 @@ from detcenter.data.coco import COCODataset
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, Target
 from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import image_size, read_image
+from detcenter.data.images import frame_numbers, image_size, read_frames, read_image
 from detcenter.data.packed import LMDBDataset, write_lmdb
 from detcenter.data.pooled import PooledDataset
-from detcenter.data.transforms import WithinSides, build_transform
+from detcenter.data.sources import Source, files_at, frames_of, is_video, sources
+from detcenter.data.transforms import WithinSides, build_transform, resized
+from detcenter.data.videos import frame_rate, read_video, video_length, video_writer
 from detcenter.data.voc import VOCDataset, find_classes
 
 __all__ = [
@@ -20,14 +22,26 @@ __all__ = [
     "Fault",
     "LMDBDataset",
     "PooledDataset",
+    "Source",
     "Target",
     "VOCDataset",
     "WithinSides",
     "build_transform",
+    "files_at",
     "find_classes",
+    "frame_numbers",
+    "frame_rate",
+    "frames_of",
     "image_faults",
     "image_size",
+    "is_video",
     "make_digits",
+    "read_frames",
     "read_image",
+    "read_video",
+    "resized",
+    "sources",
+    "video_length",
+    "video_writer",
     "write_lmdb",
 ]
