@@ -23,7 +23,9 @@ from typing import Any
 from detcenter.evaluation.coco import Backend, coco_metrics
 from detcenter.evaluation.confusion import confusion_matrix, confusions, most_confused
 from detcenter.evaluation.detections import load_detections, save_detections
+from detcenter.evaluation.interchange import from_supervision, to_supervision
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
+from detcenter.evaluation.predictions import FORMATS, Prediction
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
 from detcenter.evaluation.results import coco_results, load_results
 from detcenter.evaluation.table import confusion_table, errors_table, results_table
@@ -32,6 +34,8 @@ from detcenter.evaluation.voc import voc_metrics
 
 __all__ = [
     "ERRORS",
+    "FORMATS",
+    "Prediction",
     "ResampledAP",
     "coco_metrics",
     "coco_results",
@@ -44,6 +48,7 @@ __all__ = [
     "errors_table",
     "evaluate_detections",
     "flat_numbers",
+    "from_supervision",
     "load_detections",
     "load_results",
     "metrics_json",
@@ -52,6 +57,7 @@ __all__ = [
     "results_table",
     "save_detections",
     "side_by_side",
+    "to_supervision",
     "voc_metrics",
 ]
 
