@@ -26,6 +26,7 @@ _LEAST: dict[str, float] = {
     "data.digits.val": 1,
     "data.workers": 0,
     "evaluation.score": 0,
+    "every": 1,
     "model.min_negatives": 0,
     "train.accumulate": 1,
     "train.backbone_lr": 0,
