@@ -48,7 +48,8 @@ def load_tensors(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        start = path.open("rb").read(1024)
+        with path.open("rb") as file:
+            start = file.read(1024)
     except IsADirectoryError:
         raise TensorFileError("a folder, not a file") from None
     what = _what_else(path, start)
