@@ -27,8 +27,10 @@ from detcenter.evaluation.coco import Backend, coco_metrics
 from detcenter.evaluation.confusion import confusion_matrix, confusions, most_confused
 from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.frequency import ap_by_frequency, frequency_groups, groups_in
+from detcenter.evaluation.interchange import from_supervision, to_supervision
 from detcenter.evaluation.limits import limit_remarks
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
+from detcenter.evaluation.predictions import FORMATS, Prediction
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
 from detcenter.evaluation.results import coco_results, load_results
 from detcenter.evaluation.table import (
@@ -44,6 +46,8 @@ from detcenter.evaluation.voc import voc_metrics
 
 __all__ = [
     "ERRORS",
+    "FORMATS",
+    "Prediction",
     "ResampledAP",
     "ap_by_frequency",
     "best_threshold",
@@ -63,6 +67,7 @@ __all__ = [
     "frequency_groups",
     "groups_in",
     "limit_remarks",
+    "from_supervision",
     "load_detections",
     "load_results",
     "metrics_json",
@@ -71,6 +76,7 @@ __all__ = [
     "results_table",
     "save_detections",
     "side_by_side",
+    "to_supervision",
     "voc_metrics",
 ]
 

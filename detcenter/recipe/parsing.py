@@ -30,6 +30,7 @@ _LEAST: dict[str, float] = {
     "evaluation.max_detections": 1,
     "evaluation.score": 0,
     "iou": 1e-6,
+    "every": 1,
     "model.min_negatives": 0,
     "train.accumulate": 1,
     "train.backbone_lr": 0,

@@ -10,10 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from detcenter.data.errors import DataError, Fault
+from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.parts import role_in
-
-IMAGES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""Endings of image files, in lower case."""
 
 
 class Files:
@@ -34,7 +32,7 @@ class Files:
         for name in self.names:
             self._by_lower.setdefault(name.lower(), name)
             stem, ending = posixpath.splitext(name)
-            if ending.lower() in IMAGES:
+            if ending.lower() in ENDINGS:
                 self._by_stem.setdefault(stem, []).append(name)
                 self._by_own_name.setdefault(posixpath.basename(stem), []).append(name)
 
@@ -43,7 +41,7 @@ class Files:
         return [name for name in self.names if name.lower().endswith(endings)]
 
     def images(self) -> list[str]:
-        return [name for name in self.names if posixpath.splitext(name)[1].lower() in IMAGES]
+        return [name for name in self.names if posixpath.splitext(name)[1].lower() in ENDINGS]
 
     def find(self, name: str) -> str | None:
         """The file of this name, or of the same but for upper and lower case."""

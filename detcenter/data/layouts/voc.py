@@ -15,7 +15,8 @@ import numpy as np
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
 from detcenter.data.errors import DataError, Fault, raise_or_add
-from detcenter.data.layouts.files import IMAGES, Files, ends_of, leads_out
+from detcenter.data.images import ENDINGS
+from detcenter.data.layouts.files import Files, ends_of, leads_out
 from detcenter.data.layouts.labelled import Labelled
 from detcenter.data.layouts.parts import folders_of_parts, role_of
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
@@ -313,4 +314,4 @@ def _is_page(path: Path) -> bool:
 def _without(name: str) -> str:
     """The name without the ending of an image or an XML file."""
     stem, ending = posixpath.splitext(name)
-    return stem if ending.lower() in {*IMAGES, ".xml"} else name
+    return stem if ending.lower() in {*ENDINGS, ".xml"} else name
