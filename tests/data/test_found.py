@@ -104,25 +104,26 @@ def lists_of_all_kinds(root):
         "JPEGImages/f.jpg Annotations/f.xml",
         "g 1",
         "two words",
+        "a 'name'",
         "h -1",  # not of the class that the list is for
     ]
-    for name in [*"abcdefghi", "two words"]:
+    for name in [*"abcdefghi", "two words", "a 'name'"]:
         picture(root / "JPEGImages" / f"{name}.jpg")
         xml(root / "Annotations" / f"{name}.xml")
     sets = root / "ImageSets" / "Layout"
     sets.mkdir(parents=True)
     (sets / "train.txt").write_text("\n".join(lines))
     (sets / "val.txt").write_text("'i.xml'\n")
-    names = [*"abcdefg", "two words"]
+    names = [*"abcdefg", "two words", "a 'name'"]
     return {f"JPEGImages/{name}.jpg": 1 for name in names}, {"JPEGImages/i.jpg": 1}
 
 
 def images_beside_json(root):
-    for name in ("a", "b"):
+    for name in ("a", ".hidden", "b"):
         picture(root / f"{name}.jpg")
-    json_of(root / "my_train.json", {"a.jpg": 2})
+    json_of(root / "my_train.json", {"a.jpg": 2, ".hidden.jpg": 1})
     json_of(root / "my_val.json", {"b.jpg": 1})
-    return {"a.jpg": 2}, {"b.jpg": 1}
+    return {"a.jpg": 2, ".hidden.jpg": 1}, {"b.jpg": 1}
 
 
 def coco_of_2017(root):

@@ -126,7 +126,7 @@ def listed(files: Files, part: str) -> list[Entry]:
     except UnicodeDecodeError as error:
         raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
     pages = _Pages(files)
-    entries = (_entry(line.strip().strip("\"'").strip(), pages, path) for line in lines)
+    entries = (_entry(_unquoted(line.strip(), pages), pages, path) for line in lines)
     return [entry for entry in entries if entry is not None]
 
 
@@ -193,6 +193,11 @@ class _Pages:
         pages = self._by_stem.get(posixpath.basename(end), [])
         found = [page for page in pages if f"/{_without(page)}".endswith(f"/{end}")]
         return found[0] if len(found) == 1 else None
+
+
+def _unquoted(line: str, pages: _Pages) -> str:
+    """Without the quotes around it, unless a name ends with one."""
+    return line if pages.of(line) is not None else line.strip("\"'").strip()
 
 
 def _entry(line: str, pages: _Pages, named_by: Path) -> Entry | None:
@@ -283,7 +288,8 @@ def _is_list(files: Files, name: str) -> bool:
         first = (files.root / name).read_text(encoding="utf-8-sig").partition("\n")[0]
     except (OSError, UnicodeDecodeError):
         return False
-    entry = _entry(first.strip().strip("\"'").strip(), _Pages(files), files.root / name)
+    pages = _Pages(files)
+    entry = _entry(_unquoted(first.strip(), pages), pages, files.root / name)
     return entry is not None and files.find(entry.page) is not None
 
 
