@@ -34,6 +34,7 @@ class Annotation(TypedDict):
     difficult: np.ndarray  # bool [M]
     area: np.ndarray  # float64 [M], square pixels: COCO's own where given, else the box's
     file: NotRequired[Path]  # that says where the boxes are
+    annotated_size: NotRequired[tuple[int, int]]  # width, height in the file; 0 for none
     bbox: NotRequired[np.ndarray]  # float64 [M, 4], x, y, width, height: boxes as in COCO's file
 
 
