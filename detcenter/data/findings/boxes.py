@@ -42,7 +42,7 @@ def _out_of_the_image(part: Part, boxes: Boxes) -> Iterator[Finding | None]:
         low, high = boxes.values[:, :2], boxes.values[:, 2:]
         real = np.isfinite(boxes.values).all(axis=1) & (high > low).all(axis=1)
         outside = real & ((low >= boxes.sizes) | (high <= 0)).any(axis=1)
-        larger = real & ~outside & (boxes.sides > boxes.sizes + _ROUNDED).any(axis=1)
+        larger = real & ~outside & (boxes.sides > boxes.sizes + 2 * _ROUNDED).any(axis=1)
         over = ((low < -_ROUNDED) | (high > boxes.sizes + _ROUNDED)).any(axis=1)
     kinds = {
         "outside": (outside, "boxes that lie outside their image; dropped"),

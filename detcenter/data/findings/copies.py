@@ -29,7 +29,7 @@ def near_copy_findings(
         progress: wraps the images while they are compared.
     """
     places = [*_distinct(parts)]
-    images = [Candidate(parts[p].look(i), parts[p].annotations[i]) for p, i in places]
+    images = [Candidate(p, parts[p].look(i), parts[p].annotations[i]) for p, i in places]
     pairs = ((places[a], places[b]) for a, b in near_pairs(images, progress))
     yield from _findings("near_copies", "nearly equal", pairs, parts)
 

@@ -15,13 +15,14 @@ _SIDE = 32  # pixels of the pictures that are compared in the end
 _DIFFERENCE = 50.0  # of 255, of any pixel in these
 _FLAT = 4.0  # of 255, the standard deviation of pictures with nothing in them to compare
 _OVERLAP = 0.5  # IoU of boxes that are of the same object in both
-_NEIGHBOURS = 64  # images that an image is compared with, of those that share a piece of its hash
-_AT_ONCE = 1 << 18  # pairs
+_NEIGHBOURS = 24  # images that an image is compared with, of those that share a piece of its hash
+_AT_ONCE = 1 << 12  # pairs
 
 
 class Candidate(NamedTuple):
     """An image and its boxes."""
 
+    part: int  # number
     look: Look
     annotation: Annotation
 
@@ -30,6 +31,8 @@ def near_pairs(
     images: Sequence[Candidate], progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
 ) -> Iterator[tuple[int, int]]:
     """Pairs of images that are one photograph: saved, scaled or lit otherwise, or moved a little.
+
+    Of many copies each is in a pair, but not all pairs are given.
 
     Three things must agree. (1) Perceptual hashes, the signs of 256 low frequencies (imagehash's
     phash), differ in 24 bits at most: saving and scaling change up to 12. (2) Pictures of 32 x 32
@@ -47,13 +50,22 @@ def near_pairs(
     hashes = [_hash(images[i].look) for i in progress(chosen)]
     if len(hashes) < 2:
         return
+    pairs = near_hashes(np.stack(hashes))
     small = np.stack([_small(images[i].look) for i in chosen])
-    for pairs in _near_hashes(np.packbits(np.stack(hashes), axis=1), np.stack(hashes)):
-        alike = _differences(small[pairs[:, 0]], small[pairs[:, 1]]) <= _DIFFERENCE
-        for a, b in pairs[alike].tolist():
-            one, other = images[chosen[a]], images[chosen[b]]
+    part = np.array([images[i].part for i in chosen])
+    done = np.zeros((len(chosen), part.max() + 1), bool)  # has a copy, of each part
+    for start in range(0, len(pairs), _AT_ONCE):
+        a, b = pairs[start : start + _AT_ONCE].T
+        new = ~(done[a, part[b]] & done[b, part[a]])
+        a, b = a[new], b[new]
+        alike = _differences(small[a], small[b]) <= _DIFFERENCE
+        for first, second in zip(a[alike].tolist(), b[alike].tolist(), strict=True):
+            one, other = images[chosen[first]], images[chosen[second]]
+            if done[first, other.part] and done[second, one.part]:
+                continue
             if one.look.digest != other.look.digest and _boxes_agree(one, other):
-                yield chosen[a], chosen[b]
+                done[first, other.part] = done[second, one.part] = True
+                yield chosen[first], chosen[second]
 
 
 def _has_content(look: Look) -> bool:
@@ -75,31 +87,26 @@ def _small(look: Look) -> np.ndarray:
     return look.gray.reshape(_SIDE, side, _SIDE, side).mean(axis=(1, 3)).astype(np.float32)
 
 
-def _near_hashes(packed: np.ndarray, bits: np.ndarray) -> Iterator[np.ndarray]:
-    """Pairs int64 [P, 2] of hashes that are near, in blocks; each pair once.
+def near_hashes(bits: np.ndarray) -> np.ndarray:
+    """Pairs int64 [P, 2] of hashes, bool [N, 256], that are near, in order; each pair once.
 
-    Of more than `_NEIGHBOURS` with the same piece only neighbours in the order of the whole hash
-    are compared: of a film's frames each is found with some others, not with all.
+    Of those with the same piece each is compared with the next `_NEIGHBOURS` in the order of the
+    whole hash: of a film's frames each is found with some others, not with all.
     """
-    words = packed.view(np.uint64)
-    seen = np.zeros(0, np.int64)
+    packed = np.packbits(bits, axis=1)
+    words, codes = packed.view(np.uint64), [np.zeros(0, np.int64)]
     for piece in np.array_split(np.arange(_BITS), _DISTANCE + 1):
-        keys = np.packbits(bits[:, piece], axis=1).view(np.uint8)
+        keys = np.packbits(bits[:, piece], axis=1)
         order = np.lexsort([*packed.T, *keys.T])
         ordered = keys[order]
-        found = []
         for step in range(1, min(_NEIGHBOURS, len(order) - 1) + 1):
-            same = (ordered[step:] == ordered[:-step]).all(axis=1)
-            if not same.any():
+            start = np.flatnonzero((ordered[step:] == ordered[:-step]).all(axis=1))
+            if len(start) == 0:
                 break
-            pairs = np.sort(np.stack([order[:-step], order[step:]], axis=1)[same], axis=1)
-            found.append(pairs[_distances(words, pairs) <= _DISTANCE])
-        if found:
-            codes = np.unique(np.concatenate(found) @ [len(bits), 1])
-            codes = np.setdiff1d(codes, seen, assume_unique=True)
-            seen = np.union1d(seen, codes)
-            for start in range(0, len(codes), _AT_ONCE):
-                yield np.stack(np.divmod(codes[start : start + _AT_ONCE], len(bits)), axis=1)
+            pairs = np.stack([order[start], order[start + step]], axis=1)
+            near = np.sort(pairs[_distances(words, pairs) <= _DISTANCE], axis=1)
+            codes.append(near @ np.array([len(bits), 1]))
+    return np.stack(np.divmod(np.unique(np.concatenate(codes)), len(bits)), axis=1)
 
 
 def _distances(words: np.ndarray, pairs: np.ndarray) -> np.ndarray:

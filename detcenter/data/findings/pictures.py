@@ -61,6 +61,6 @@ def light_findings(part: Part) -> Iterator[Finding | None]:
     dark = (
         (i, f"99 % of it at most {look.brightness:.0f} of 255")
         for i, look in looks
-        if look.brightness < _BLACK
+        if look.brightness <= _BLACK
     )
     yield of_images("nearly_black", "warning", "images that are nearly black", part, dark)

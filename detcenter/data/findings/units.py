@@ -6,6 +6,7 @@ import numpy as np
 
 from detcenter.data.findings.found import Boxes, Finding, Part, boxes_of, of_boxes
 
+_MOST = 0.9  # of all boxes
 _FEW = 4  # boxes, below which nothing is said: they may be so by chance
 _ROUNDED = 1.0  # pixel that a box may reach out
 _SMALL = 16  # pixels: in images smaller than this a box may well be a pixel
@@ -20,7 +21,7 @@ def unit_findings(part: Part) -> Iterator[Finding | None]:
     real = np.isfinite(boxes.values).all(axis=1) & (boxes.sizes > 0).all(axis=1)
     if real.sum() < _FEW:
         return
-    if (relative := _relative(boxes, real)).sum() > real.sum() / 2:
+    if (relative := _relative(boxes, real)).sum() >= _MOST * real.sum():
         what = "boxes look like parts of the image, 0 to 1; they must be pixels"
         yield of_boxes("relative", "fault", what, part, boxes, np.flatnonzero(relative))
     elif (percent := _percent(boxes, real)).any():
