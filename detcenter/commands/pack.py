@@ -11,7 +11,7 @@ from tqdm import tqdm
 from detcenter.data import write_lmdb
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
-from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.datasets import training_set, validation_set, warn_of_copies
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import data_parser, parse, parse_recipe, recipe_parser
 
@@ -31,7 +31,9 @@ def main(args: Sequence[str]) -> None:
     data, output = arguments.data, Path(arguments.output)
     _check(data, output, arguments.overwrite)
     train = training_set(data)
-    parts = {data.train: train, data.val: validation_set(data, train.classes)}
+    val = validation_set(data, train.classes)
+    warn_of_copies(data, train, val)
+    parts = {data.train: train, data.val: val}
     write_lmdb(output, parts, data.root, progress=partial(tqdm, unit="img"))
     images = ", ".join(f"{len(part)} images of {name}" for name, part in parts.items())
     print(f"{images} in {output}, {output.stat().st_size / 2**20:.1f} MiB; read them with")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ElementTree
@@ -29,24 +30,28 @@ def check_new(data: DataConfig, out: Path) -> None:
         path_below(out, getattr(data, key), Path(f"data.{key}"))
 
 
-def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path) -> None:
+def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path) -> dict[str, int]:
     """Write ``out`` as a data set in the same layout, with links to the images.
 
     The recipe fits it with ``data.root`` changed to ``out``.
+
+    Returns:
+        What was changed beside what is at fault, and how often.
     """
-    root = Path(data.root)
+    root, changes = Path(data.root), Counter[str]()
     for part, dataset in parts.items():
         name = getattr(data, part)
         if isinstance(dataset, COCODataset):
             images = getattr(data, f"{part}_images")
-            content = cleaned_coco(root / name, root / images, dataset)
+            content = cleaned_coco(root / name, root / images, dataset, changes)
             _write_json(out / name, content)
         elif isinstance(dataset, VOCDataset):
             images = "JPEGImages"
-            _write_voc(root, name, dataset, out)
+            _write_voc(root, name, dataset, out, changes)
         for annotation in dataset.annotations:
             below = annotation["path"].relative_to(root / images)
             _link(annotation["path"], out / images / below)
+    return {what: number for what, number in changes.items() if number}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -54,12 +59,14 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _write_voc(root: Path, image_set: str, dataset: VOCDataset, out: Path) -> None:
+def _write_voc(
+    root: Path, image_set: str, dataset: VOCDataset, out: Path, changes: Counter[str]
+) -> None:
     listed, every = image_set_path(root, image_set), read_image_set(root, image_set)
     names = [every[int(annotation["image_id"]) - 1] for annotation in dataset.annotations]
     for name, annotation in zip(names, dataset.annotations, strict=True):
         file = annotation_path(root, name, listed)
-        tree = cleaned_voc(file, annotation, dataset.classes)
+        tree = cleaned_voc(file, annotation, dataset.classes, changes)
         target = out / file.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         if tree is None:

@@ -97,7 +97,7 @@ def _picture(part: Part, place: Shown, source: _Source) -> dict[str, Any]:
     annotation = part.annotations[place.image]
     numbers = place.boxes or tuple(range(len(annotation["labels"])))
     corners = annotation["boxes"][list(numbers[:_MOST_DRAWN])].astype(np.float64)
-    finite = np.isfinite(corners).all(axis=1)
+    finite = np.asarray(np.isfinite(corners).all(axis=1))
     left, top, right, bottom = _frame(corners[finite], source)
     width = right - left
     boxes = [

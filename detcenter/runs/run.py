@@ -14,7 +14,12 @@ from accelerate.utils import broadcast_object_list, set_seed
 
 from detcenter.evaluation import evaluate_detections, flat_numbers, results_table
 from detcenter.recipe.config import Config
-from detcenter.recipe.datasets import check_backend, training_set, validation_set
+from detcenter.recipe.datasets import (
+    check_backend,
+    training_set,
+    validation_set,
+    warn_of_copies,
+)
 from detcenter.recipe.detectors import builder_arguments
 from detcenter.runs.collapse import Watch
 from detcenter.runs.folder import (
@@ -99,6 +104,8 @@ class Run:
             self.train_set = training_set(config.data)
             self.classes = self.train_set.classes
             self.val_set = validation_set(config.data, self.classes)
+        if self.main:
+            warn_of_copies(config.data, self.train_set, self.val_set)
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
         set_seed(training.seed)

@@ -414,23 +414,23 @@ def test_equal_images_are_no_near_copies(tmp_path, scene):
     assert found(near_copy_findings([images_in(paths, [[], []], "train", looks)])) == {}
 
 
+def noisy(pixels, rng):
+    return np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
+
+
 def test_a_camera_that_stands_still_makes_no_copies(tmp_path, scene):
     rng = np.random.default_rng(0)
     frames = [with_object(scene, x, y) for x, y in [(100, 100), (180, 60), (40, 170), (250, 30)]]
     paths = [
-        saved(tmp_path, f"{k}.png", np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8))
-        for k, (pixels, _) in enumerate(frames)
-    ]  # fmt: skip
+        saved(tmp_path, f"{k}.png", noisy(pixels, rng)) for k, (pixels, _) in enumerate(frames)
+    ]
     looks = look_at(paths, gray=True)
     assert found(near_copy_findings([images_in(paths, [[]] * 4, "train", looks)])) == {}
 
 
 def test_pale_objects_that_moved_make_no_copies(tmp_path, scene):
     rng = np.random.default_rng(0)
-    paths = [
-        saved(tmp_path, f"{k}.png", np.clip(scene + rng.normal(0, 3, scene.shape), 0, 255).astype(np.uint8))
-        for k in range(2)
-    ]  # fmt: skip
+    paths = [saved(tmp_path, f"{k}.png", noisy(scene, rng)) for k in range(2)]
     looks = look_at(paths, gray=True)
     same = [[[10, 10, 20, 20], [90, 90, 99, 99]], [[11, 10, 21, 20], [50, 50, 59, 59]]]
     assert found(near_copy_findings([images_in(paths, same, "train", looks)])) == {"near_copies": 1}

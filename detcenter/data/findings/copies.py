@@ -81,6 +81,7 @@ def _findings(
 
 def _example(parts: Sequence[Part], *places: Place) -> Example:
     paths = [parts[number].annotations[index]["path"] for number, index in places]
-    names = dict.fromkeys(paths if paths[0].name == paths[1].name else [p.name for p in paths])
+    alike = paths[0].name == paths[1].name and paths[0] != paths[1]
+    names = dict.fromkeys(str(path) if alike else path.name for path in paths)
     shown = tuple(Shown(parts[number].name, index) for number, index in places)
-    return Example(" and ".join(map(str, names)), shown)
+    return Example(" and ".join(names), shown)

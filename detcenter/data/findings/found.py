@@ -8,6 +8,7 @@ import numpy as np
 
 from detcenter.data.checks import Look
 from detcenter.data.dataset import Annotation
+from detcenter.data.errors import printable
 
 MOST_EXAMPLES = 100  # of a finding that are kept; its total is of all
 
@@ -49,6 +50,12 @@ class Finding(NamedTuple):
     parts: tuple[str, ...]
     total: int  # of what `what` names
     examples: tuple[Example, ...]  # the first `MOST_EXAMPLES`
+
+
+def in_words(finding: Finding) -> str:
+    """A finding in one line, with the first example."""
+    more = ", …" if len(finding.examples) > 1 else ""
+    return printable(f"{finding.what}: {finding.total} ({finding.examples[0].text}{more})")
 
 
 class Boxes(NamedTuple):

@@ -1,5 +1,6 @@
 """Annotation files as they would be without their faults; everything else in them stays."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -7,17 +8,28 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from detcenter.data.dataset import Annotation, clean_boxes
-from detcenter.data.layouts.coco import COCODataset, Record, boxes_of, read_records
+from detcenter.data.layouts.coco import COCODataset, Record, boxes_of, flag_of, read_records
 from detcenter.data.layouts.voc_xml import boxes_in, read_objects, read_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
+# What is counted beside what is left out for its faults.
+CLIPPED = "boxes clipped"
+DROPPED = "boxes without area left out"
+COPIES = "copies of boxes left out"
+FLAGS = "crowd flags written as 0 or 1"
+AREAS = "areas of boxes written"
 
-def cleaned_coco(file: Path, folder: Path, dataset: COCODataset) -> Record:
+
+def cleaned_coco(file: Path, folder: Path, dataset: COCODataset, changes: Counter[str]) -> Record:
     """The content of `file` with the images and boxes of `dataset` alone, boxes clipped.
+
+    Of boxes that are there twice the first is kept; crowd flags are 0 or 1, and an area that is
+    none is the box's.
 
     Args:
         folder: that of the images, which file names are relative to.
+        changes: to which it is added what was changed, by number.
     """
     records = read_records(file, faults=[])
     images: list[Record] = []
@@ -26,19 +38,41 @@ def cleaned_coco(file: Path, folder: Path, dataset: COCODataset) -> Record:
         size = {key: annotation[key] for key in ("width", "height")}
         name = annotation["path"].relative_to(folder).as_posix()
         images.append(records.images[annotation["image_id"]] | size | {"file_name": name})
-        boxes += _cleaned_records(records.boxes[annotation["image_id"]], annotation)
+        boxes += _cleaned_records(records.boxes[annotation["image_id"]], annotation, changes)
     return records.content | {"images": images, "annotations": _with_own_ids(boxes)}
 
 
-def _cleaned_records(records: list[Record], annotation: Annotation) -> list[Record]:
+def _cleaned_records(
+    records: list[Record], annotation: Annotation, changes: Counter[str]
+) -> list[Record]:
     given = boxes_of(records)
     clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
-    cleaned = []
+    changes[DROPPED] += int((~keep).sum())
+    cleaned: dict[tuple[Any, ...], Record] = {}
     for index in np.flatnonzero(keep):
         record, (x1, y1, x2, y2) = records[index], clipped[index].tolist()
-        same = (given[index] == clipped[index]).all()
-        cleaned.append(record if same else record | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
-    return cleaned
+        key = record["category_id"], flag_of(record), *given[index].tolist()
+        if key in cleaned:
+            changes[COPIES] += 1
+            continue
+        if (given[index] != clipped[index]).any():
+            record = record | {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+            changes[CLIPPED] += 1
+        cleaned[key] = _with_numbers(record, changes)
+    return list(cleaned.values())
+
+
+def _with_numbers(record: Record, changes: Counter[str]) -> Record:
+    """A record whose crowd flag and area are what other readers expect."""
+    fixed: Record = {}
+    if "iscrowd" in record and type(record["iscrowd"]) is not int:
+        fixed["iscrowd"] = int(flag_of(record))
+        changes[FLAGS] += 1
+    area: Any = record.get("area")
+    if type(area) not in (int, float) or not area > 0:
+        fixed["area"] = record["bbox"][2] * record["bbox"][3]
+        changes[AREAS] += 1
+    return record | fixed
 
 
 def _with_own_ids(boxes: list[Record]) -> list[Record]:
@@ -49,17 +83,31 @@ def _with_own_ids(boxes: list[Record]) -> list[Record]:
     return [record | {"id": number} for number, record in enumerate(boxes, start=1)]
 
 
-def cleaned_voc(file: Path, annotation: Annotation, classes: list[str]) -> Element | None:
-    """The root element of `file` without faulty objects, boxes clipped; None if nothing changes."""
+def cleaned_voc(
+    file: Path, annotation: Annotation, classes: list[str], changes: Counter[str]
+) -> Element | None:
+    """The root element of `file` without faulty objects, boxes clipped; None if nothing changes.
+
+    Of objects that are there twice the first is kept.
+
+    Args:
+        changes: to which it is added what was changed, by number.
+    """
     tree = read_xml(file)
     objects = read_objects(tree, file, classes, faults=[])
     given = boxes_in(thing for _, thing in objects)
     clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
-    kept = {objects[index][0] for index in np.flatnonzero(keep)}
+    changes[DROPPED] += int((~keep).sum())
+    first = {
+        (thing["label"], *thing["box"]): k for k, (_, thing) in reversed([*enumerate(objects)])
+    }
+    kept = {objects[index][0] for index in first.values() if keep[index]}
+    changes[COPIES] += int(keep.sum()) - len(kept)
     changed = _without_others(tree, kept)
     for (element, _), old, new in zip(objects, given, clipped, strict=True):
         # Inclusive pixels cannot say that a box is a pixel wide; unclipped it is read as such.
         if element in kept and (new[2:] - new[:2] > 1).all() and (old != new).any():
+            changes[CLIPPED] += 1
             for key, value in zip(_CORNERS, (new + [1, 1, 0, 0]).tolist(), strict=True):
                 changed |= _write(element, f"bndbox/{key}", value)
     for key in ("width", "height"):

@@ -12,6 +12,7 @@ from detcenter.data.dataset import (
     Annotation,
     BoxTransform,
     DetectionDataset,
+    keep_annotated_size,
     likely_size,
     true_size,
 )
@@ -229,6 +230,11 @@ _IDS: dict[str, tuple[type, ...]] = {"images": (int, str), "categories": (int,)}
 _FLAGS = {"0": False, "false": False, "none": False, "": False, "1": True, "true": True}
 
 
+def flag_of(record: Record) -> bool:
+    """Whether a box is a crowd."""
+    return _FLAGS[_flag(record)]
+
+
 def _flag(record: Record) -> str:
     """What a box's `iscrowd` says, as text."""
     value = record.get("iscrowd")
@@ -248,7 +254,7 @@ def _annotation(
     file: Path,
 ) -> Annotation:
     boxes = boxes_of(records)
-    width, height = _size(image, "width"), _size(image, "height")
+    width, height = annotated = _size(image, "width"), _size(image, "height")
     if folder is None:
         path = Path(image["file_name"])
         width, height = likely_size(width, height, boxes)
@@ -262,10 +268,11 @@ def _annotation(
         height=height,
         boxes=boxes,
         labels=np.array([labels[record["category_id"]] for record in records], dtype=np.int64),
-        iscrowd=np.array([_FLAGS[_flag(record)] for record in records], dtype=bool),
+        iscrowd=np.array([flag_of(record) for record in records], dtype=bool),
         difficult=np.zeros(len(records), dtype=bool),
         area=_areas(records),
     )
+    keep_annotated_size(annotation, *annotated)
     if folder is None:
         annotation["bbox"] = np.array([r["bbox"] for r in records], np.float64).reshape(-1, 4)
     return annotation

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, true_size
+from detcenter.data.dataset import Annotation, keep_annotated_size, true_size
 from detcenter.data.errors import DataError, Fault, nearest
 
 
@@ -63,7 +63,7 @@ def _annotation(
     width, height = true_size(image.path, image.width, image.height, boxes)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return Annotation(
+    annotation = Annotation(
         image_id=image_id,
         path=image.path,
         file=image.file,
@@ -75,3 +75,5 @@ def _annotation(
         difficult=np.zeros(len(boxes), dtype=bool),
         area=area,
     )
+    keep_annotated_size(annotation, image.width, image.height)
+    return annotation

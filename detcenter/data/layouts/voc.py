@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
+from detcenter.data.dataset import (
+    Annotation,
+    BoxTransform,
+    DetectionDataset,
+    keep_annotated_size,
+    true_size,
+)
 from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.layouts.paths import path_below
 from detcenter.data.layouts.voc_xml import boxes_in, read_objects, read_xml, size_in, text_in
@@ -129,8 +135,9 @@ def _annotation(
     boxes = boxes_in(objects)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    width, height = true_size(path, size_in(tree, "width"), size_in(tree, "height"), boxes)
-    return Annotation(
+    annotated = size_in(tree, "width"), size_in(tree, "height")
+    width, height = true_size(path, *annotated, boxes)
+    annotation = Annotation(
         image_id=image_id,
         path=path,
         width=width,
@@ -141,6 +148,8 @@ def _annotation(
         difficult=np.array([thing["difficult"] for thing in objects], dtype=bool),
         area=area,
     )
+    keep_annotated_size(annotation, *annotated)
+    return annotation
 
 
 def annotation_path(root: Path, name: str, listed: Path) -> Path:
