@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detcenter.data import DetectionDataset, Fault, read_image
-from detcenter.data.errors import count, printable
+from detcenter.data.errors import by_cause, count, printable
 from detcenter.data.findings import Finding, all_findings, findings_json
 from detcenter.data.findings import Part as Seen
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig
-from detcenter.recipe.datasets import Part, read_parts
+from detcenter.recipe.datasets import read_parts
 from detcenter.recipe.extras import need
 from detcenter.recipe.fixed import check_new, write_fixed
+from detcenter.recipe.layouts import Part, resolved
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 
 _LONGEST = 72  # letters of an example in the table
@@ -44,7 +45,10 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("--html", type=str, help="write a page with pictures of it, this file")
     config, arguments = parse_recipe(parser, args)
     _check_arguments(arguments, config.data)
-    checked = _check(config.data)
+    data = resolved(config.data)
+    if arguments.fix:
+        check_new(data, Path(arguments.fix))
+    checked = _check(data)
     _print(checked)
     if arguments.json:
         content = json.dumps(_content(checked), indent=1, allow_nan=False)
@@ -52,7 +56,7 @@ def main(args: Sequence[str]) -> int:
     if arguments.html:
         Path(arguments.html).write_text(_page(checked), encoding="utf-8")
     if arguments.fix:
-        changes = write_fixed(config.data, checked.parts, Path(arguments.fix))
+        changes = write_fixed(data, checked.parts, Path(arguments.fix))
         done = "".join(f"\n{what}: {number}" for what, number in changes.items())
         print(f"{done}\nwithout them, with links to the images: --data.root {arguments.fix}")
     severe = any(finding.severity == "fault" for finding in checked.findings)
@@ -88,7 +92,7 @@ def _print(checked: _Checked) -> None:
         print(f"\n{line}")
     if checked.faults:
         print(f"\n{count(checked.faults)}:")
-        print("\n".join(map(str, checked.faults)))
+        print("\n".join(by_cause(checked.faults)))
     elif not any(finding.severity == "fault" for finding in checked.findings):
         print("\nno faults")
 
@@ -170,7 +174,7 @@ def _page(checked: _Checked) -> str:
         checked.seen,
         _parts_table(checked.parts),
         checked.findings,
-        list(map(str, checked.faults)),
+        by_cause(checked.faults),
         read_image,
         bar("making the page"),
     )

@@ -4,19 +4,16 @@ import contextlib
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from detcenter.data import (
-    COCODataset,
     DataError,
     DetectionDataset,
     Fault,
     LMDBDataset,
     PooledDataset,
-    VOCDataset,
-    make_digits,
 )
 from detcenter.data.checks import look_at
 from detcenter.data.dataset import learnable
@@ -27,10 +24,9 @@ from detcenter.errors import ConfigError
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig
 from detcenter.recipe.extras import need
+from detcenter.recipe.layouts import Part, read_labelled, resolved
 
 logger = logging.getLogger("detcenter")
-
-Part = Literal["train", "val"]
 
 
 def training_set(data: DataConfig) -> DetectionDataset:
@@ -39,6 +35,7 @@ def training_set(data: DataConfig) -> DetectionDataset:
     All images are decoded once, here and for ``data.val``, so that a broken one does not stop the
     run in hour 3; ``data.on_error`` says what happens then.
     """
+    data = resolved(data)
     dataset = _part(data, "train", data.classes)
     seen = _learnt(dataset)
     if not seen:
@@ -59,6 +56,7 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
 
     With ``data.folds``, those of the fold that is held out ("val"), or of the others ("train").
     """
+    data = resolved(data)
     dataset = _part(data, part, classes)
     if dataset.classes != classes:
         raise ConfigError(
@@ -166,21 +164,28 @@ def read_part(
     Raises:
         ConfigError, DataError: if it cannot be read at all.
     """
-    if data.format in ("coco", "lmdb") and data.classes is not None:
-        raise ConfigError(
-            "data.classes is for data.format: voc; COCO's JSON names its categories, and a packed "
-            "data set has the classes that it was packed with"
-        )
+    data = resolved(data)
+    if data.format == "lmdb" and data.classes is not None:
+        raise ConfigError("data.classes: a packed data set has the classes that it was packed with")
     faults: list[Fault] = []
-    dataset = _dataset(data, part, classes, faults)
     if data.format == "lmdb":  # its images were decoded when they were packed
-        return ReadPart(dataset, Seen(part, dataset.as_read, dataset.classes, {}), faults)
-    paths = (a["path"] for a in dataset.annotations)
+        name = str(getattr(data, part))
+        packed = LMDBDataset(Path(data.root), name, keep_difficult=data.keep_difficult)
+        return ReadPart(packed, Seen(part, packed.annotations, packed.classes, {}), faults)
+    if data.format == "coco":  # which declares its classes, and declares them again
+        classes = data.classes
+    read = read_labelled(data, part, classes, faults)
+    paths = (annotation["path"] for annotation in read.annotations)
     looks = look_at(paths, bar("checking images"), gray=gray)
     broken = {path: look.fault for path, look in looks.items() if look.fault}
-    dataset.annotations = [a for a in dataset.annotations if a["path"] not in broken]
-    as_read = [a for a in dataset.as_read if a["path"] not in broken]
-    seen = Seen(part, as_read, dataset.classes, looks)
+    sound = [a for a in read.annotations if a["path"] not in broken]
+    dataset = DetectionDataset(
+        sound,
+        read.classes,
+        keep_difficult=data.keep_difficult,
+        category_ids=read.category_ids,
+    )
+    seen = Seen(part, sound, read.classes, looks)
     return ReadPart(dataset, seen, [*dict.fromkeys([*faults, *broken.values()])])
 
 
@@ -191,22 +196,26 @@ def read_parts(
 
     Without what `unit_findings` tell of the boxes.
     """
+    data = resolved(data)
     train, train_seen, faults = read_part(data, "train", data.classes, gray)
-    of_train = None if data.format == "coco" else train.classes
-    val, val_seen, of_val = read_part(data, "val", data.classes or of_train, gray)
+    val, val_seen, of_val = read_part(data, "val", data.classes or train.classes, gray)
     if not _learnt(train):
-        faults.append(Fault(Path(data.root) / data.train, _nothing(train)))
+        faults.append(Fault(_file(data, "train"), _nothing(train)))
     if len(val) == 0:
-        faults.append(Fault(Path(data.root) / data.val, "no images to evaluate on"))
+        faults.append(Fault(_file(data, "val"), "no images to evaluate on"))
     if train.classes != val.classes:
         what = f"other classes than data.train {data.train!r}; they must be the same"
-        faults.append(Fault(Path(data.root) / data.val, what))
+        faults.append(Fault(_file(data, "val"), what))
     parts: dict[Part, DetectionDataset] = {"train": train, "val": val}
     return parts, [train_seen, val_seen], [*dict.fromkeys([*faults, *of_val])]
 
 
+def _file(data: DataConfig, part: str) -> Path:
+    return Path(data.root) / str(getattr(data, part))
+
+
 def _unit_faults(data: DataConfig, part: Seen) -> list[Fault]:
-    file = Path(data.root) / getattr(data, part.name)
+    file = _file(data, part.name)
     return [Fault(file, in_words(finding)) for finding in unit_findings(part) if finding]
 
 
@@ -225,26 +234,6 @@ def _nothing(dataset: DetectionDataset) -> str:
     else:
         why = f": boxes that are crowds: {crowds}" if crowds else ""
     return f"no objects to learn from{why}"
-
-
-def _dataset(
-    data: DataConfig, part: Part, classes: list[str] | None, faults: list[Fault]
-) -> DetectionDataset:
-    root = Path(data.root)
-    if data.format == "digits":
-        try:
-            make_digits(root, **dataclasses.asdict(data.digits))
-        except ValueError as error:
-            raise ConfigError(f"data.digits: {error}") from None
-    elif data.format != "lmdb" and not root.is_dir():
-        raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
-    name: str = getattr(data, part)
-    if data.format == "coco":
-        images: str = getattr(data, f"{part}_images")
-        return COCODataset(root / images, root / name, faults=faults)
-    if data.format == "lmdb":
-        return LMDBDataset(root, name, keep_difficult=data.keep_difficult)
-    return VOCDataset(root, name, classes, keep_difficult=data.keep_difficult, faults=faults)
 
 
 def _names(classes: list[str]) -> str:

@@ -92,8 +92,8 @@ def test_fix_of_json(coco, tmp_path, capsys):
     assert_same(fixed, skipped)
     content = json.loads((out / "boxes.json").read_text())
     assert content["info"] == {"year": 2020} and content["categories"] == coco.categories
-    assert content["images"][3]["file_name"] == "e.png"
-    assert content["images"][4]["file_name"] == "in/f.png"
+    assert content["images"][3]["file_name"].endswith("e.png")
+    assert content["images"][4]["file_name"].endswith("in/f.png")
     assert content["annotations"][0] == coco.boxes[0] | {"bbox": [0, 2, 5, 28], "area": 140}
     areas = {k: {"area": np.prod(coco.boxes[k]["bbox"][2:])} for k in (1, 2, 4, 5)}
     assert content["annotations"][1:] == [coco.boxes[k] | areas[k] for k in (1, 2, 4, 5)]
