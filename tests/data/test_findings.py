@@ -1,11 +1,13 @@
 """Every finding: what it is said of, and what is so near that it is not."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+import detcenter.data.findings
 from detcenter.data.checks import Look, look_at
 from detcenter.data.findings import (
     Part,
@@ -19,6 +21,8 @@ from detcenter.data.findings import (
     unit_findings,
 )
 from detcenter.data.findings.near import near_hashes
+
+DOCS = Path(__file__).parents[2] / "docs" / "check.md"
 
 
 def image(boxes, labels=None, width=640, height=480, path="a.jpg", crowd=(), difficult=()):
@@ -458,3 +462,14 @@ def test_near_hashes_are_those_of_all_pairs():
     pairs = near_hashes(bits).tolist()
     assert len(pairs) == len(expected) > 60 and {(i, j) for i, j in pairs} == expected
     assert near_hashes(bits[:1]).shape == (0, 2)
+
+
+def test_the_table_has_every_kind_and_its_test():
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|.*\| `(test_\w+)` \|$", DOCS.read_text(), re.M)
+    package = Path(detcenter.data.findings.__file__).parent
+    code = "".join(file.read_text() for file in package.glob("*.py"))
+    tested = Path(__file__).read_text()
+    assert len(rows) == 29 == len({kind for kind, _, _ in rows})
+    for kind, _, test in rows:
+        assert f'"{kind.removesuffix("_across")}"' in code and f'"{kind}"' in tested, kind
+        assert test in globals(), test
