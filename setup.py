@@ -45,6 +45,7 @@ setup(
         "metric": ["pytorch-metric-learning>=2.9,<3"],
         "plots": ["matplotlib>=3.9,<4"],
         "report": ["jinja2>=3.1,<4", "plotly>=7.1,<8"],
+        "supervision": ["supervision>=0.31,<0.32"],
         "test": [
             "hotcoco>=1.3,<2",
             "hypothesis>=6.100,<7",
@@ -60,6 +61,7 @@ setup(
             "pytest-xdist>=3.8,<4",
             "pytorch-metric-learning>=2.9,<3",
             "ruff>=0.17,<0.18",
+            "supervision>=0.31,<0.32",
             "types-defusedxml",
             "types-PyYAML",
             "types-tqdm",

@@ -15,7 +15,7 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig
-from detcenter.recipe.datasets import read_parts
+from detcenter.recipe.datasets import look_through
 from detcenter.recipe.extras import need
 from detcenter.recipe.fixed import check_new, write_fixed
 from detcenter.recipe.layouts import Part, resolved
@@ -78,7 +78,7 @@ def _check_arguments(arguments: Any, data: DataConfig) -> None:
 
 def _check(data: DataConfig) -> _Checked:
     near = find_spec("imagehash") is not None and data.format != "lmdb"
-    parts, seen, faults = read_parts(data, gray=near)
+    parts, seen, faults = look_through(data, gray=near)
     findings = all_findings(seen, near, bar("looking for near copies"))
     return _Checked(data, parts, seen, faults, findings, near)
 

@@ -55,16 +55,6 @@ def look_at(
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
 
-def image_faults(
-    paths: Iterable[Path],
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-    threads: int | None = None,
-) -> list[Fault]:
-    """What `read_image` raises of each image; see `look_at`."""
-    looks = look_at(paths, progress, threads).values()
-    return [look.fault for look in looks if look.fault is not None]
-
-
 def _look(path: Path, gray: bool) -> Look:
     try:
         state = path.stat()

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -57,10 +57,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         as_annotated: leave the boxes as they are, but for those that are not finite; for
             annotations that are measured with, not trained on.
         keep_difficult: whether targets hold boxes flagged difficult. Crowd boxes never are.
-        category_ids: what COCO result files call the classes; None is 1, 2, ...
+        categories: what a COCO file says of each class, its "id" too; None, and ids are 1, 2, ...
 
     Attributes:
         annotations: all boxes, crowd and difficult ones too, for evaluation.
+        category_ids: what COCO result files call the classes.
         dropped: how many boxes without area were left out, by image.
         size_reported: whether a warning has said that an image is not as large as annotated; it
             is said of one when that is loaded, and of no other.
@@ -76,11 +77,14 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
         as_annotated: bool = False,
-        category_ids: list[int | str] | None = None,
+        categories: list[dict[str, Any]] | None = None,
     ) -> None:
         self.annotations, self.dropped = clean_annotations(annotations, as_annotated)
         self.classes = list(classes)
-        self.category_ids = category_ids or [*range(1, len(classes) + 1)]
+        self.categories = categories or []
+        self.category_ids: list[int | str] = [category["id"] for category in self.categories] or [
+            *range(1, len(classes) + 1)
+        ]
         self.transform = transform
         self.keep_difficult = keep_difficult
         self.size_reported = False

@@ -183,13 +183,19 @@ def read_part(
         sound,
         read.classes,
         keep_difficult=data.keep_difficult,
-        category_ids=read.category_ids,
+        categories=read.categories,
     )
     seen = Seen(part, sound, read.classes, looks)
     return ReadPart(dataset, seen, [*dict.fromkeys([*faults, *broken.values()])])
 
 
-def read_parts(
+def read_parts(data: DataConfig) -> tuple[dict[Part, DetectionDataset], list[Fault]]:
+    """Both parts, and what training on them would stumble over; see `look_through`."""
+    parts, _, faults = look_through(data)
+    return parts, faults
+
+
+def look_through(
     data: DataConfig, gray: bool = False
 ) -> tuple[dict[Part, DetectionDataset], list[Seen], list[Fault]]:
     """Both parts, as they are used and as they are, and what training on them would stumble over.

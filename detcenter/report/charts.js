@@ -44,7 +44,8 @@ function inTheRoom(chart) {
   if (!canZoom(chart)) layout.dragmode = false;
   const inked = (trace) => {
     const marker = trace.marker && { marker: { ...trace.marker, color: ink } };
-    return { ...trace, ...marker, textfont: { color: ink } };
+    const drawnLine = trace.line && { line: { ...trace.line, color: ink } };
+    return { ...trace, ...marker, ...drawnLine, textfont: { color: ink } };
   };
   return [chart.data.map((trace) => (trace.meta === "ink" ? inked(trace) : trace)), layout];
 }

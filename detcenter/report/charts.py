@@ -148,9 +148,11 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figu
 
 
 def errors(
-    splits: Mapping[str, Mapping[str, Mapping[str, float | None]]], meanings: Mapping[str, str]
+    splits: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    meanings: Mapping[str, str],
+    ap: str = "AP50",
 ) -> go.Figure:
-    """AP50 that mending each kind of error would give."""
+    """How much of that AP mending each kind of error would give."""
     bars = [
         go.Bar(
             x=list(meanings),
@@ -158,11 +160,43 @@ def errors(
             customdata=[[meanings[kind], split[kind]["count"]] for kind in meanings],
             name=text(run),
             marker_color=colour(k),
-            hovertemplate="%{customdata[0]}: +%{y:.3f} AP50, %{customdata[1]} errors at any score",
+            hovertemplate="%{customdata[0]}: +%{y:.3f} "
+            f"{ap}, %{{customdata[1]}} errors at any score",
         )
         for k, (run, split) in enumerate(splits.items())
     ]
-    return figure(bars, yaxis={"title": "AP50 to be gained"}, height=340)
+    return figure(bars, yaxis={"title": f"{ap} to be gained"}, height=340)
+
+
+def reliability(bins: Mapping[str, Mapping[str, Sequence[float | None]]]) -> go.Figure:
+    """Precision over the mean score of bins, beside the line where they are equal."""
+    lines = [
+        go.Scatter(
+            x=of_run["score"],
+            y=of_run["precision"],
+            customdata=of_run["count"],
+            name=text(run),
+            mode="lines+markers",
+            marker_size=7,
+            line=line(k),
+            connectgaps=True,  # an empty bin
+            hovertemplate="score %{x:.2f}: %{y:.3f} of %{customdata} right",
+        )
+        for k, (run, of_run) in enumerate(bins.items())
+    ]
+    ideal = go.Scatter(
+        x=[0, 1], y=[0, 1], name="ideal", mode="lines", hoverinfo="skip", meta="ink",
+        line={"width": 1, "dash": "dot"},
+    )  # fmt: skip
+    unit = {"range": [0, 1.02]}
+    lowest = min(of_run["from"][0] or 0 for of_run in bins.values())
+    return figure(
+        [ideal, *lines],
+        xaxis={"title": "mean score", "range": [lowest, 1.02]},
+        yaxis={"title": "part that is right"} | unit,
+        height=340,
+        hovermode="closest",
+    )
 
 
 def features(

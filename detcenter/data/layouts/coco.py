@@ -67,7 +67,7 @@ class COCODataset(DetectionDataset):
             content.classes,
             transform,
             as_annotated=images is None,
-            category_ids=content.category_ids,
+            categories=content.categories,
         )
 
 
@@ -129,7 +129,7 @@ def read_file(
             annotations.append(_annotation(path, image, boxes, labels, files is not None))
         except DataError as error:
             faults += error.args
-    return Labelled(annotations, [name for name, _ in chosen], [*labels])
+    return Labelled(annotations, [name for name, _ in chosen], [record for _, record in chosen])
 
 
 def folder_of_images(records: "Records", file: Path, files: Files) -> str:

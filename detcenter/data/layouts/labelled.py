@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -17,7 +17,7 @@ class Labelled(NamedTuple):
 
     annotations: list[Annotation]
     classes: list[str]  # without background; label k is `classes[k - 1]`
-    category_ids: list[int | str]  # what COCO result files call them
+    categories: list[dict[str, Any]]  # what a COCO file says of each class; otherwise empty
 
 
 class NamedBoxes(NamedTuple):
@@ -52,7 +52,7 @@ def labelled(
             annotations.append(_annotation(image_id, image, labels, faults))
         except DataError as error:
             faults += error.args
-    return Labelled(annotations, classes, [*range(1, len(classes) + 1)])
+    return Labelled(annotations, classes, [])
 
 
 def _annotation(

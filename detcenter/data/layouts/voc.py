@@ -21,7 +21,8 @@ from detcenter.data.dataset import (
     true_size,
 )
 from detcenter.data.errors import DataError, Fault, raise_or_add
-from detcenter.data.layouts.files import IMAGES, Files, ends_of, leads_out
+from detcenter.data.images import ENDINGS
+from detcenter.data.layouts.files import Files, ends_of, leads_out
 from detcenter.data.layouts.labelled import Labelled
 from detcenter.data.layouts.parts import folders_of_parts, role_of
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
@@ -98,7 +99,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
             annotations[entry.page] = _annotation(files, entry, image_id, classes, faults)
         except DataError as error:
             faults += error.args
-    return Labelled([*annotations.values()], classes, [*range(1, len(classes) + 1)])
+    return Labelled([*annotations.values()], classes, [])
 
 
 class Entry(NamedTuple):
@@ -131,7 +132,7 @@ def listed(files: Files, part: str) -> list[Entry]:
     except UnicodeDecodeError as error:
         raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
     pages = _Pages(files)
-    entries = (_entry(line.strip().strip("\"'").strip(), pages, path) for line in lines)
+    entries = (_entry(_unquoted(line.strip(), pages), pages, path) for line in lines)
     return [entry for entry in entries if entry is not None]
 
 
@@ -198,6 +199,11 @@ class _Pages:
         pages = self._by_stem.get(posixpath.basename(end), [])
         found = [page for page in pages if f"/{_without(page)}".endswith(f"/{end}")]
         return found[0] if len(found) == 1 else None
+
+
+def _unquoted(line: str, pages: _Pages) -> str:
+    """Without the quotes around it, unless a name ends with one."""
+    return line if pages.of(line) is not None else line.strip("\"'").strip()
 
 
 def _entry(line: str, pages: _Pages, named_by: Path) -> Entry | None:
@@ -291,7 +297,8 @@ def _is_list(files: Files, name: str) -> bool:
         first = (files.root / name).read_text(encoding="utf-8-sig").partition("\n")[0]
     except (OSError, UnicodeDecodeError):
         return False
-    entry = _entry(first.strip().strip("\"'").strip(), _Pages(files), files.root / name)
+    pages = _Pages(files)
+    entry = _entry(_unquoted(first.strip(), pages), pages, files.root / name)
     return entry is not None and files.find(entry.page) is not None
 
 
@@ -322,4 +329,4 @@ def _is_page(path: Path) -> bool:
 def _without(name: str) -> str:
     """The name without the ending of an image or an XML file."""
     stem, ending = posixpath.splitext(name)
-    return stem if ending.lower() in {*IMAGES, ".xml"} else name
+    return stem if ending.lower() in {*ENDINGS, ".xml"} else name
