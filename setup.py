@@ -18,7 +18,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["detcenter", "detcenter.*"]),
-    package_data={"detcenter": ["py.typed", "report/report.*"]},
+    package_data={"detcenter": ["py.typed", "report/*.css", "report/*.html", "report/*.js"]},
     entry_points={"console_scripts": ["detcenter = detcenter.cli:run"]},
     install_requires=[
         "torch>=2.11,<2.16",
@@ -39,6 +39,7 @@ setup(
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        "check": ["imagehash>=4.3.2,<5"],
         "fast": ["hotcoco>=1.3,<2"],
         "lmdb": ["lmdb>=1.5,<4"],
         "metric": ["pytorch-metric-learning>=2.9,<3"],
@@ -48,6 +49,7 @@ setup(
         "test": [
             "hotcoco>=1.3,<2",
             "hypothesis>=6.100,<7",
+            "imagehash>=4.3.2,<5",
             "jinja2>=3.1,<4",
             "lmdb>=1.5,<4",
             "matplotlib>=3.9,<4",

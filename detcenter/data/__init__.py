@@ -1,6 +1,5 @@
 """Data sets: images with boxes, and the transforms that move both."""
 
-from detcenter.data.checks import image_faults
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, Target
 from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError, Fault
@@ -35,7 +34,6 @@ __all__ = [
     "frame_numbers",
     "frame_rate",
     "frames_of",
-    "image_faults",
     "image_size",
     "lmdb_parts",
     "is_video",

@@ -34,6 +34,7 @@ class Annotation(TypedDict):
     difficult: np.ndarray  # bool [M]
     area: np.ndarray  # float64 [M], square pixels: COCO's own where given, else the box's
     file: NotRequired[Path]  # that says where the boxes are
+    annotated_size: NotRequired[tuple[int, int]]  # that of the file, if width and height are not
     bbox: NotRequired[np.ndarray]  # float64 [M, 4], x, y, width, height: boxes as in COCO's file
 
 
@@ -62,6 +63,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         annotations: all boxes, crowd and difficult ones too, for evaluation.
         category_ids: what COCO result files call the classes.
         dropped: how many boxes without area were left out, by image.
+        size_reported: whether a warning has said that an image is not as large as annotated; it
+            is said of one when that is loaded, and of no other.
 
     Raises:
         DataError: a label without a class; when an item is loaded, an image that cannot be read.
@@ -84,7 +87,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         ]
         self.transform = transform
         self.keep_difficult = keep_difficult
-        self._size_reported = False
+        self.size_reported = False
         for annotation in self.annotations:
             _check_labels(annotation, len(classes))
 
@@ -123,17 +126,20 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         if (width, height) != (annotation["width"], annotation["height"]):
             self._report_size(annotation, width, height)
         boxes, keep = clean_boxes(annotation["boxes"], width, height)
-        keep &= ~annotation["iscrowd"]
-        if not self.keep_difficult:
-            keep &= ~annotation["difficult"]
+        keep &= learnable(annotation, self.keep_difficult)
         return boxes[keep].astype(np.float32), annotation["labels"][keep]
 
     def _report_size(self, annotation: Annotation, width: int, height: int) -> None:
-        if self._size_reported:
+        if self.size_reported:
             return
-        self._size_reported = True
+        self.size_reported = True
         size = f"{width}x{height}, annotated as {annotation['width']}x{annotation['height']}"
         logger.warning("%s is %s; its boxes may be wrong", annotation["path"], size)
+
+
+def learnable(annotation: Annotation, keep_difficult: bool) -> np.ndarray:
+    """Which boxes are for learning, bool [M]: no crowds, and difficult ones only if kept."""
+    return ~annotation["iscrowd"] & (~annotation["difficult"] | keep_difficult)
 
 
 def clean_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,6 +199,12 @@ def true_size(
         if far[0] <= width + 1 and far[1] <= height + 1:
             return width, height
     return image_size(path)
+
+
+def keep_annotated_size(annotation: Annotation, width: int, height: int) -> None:
+    """Keep the size that the file has, if `true_size` found that it cannot be right."""
+    if min(width, height) > 0 and (width, height) != (annotation["width"], annotation["height"]):
+        annotation["annotated_size"] = (width, height)
 
 
 def likely_size(width: int, height: int, boxes: np.ndarray) -> tuple[int, int]:

@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from detcenter.data.errors import DataError, Fault
 
@@ -44,6 +44,14 @@ _WITH_FRAMES = {"GIF", "PNG", "TIFF", "WEBP"}
 _SUBFILE_TYPE = 254  # a TIFF tag; bit 0 is a smaller copy of another page, bit 2 a mask for one
 
 
+class DecodedImage(NamedTuple):
+    """An image as `read_image` gives it, and what its pixels do not tell."""
+
+    pixels: np.ndarray  # uint8 RGB [H, W, 3], upright
+    turned: bool  # whether EXIF exchanges its sides
+    highest: int | None  # value in a gray image of integers of more than 8 bits, else None
+
+
 def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np.ndarray:
     """The image as uint8 RGB [H, W, 3], turned upright by its EXIF orientation.
 
@@ -59,9 +67,16 @@ def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np
         DataError: the file is missing, broken, cut short, of no known format, or an image of more
             than `MAX_PIXELS`, which is not decoded.
     """
+    return decode_image(source, name).pixels
+
+
+def decode_image(source: str | Path | bytes, name: str | Path | None = None) -> DecodedImage:
+    """As `read_image`, and with more to tell."""
     with _opened(source, name) as image:
         image.load()
-        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        turned = _is_turned(image)
+        highest = int(image.getextrema()[1]) if image.mode.startswith("I") else None  # type: ignore[arg-type]
+        return DecodedImage(np.array(_to_rgb(ImageOps.exif_transpose(image))), turned, highest)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -72,8 +87,12 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = _is_turned(image)
     return (height, width) if turned else (width, height)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
 
 
 def frame_numbers(path: str | Path) -> Sequence[int]:
@@ -146,6 +165,8 @@ def _opened(source: str | Path | bytes, name: str | Path | None = None) -> Itera
         raise DataError(Fault(file, what)) from None
     except _DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # its own message has an address of memory
+            reason = "of no known format"
         what = f"not a readable image ({reason}); replace it or remove it from the set"
         raise DataError(Fault(file, what)) from error
 

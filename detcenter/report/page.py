@@ -1,14 +1,10 @@
 """Runs in, one self-contained HTML page out."""
 
-import base64
-import gzip
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter import __version__
 from detcenter.analysis import compactness, comparison_rows, projections
 from detcenter.analysis.compactness import proportional_subset
 from detcenter.analysis.plots import colour
@@ -21,6 +17,7 @@ from detcenter.report.crops import COLUMNS, CropSheet, thumbnail
 from detcenter.report.gallery import worst_images
 from detcenter.report.history import groups_of
 from detcenter.report.recipes import recipe_rows
+from detcenter.report.rendering import rendered
 from detcenter.report.runs import Comparison, ReportedData, ReportedRun, settings_of
 
 _MOST_POINTS = 1500  # boxes in the pictures of features
@@ -83,7 +80,8 @@ def report_page(
         "images": pictures.images,
         "errors": pictures.errors,
     }
-    return _rendered(
+    return rendered(
+        "report",
         shown,
         title=runs[0].name if len(runs) == 1 else "Runs side by side",
         classes=data.classes,
@@ -108,6 +106,8 @@ def report_page(
             and (key != "calibration" or "reliability" in charts)
         ],
         sheet=pictures.sheet.data_uri(),
+        kinds=ERROR_MEANINGS,
+        columns=COLUMNS,
     )
 
 
@@ -186,28 +186,3 @@ def _for_the_page(
         "space": run.space,
         "compactness": compact,
     }
-
-
-def _rendered(shown: Mapping[str, Any], **values: Any) -> str:
-    """The page around ``shown``, which its script reads."""
-    from jinja2 import Environment, PackageLoader
-    from plotly.io.json import to_json_plotly
-    from plotly.offline import get_plotlyjs
-
-    own = files("detcenter.report")
-    environment = Environment(loader=PackageLoader("detcenter", "report"), autoescape=True)
-    return environment.get_template("report.html").render(
-        values,
-        version=__version__,
-        kinds=ERROR_MEANINGS,
-        columns=COLUMNS,
-        data=to_json_plotly(shown, engine="json"),  # it escapes what could end a script
-        css=(own / "report.css").read_text(encoding="utf-8"),
-        script=(own / "report.js").read_text(encoding="utf-8"),
-        plotly=_packed(get_plotlyjs()),
-    )
-
-
-def _packed(code: str) -> str:
-    """Gzip in base64, which the page unpacks: of five megabytes two are left."""
-    return base64.b64encode(gzip.compress(code.encode(), mtime=0)).decode()

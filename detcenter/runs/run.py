@@ -20,7 +20,12 @@ from detcenter.evaluation import (
     results_table,
 )
 from detcenter.recipe.config import Config
-from detcenter.recipe.datasets import check_backend, training_set, validation_set
+from detcenter.recipe.datasets import (
+    check_backend,
+    training_set,
+    validation_set,
+    warn_of_copies,
+)
 from detcenter.recipe.detectors import builder_arguments
 from detcenter.recipe.layouts import resolved
 from detcenter.runs.collapse import Watch
@@ -109,6 +114,8 @@ class Run:
             self.val_set = validation_set(config.data, self.classes)
             counted = frequency_groups(self.train_set.annotations, self.classes)
             self.frequency = counted | groups_in(self.train_set.categories, self.classes)
+        if self.main:
+            warn_of_copies(config.data, self.train_set, self.val_set)
         self.config, self.folder = config, folder
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)

@@ -15,6 +15,7 @@ from detcenter.data.dataset import (
     Annotation,
     BoxTransform,
     DetectionDataset,
+    keep_annotated_size,
     likely_size,
     true_size,
 )
@@ -354,6 +355,11 @@ _IDS = (int, str)  # some exports name images by text
 _FLAGS = {"0": False, "false": False, "none": False, "": False, "1": True, "true": True}
 
 
+def flag_of(record: Record) -> bool:
+    """Whether a box is a crowd."""
+    return _FLAGS[_flag(record)]
+
+
 def _flag(record: Record) -> str:
     """What a box's `iscrowd` says, as text."""
     value = record.get("iscrowd")
@@ -373,7 +379,7 @@ def _annotation(
     with_image: bool,
 ) -> Annotation:
     boxes = boxes_of(records)
-    width, height = _size(image, "width"), _size(image, "height")
+    width, height = annotated = _size(image, "width"), _size(image, "height")
     if with_image:
         width, height = true_size(path, width, height, boxes)
     else:
@@ -385,10 +391,11 @@ def _annotation(
         height=height,
         boxes=boxes,
         labels=np.array([labels[record["category_id"]] for record in records], dtype=np.int64),
-        iscrowd=np.array([_FLAGS[_flag(record)] for record in records], dtype=bool),
+        iscrowd=np.array([flag_of(record) for record in records], dtype=bool),
         difficult=np.zeros(len(records), dtype=bool),
         area=_areas(records),
     )
+    keep_annotated_size(annotation, *annotated)
     if not with_image:
         annotation["bbox"] = np.array([r["bbox"] for r in records], np.float64).reshape(-1, 4)
     return annotation

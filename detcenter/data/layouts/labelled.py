@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, true_size
+from detcenter.data.dataset import Annotation, keep_annotated_size, true_size
 from detcenter.data.errors import DataError, Fault, nearest
 
 
@@ -66,7 +66,7 @@ def _annotation(
     width, height = true_size(image.path, image.width, image.height, boxes)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return Annotation(
+    annotation = Annotation(
         image_id=image_id,
         path=image.path,
         file=image.file,
@@ -78,6 +78,8 @@ def _annotation(
         difficult=_flags(image.difficult, known),
         area=area,
     )
+    keep_annotated_size(annotation, image.width, image.height)
+    return annotation
 
 
 def _flags(given: Sequence[bool], known: np.ndarray) -> np.ndarray:

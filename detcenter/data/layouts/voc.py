@@ -13,7 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
+from detcenter.data.dataset import (
+    Annotation,
+    BoxTransform,
+    DetectionDataset,
+    keep_annotated_size,
+    true_size,
+)
 from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files, ends_of, leads_out
@@ -228,8 +234,9 @@ def _annotation(
     boxes = boxes_in(objects)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    width, height = true_size(path, size_in(tree, "width"), size_in(tree, "height"), boxes)
-    return Annotation(
+    annotated = size_in(tree, "width"), size_in(tree, "height")
+    width, height = true_size(path, *annotated, boxes)
+    annotation = Annotation(
         image_id=image_id,
         path=path,
         file=file,
@@ -241,6 +248,8 @@ def _annotation(
         difficult=np.array([thing.difficult for thing in objects], dtype=bool),
         area=area,
     )
+    keep_annotated_size(annotation, *annotated)
+    return annotation
 
 
 def _image_path(files: Files, page: str, filename: str | None) -> Path:
