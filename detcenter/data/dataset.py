@@ -35,6 +35,7 @@ class Annotation(TypedDict):
     area: np.ndarray  # float64 [M], square pixels: COCO's own where given, else the box's
     file: NotRequired[Path]  # that says where the boxes are
     annotated_size: NotRequired[tuple[int, int]]  # that of the file, if width and height are not
+    siblings: NotRequired[np.ndarray]  # bool [M], whether a box shares its VOC <object> with others
     bbox: NotRequired[np.ndarray]  # float64 [M, 4], x, y, width, height: boxes as in COCO's file
 
 
@@ -225,6 +226,8 @@ def _with_boxes(annotation: Annotation, boxes: np.ndarray, keep: np.ndarray) -> 
     copy["area"] = annotation["area"][keep]
     if "bbox" in annotation:
         copy["bbox"] = annotation["bbox"][keep]
+    if "siblings" in annotation:
+        copy["siblings"] = annotation["siblings"][keep]
     return copy
 
 

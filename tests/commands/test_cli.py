@@ -246,7 +246,7 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
         (("train", "--config", recipe, "--output", recipe), "is a file"),
         ((*train, "--train.mixed_precision", "fp16"), "fp16"),
         ((*train, "--train.batch_size", 1), "batch norm cannot learn from one image"),
-        ((*train, "--data.classes", "[]", "--data.format", "coco"), "data.classes is for"),
+        ((*train, "--data.format", "coco"), "no annotations of coco found"),
         (("evaluate", "--checkpoint", run / "last.pth", "--data.workers", -1), "the least is 0"),
         (("predict", "--checkpoint", run / "last.pth", recipe), "small.yaml"),
         (("evaluate", "--checkpoint", run / "last.pth", "--data.rot", 1), "'data.root'"),

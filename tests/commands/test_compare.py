@@ -119,17 +119,24 @@ def test_another_recipe_in_the_same_folder(comparison, capsys):
     assert "evaluation.max_detections is 300, but the run was measured with 100" in line
 
 
-def test_a_failed_run_is_named_and_the_rest_goes_on(one_epoch, tmp_path, capsys):
-    args = ["compare", "--config", str(one_epoch), "--seeds", "3", "--jobs", "2", *VARIANTS]
-    args += ["--output", str(tmp_path / "out"), "--data.workers", "0"]
-    broken = tmp_path / "out" / "plain" / "seed_1"
-    broken.mkdir(parents=True)
+def test_a_failed_run_is_named_and_the_rest_goes_on(comparison, tmp_path, capsys):
+    folder, args = comparison
+    shutil.copytree(folder, tmp_path / "out")
+    broken = tmp_path / "out" / "plain" / "seed_9"
+    broken.mkdir()
     (broken / "last.pth").write_bytes(b"no checkpoint")
-    line = fails(capsys, *args)
+    others = ["--seeds", "3", "--output", str(tmp_path / "out")]
+    line = fails(capsys, *replaced(args, others))
     assert "1 of 6 runs failed" in line and str(broken) in line and "log.txt" in line
     values = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert [variant["seeds"] for variant in values["variants"]] == [[0, 2], [0, 1, 2]]
-    assert values["pairs"][0]["seeds"] == [0, 2]
+    assert [variant["seeds"] for variant in values["variants"]] == [[7, 8], [7, 8, 9]]
+    assert values["pairs"][0]["seeds"] == [7, 8]
+
+
+def replaced(args, others):
+    """The command line with other values of these options."""
+    new = dict(zip(others[::2], others[1::2], strict=True))
+    return [new.get(before, arg) for before, arg in zip(["", *args], args, strict=False)]
 
 
 def test_stopped_runs_end_with_it(one_epoch, tmp_path, monkeypatch, capsys):

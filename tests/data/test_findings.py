@@ -113,6 +113,13 @@ def test_a_box_over_another(kind, other, label):
     assert found(box_findings(part(image([BOX, other], labels=[1, label])))) == expected
 
 
+def test_boxes_of_one_object():
+    several = image([BOX, [0, 0, 9, 9], [20, 0, 29, 9]])
+    several["siblings"] = np.array([False, True, True])
+    finding = one(box_findings(part(image([BOX]), several)), "boxes_of_one_object")
+    assert finding.total == 2 and finding.examples[0].shown == (("train", 1, (1, 2)),)
+
+
 def test_a_box_that_is_there_three_times_is_two_too_many():
     finding = one(box_findings(part(image([BOX, [0, 0, 9, 9], BOX, BOX]))), "box_twice")
     assert finding.total == 2 and finding.examples[0].shown == (("train", 0, (0, 2, 3)),)
@@ -469,7 +476,7 @@ def test_the_table_has_every_kind_and_its_test():
     package = Path(detcenter.data.findings.__file__).parent
     code = "".join(file.read_text() for file in package.glob("*.py"))
     tested = Path(__file__).read_text()
-    assert len(rows) == 29 == len({kind for kind, _, _ in rows})
+    assert len(rows) == 30 == len({kind for kind, _, _ in rows})
     for kind, _, test in rows:
         assert f'"{kind.removesuffix("_across")}"' in code and f'"{kind}"' in tested, kind
         assert test in globals(), test

@@ -394,6 +394,7 @@ def test_objects_with_several_boxes(voc):
     assert not faults
     boxes = parts["train"].annotations[1]["boxes"].tolist()
     assert boxes == [[1, 2, 11, 22], [4, 4, 9, 9]]
+    assert parts["train"].annotations[1]["siblings"].tolist() == [True, True]
 
 
 @pytest.mark.parametrize("tag", ["name", "xmin"])

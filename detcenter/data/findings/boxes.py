@@ -17,6 +17,15 @@ def box_findings(part: Part) -> Iterator[Finding | None]:
     yield from _without_area(part, boxes)
     yield from _out_of_the_image(part, boxes)
     yield from annotated_twice(part, boxes)
+    yield _of_one_object(part, boxes)
+
+
+def _of_one_object(part: Part, boxes: Boxes) -> Finding | None:
+    """Boxes that are several in one <object> of VOC's XML, as some tools write them."""
+    siblings = [a.get("siblings", np.zeros(len(a["labels"]), bool)) for a in part.annotations]
+    chosen = np.flatnonzero(np.concatenate([np.zeros(0, bool), *siblings]))
+    what = "boxes that share an <object> with others; all are read"
+    return of_boxes("boxes_of_one_object", "remark", what, part, boxes, chosen)
 
 
 def _without_area(part: Part, boxes: Boxes) -> Iterator[Finding | None]:

@@ -7,6 +7,7 @@ files beside the images, parts in folders of their own, and lists of all kinds o
 import contextlib
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -248,6 +249,9 @@ def _annotation(
         difficult=np.array([thing.difficult for thing in objects], dtype=bool),
         area=area,
     )
+    counts = Counter(id(thing.element) for thing in objects)
+    if len(counts) < len(objects):
+        annotation["siblings"] = np.array([counts[id(thing.element)] > 1 for thing in objects])
     keep_annotated_size(annotation, *annotated)
     return annotation
 
