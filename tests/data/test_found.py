@@ -377,6 +377,19 @@ def test_a_folder_where_a_file_is_due(coco):
         read_parts(coco.config)
 
 
+def test_two_names_of_one_image_are_a_fault(coco, voc):
+    coco.images[1]["file_name"] = "old/a.png"
+    coco.write()
+    _, faults = read_parts(coco.config)
+    assert [f for f in faults if "'a.png' and 'old/a.png' would be the same image" in f.what]
+    voc.names = ["a", "b", "other/a"]
+    voc.write()
+    (voc.root / "Annotations" / "other").mkdir()
+    shutil.copy(voc.xml("a"), voc.xml("other/a"))
+    _, faults = read_parts(voc.config)
+    assert len(faults) == 1 and "would be the same image" in faults[0].what
+
+
 def test_images_of_another_case(coco):
     coco.write()
     coco.image("b").rename(coco.root / "images" / "B.PNG")

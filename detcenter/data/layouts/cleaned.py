@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from detcenter.data.dataset import Annotation, DetectionDataset, clean_boxes
-from detcenter.data.layouts.coco import Record, boxes_of, flag_of, read_records
+from detcenter.data.layouts.coco_records import Record, boxes_of, flag_of, read_records
 from detcenter.data.layouts.voc_xml import Object, boxes_in, read_objects, read_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -24,7 +24,7 @@ from detcenter.data.dataset import (
 from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files, ends_of, leads_out
-from detcenter.data.layouts.labelled import Labelled
+from detcenter.data.layouts.labelled import Labelled, apart
 from detcenter.data.layouts.parts import folders_of_parts, role_of
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
 
@@ -100,7 +100,10 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
             annotations[entry.page] = _annotation(files, entry, image_id, classes, faults)
         except DataError as error:
             faults += error.args
-    return Labelled([*annotations.values()], classes, [])
+    images = [annotation["path"] for annotation in annotations.values()]
+    kept = apart([*annotations], images, files.root / part, faults)
+    pairs = zip(annotations.values(), kept, strict=True)
+    return Labelled([a for a, path in pairs if path is not None], classes, [])
 
 
 class Entry(NamedTuple):
