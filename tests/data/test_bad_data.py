@@ -324,7 +324,7 @@ def test_json_in_another_encoding(coco, encoding):
     if encoding == "utf-8-sig":
         assert training_set(coco.config).classes == ["kätzchen"]
     else:
-        stops(coco, "boxes.json: not readable as JSON")
+        stops(coco, "boxes.json: not a text file in UTF-8")
 
 
 @pytest.mark.parametrize(
