@@ -209,7 +209,8 @@ def _check_box(box: list[float], label: str, columns: Columns) -> None:
         raise ValueError("a box without class")
     if columns.relative and not all(-_ROUNDING <= v <= 1 + _ROUNDING for v in box):
         what = "in Open Images' tables corners are parts of the image, not pixels"
-        raise ValueError(f"{shortened(box)} is not between 0 and 1; {what}")
+        corners = ", ".join(f"{v:g}" for v in box)
+        raise ValueError(f"'{corners}' is not between 0 and 1; {what}")
 
 
 def _check_pixels(rows: dict[str, Rows], columns: Columns, file: Path) -> None:
@@ -235,7 +236,7 @@ def _finder(files: Files, file: Path) -> Callable[[str], Path]:
             if not found:
                 raise
             if len(found) > 1 and found == by_stem.get(name):
-                what = f"the image {name!r} may be {found[0]} or {found[1]}"
+                what = f"the image {name!r} may be {found[0]!r} or {found[1]!r}"
                 raise DataError(Fault(file, what)) from None
             return files.root / found[0]
 
