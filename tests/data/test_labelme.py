@@ -158,3 +158,12 @@ def test_what_is_not_labelme(root):
     assert parts(labelme, root) == []
     assert "no folder with JSON files of LabelMe" in refused(labelme, root, ".")
     assert "no folder with JSON files of LabelMe" in refused(labelme, root, "train")
+
+
+def test_what_is_left_out_is_said_once_though_a_file_is_read_for_each_part(root, caplog):
+    page(root / "a.json", shape("line"), shape())
+    sound(labelme, root, ".")
+    sound(labelme, root, ".")
+    page(root / "a.json", shape("line"), shape("line"), shape())
+    sound(labelme, root, ".")
+    assert [line.rpartition("(")[2] for line in warnings(caplog)] == ["line: 1)", "line: 2)"]
