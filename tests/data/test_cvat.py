@@ -108,6 +108,16 @@ def test_subsets_of_a_project(tmp_path, inside):
     assert test == {f"{inside.format('Test')}1.png": [CAT]}
 
 
+def test_what_is_left_out_of_each_subset_is_said(root, caplog):
+    point = '<points label="cat" points="1,2"/>'
+    images = [("a.png", "Train"), ("b.png", "Test")]
+    export(root, *(image(name, point, more=f'subset="{subset}"') for name, subset in images))
+    for subset in ("Train", "Test", "Test"):
+        sound(cvat, root, f"annotations.xml/{subset}")
+    train, test = warnings(caplog)
+    assert train.endswith("annotations.xml/Train: left out (points: 1)") and "/Test:" in test
+
+
 def test_subsets_whose_images_lie_in_one_folder(root):
     images = [image("a.png", BOX, more=f'subset="{subset}"') for subset in ("Train", "Test")]
     export(root, *images)

@@ -83,7 +83,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     meta, name = read_meta(file), file.relative_to(files.root).as_posix()
     here = _frames_here(files, name, subset, tracks)
     frames = _frames(tracks, meta, here, left_out)
-    report_left_out(left_out, file, "left out")
+    report_left_out(left_out, file / (subset or ""), "left out")
     names = [image.name for image in (*drawn, *frames)]
     paths = image_paths(names[: len(drawn)], _finder(files, name, file), file, faults)
     paths += image_paths(names[len(drawn) :], _frame_finder(files, here, file), file, faults)
