@@ -238,9 +238,11 @@ def test_corners_in_the_wrong_order_are_no_sizes():
     corners = sound_boxes() * [640, 480, 640, 480]
     swapped = part(image(corners[:, [2, 3, 0, 1]]))
     assert found(unit_findings(swapped)) == {} and found(box_findings(swapped))["inverted"] == 24
-    few = corners / [4, 4, 4, 4]  # all in the upper left, and as sizes they fit
-    few[:4, :2] += few[:4, 2:]
-    assert found(unit_findings(part(image(few)))) == {}
+    few = corners / 4  # all in the upper left, and as sizes they fit
+    few[:4] = few[:4, [2, 3, 0, 1]]
+    assert found(unit_findings(part(image(few)))) == {}  # four of 24
+    assert found(unit_findings(part(image(few[1:8])))) == {}  # three of seven
+    assert found(unit_findings(part(image(few[:20])))) == {"sizes": 4}  # as this says
 
 
 # Classes

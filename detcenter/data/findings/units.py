@@ -69,8 +69,8 @@ def _sizes(boxes: Boxes, real: np.ndarray) -> np.ndarray:
     inverted = real & (boxes.sides < 0).any(axis=1)
     fits = (sides > 0).all(axis=1) & (corners >= -_ROUNDED).all(axis=1)
     fits &= (corners + sides <= boxes.sizes + _ROUNDED).all(axis=1)
-    sure = inverted.sum() >= _MANY * real.sum() and (fits & real).sum() >= 0.99 * real.sum()
-    return inverted & bool(sure)
+    many = inverted.sum() >= max(_FEW, _MANY * real.sum())
+    return inverted & bool(many and (fits & real).sum() >= 0.99 * real.sum())
 
 
 def _corners(boxes: Boxes, real: np.ndarray) -> np.ndarray:
