@@ -9,7 +9,7 @@ Role = Literal["train", "val", "test"]
 
 _WORDS: dict[str, Role] = {
     **dict.fromkeys(["train", "training", "trainval", "trainset", "trainingset", "trn"], "train"),
-    **dict.fromkeys(["val", "valid", "validation", "valset", "eval", "dev"], "val"),
+    **dict.fromkeys(["val", "valid", "validate", "validation", "valset", "eval", "dev"], "val"),
     **dict.fromkeys(["test", "testing", "testset", "tst"], "test"),
 }
 # What names hold beside, without saying which part of a role this is.
