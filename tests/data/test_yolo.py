@@ -144,8 +144,8 @@ def test_labels_beside_images(tmp_path):
         ("1.0 .5 .5 1 1", [0, 0, 40, 30]),
         ("1 0.1 0.1 0.5 0.2 0.25 0.9", [4, 3, 20, 27]),  # a triangle
         ("1 0.5 0.1 0.9 0.5 0.5 0.9 0.1 0.5", [4, 3, 36, 27]),  # a turned square
-        ("1 1.005 0.5 0.5 1", [30.2, 0, 40, 30]),
-        ("1 0.9 0.5 0.4 1", [28, 0, 40, 30]),
+        ("1 1.005 0.5 0.5 1", [30.2, 0, 50.2, 30]),
+        ("1 0.9 0.5 0.4 1", [28, 0, 44, 30]),  # as the file says; data sets clip it
     ],
 )
 def test_lines(root, line, box):
@@ -158,6 +158,50 @@ def test_key_points(root):
     write(root / "labels/train/a.txt", BOX + " 0.1 0.1 2 0.2 0.2 2")
     keypoints = "train: images/train\nkpt_shape: [2, 3]\n" + TWO
     assert spelled(root, keypoints) == TRAIN
+
+
+def test_corners_instead_of_center_and_size(root):
+    write(root / "data.yaml", "train: images/train\n" + TWO)
+    corners = "0 .5 .5 .8 .8\n1 .7 .6 .95 .9\n0 .6 .7 .7 .85\n1 .1 .2 .6 .7"
+    write(root / "labels/train/a.txt", corners)
+    why = refused(yolo, root, "train")
+    assert "data.yaml: boxes look like two corners, x1 y1 x2 y2" in why
+    # Large boxes, one of which reaches out, are no corners.
+    write(root / "labels/train/a.txt", "0 .4 .4 .9 .9\n0 .5 .5 .9 .9\n0 .5 .5 1 1\n1 .5 .5 .6 .7")
+    assert len(sound(yolo, root, "train")["images/train/a.jpg"]) == 4
+
+
+MORE = {
+    "key points": " 0.45 0.45 1 0.55 0.6 0",
+    "key points of two numbers": " 0.45 0.45 0.55 0.6 0.5 0.5",
+    "key points that are not seen": " 0.45 0.45 1 0 0 0",
+    "a score and a track": " 0.9 1",
+    "a score and a track far on": " 0.9 12",
+}
+
+
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE)
+def test_key_points_that_nothing_declares(root, more):
+    write(root / "data.yaml", "train: images/train\n" + TWO)
+    lines = [f"1 0.5 0.5 0.{width} 0.4{more}" for width in (2, 3, 4, 5)]
+    write(root / "labels/train/a.txt", "\n".join(lines))
+    _, faults = read(yolo, root, "train")
+    assert any("every line has a box and" in fault for fault in faults)
+    assert all("need kpt_shape in data.yaml" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 .4 .4 .6 .4 .6 .6 .4 .6",  # turned boxes
+        "1 .1 .6 .5 .7 .8 .9 .3 .7 .2 .6",  # begins with no box inside the image
+        "1 .5 .5 .6 .4 .9 .6 .9 .9 .5 .9",  # of which points are outside
+    ],
+)
+def test_polygons_of_equally_many_points(root, line):
+    write(root / "labels/train/a.txt", "\n".join([line] * 4))
+    found = spelled(root, "train: images/train\n" + TWO)
+    assert len(found["images/train/a.jpg"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Data sets in YOLO's layout: a label file of text beside, or in a folder beside, every image."""
 
 import posixpath
-import re
 from itertools import islice
 from pathlib import Path
 from reprlib import repr as shortened
@@ -12,11 +11,15 @@ from detcenter.data.images import ENDINGS, image_size
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, apart, image_paths, labelled
 from detcenter.data.layouts.reading import below, few, head, read_text
-from detcenter.data.layouts.shapes import around
+from detcenter.data.layouts.yolo_labels import (
+    Row,
+    begins_with_box,
+    check_meaning,
+    label_file,
+    named_box,
+    read_rows,
+)
 from detcenter.data.layouts.yolo_names import Declared, class_list, declared, place
-
-_MOST_UNNAMED = 1000  # classes; a stray number must not make thousands of them
-_ROUNDING = 0.01  # by which coordinates may leave 0 to 1
 
 
 class Part(NamedTuple):
@@ -54,7 +57,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     """
     where = _part(files, part)
     paths = _images(files, where, faults)
-    texts = {path: _label_file(files, path) for path in paths}
+    texts = {path: label_file(files, path) for path in paths}
     if not any(file.is_file() for file in texts.values()):
         first = next(iter(texts.values()), files.root / "labels")
         what = f"none of its {len(texts)} images has a label file, such as {first}"
@@ -63,10 +66,13 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     if names is None:
         names = class_list(files, where.places[0]) or classes
     keypoints = where.declaration is not None and where.declaration.keypoints
+    rows = _rows(texts, faults)
+    every = [row for lines in rows.values() for row in lines]
+    check_meaning(every, keypoints, where.source, faults)
     images = []
-    for path, file in texts.items():
+    for path, lines in rows.items():
         try:
-            images.append(_image(path, file, names, keypoints, faults))
+            images.append(_image(path, texts[path], lines, names, keypoints, faults))
         except DataError as error:
             faults += error.args
     return labelled(images, classes or names or _numbers(images), faults)
@@ -134,73 +140,34 @@ def _listed(
     return image_paths(names, lambda name: files.image(name, folders, file), file, faults)
 
 
-def _label_file(files: Files, path: Path) -> Path:
-    """That of an image; where there is none, where it would be."""
-    candidates = _label_names(path.relative_to(files.root).as_posix())
-    found = (files.find(name) for name in candidates)
-    return files.root / next((name for name in found if name is not None), candidates[0])
-
-
-def _label_names(image: str) -> list[str]:
-    """The last folder `images` becomes `labels`; otherwise beside the image."""
-    stem = posixpath.splitext(image)[0]
-    instead = re.sub(r"^(.*/|)images/", r"\1labels/", stem, flags=re.DOTALL)
-    return [*dict.fromkeys([f"{instead}.txt", f"{stem}.txt"])]
+def _rows(texts: dict[Path, Path], faults: list[Fault]) -> dict[Path, list[Row]]:
+    """The lines of every image's label file that can be read."""
+    rows = {}
+    for path, file in texts.items():
+        try:
+            rows[path] = read_rows(file, faults) if file.is_file() else []
+        except DataError as error:
+            faults += error.args
+    return rows
 
 
 def _image(
-    path: Path, file: Path, names: list[str] | None, keypoints: bool, faults: list[Fault]
+    path: Path,
+    file: Path,
+    rows: list[Row],
+    names: list[str] | None,
+    keypoints: bool,
+    faults: list[Fault],
 ) -> NamedBoxes:
-    text = read_text(file) if file.is_file() else ""
-    rows: list[tuple[str, list[float]]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    found = []
+    for row in rows:
         try:
-            if line.strip():
-                rows.append(_row(line, names, keypoints))
+            found.append(named_box(row, names, keypoints))
         except ValueError as error:
-            faults.append(Fault(file, f"line {number}: {error}"))
-    width, height = image_size(path) if rows else (0, 0)  # `labelled` finds out by itself
-    # Inside the image, or its size would be doubted.
-    boxes = [[min(max(v, 0.0), 1.0) for v in box] for _, box in rows]
-    pixels = [[x1 * width, y1 * height, x2 * width, y2 * height] for x1, y1, x2, y2 in boxes]
-    return NamedBoxes(path, file, width, height, pixels, [name for name, _ in rows])
-
-
-def _row(line: str, names: list[str] | None, keypoints: bool) -> tuple[str, list[float]]:
-    """The class and the box, xyxy in parts of the image.
-
-    Raises:
-        ValueError: what is wrong.
-    """
-    try:
-        index, *numbers = map(float, line.split())
-    except ValueError:
-        raise ValueError(f"{shortened(line)} is not a class and numbers") from None
-    if keypoints or len(numbers) == 5:  # the fifth is a score, or the number of a track
-        numbers = numbers[:4]
-    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        needed = "neither a box (x, y, width, height) nor the corners of a polygon"
-        raise ValueError(
-            f"{len(numbers)} numbers, {needed}; key points need kpt_shape in data.yaml"
-        )
-    for number in numbers:
-        if not -_ROUNDING <= number <= 1 + _ROUNDING:
-            what = "YOLO's numbers are parts of the image's width and height, not pixels"
-            raise ValueError(f"{number:g} is not between 0 and 1; {what}")
-    if len(numbers) > 4:
-        return _name(index, names), around([numbers[k : k + 2] for k in range(0, len(numbers), 2)])
-    x, y, width, height = numbers
-    return _name(index, names), [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-
-
-def _name(index: float, names: list[str] | None) -> str:
-    if not index.is_integer() or index < 0:
-        raise ValueError(f"class {index:g} is not a number from 0 on")
-    if names is None and index >= _MOST_UNNAMED:
-        raise ValueError(f"class {index:g}, and no file names the classes")
-    if names is not None and index >= len(names):
-        raise ValueError(f"class {index:g}, but only classes 0 to {len(names) - 1} have a name")
-    return str(int(index)) if names is None else names[int(index)]
+            faults.append(row.fault(error))
+    width, height = image_size(path) if found else (0, 0)  # `labelled` finds out by itself
+    pixels = [[x1 * width, y1 * height, x2 * width, y2 * height] for _, (x1, y1, x2, y2) in found]
+    return NamedBoxes(path, file, width, height, pixels, [name for name, _ in found])
 
 
 def _numbers(images: list[NamedBoxes]) -> list[str]:
@@ -226,9 +193,6 @@ def _has_labels(files: Files, folder: str) -> bool:
     """Whether a label file of one of the first images in a folder begins with a box."""
     inside = (name for name in below(files, folder) if posixpath.dirname(name) == folder)
     images = (name for name in inside if posixpath.splitext(name)[1].lower() in ENDINGS)
-    for image in islice(images, 20):
-        text = head(_label_file(files, files.root / image)).decode(errors="replace")
-        first = text.splitlines()[0] if text.strip() else ""
-        if re.match(r"\s*[0-9]+(\s+[0-9.eE+-]+){4,}\s*$", first):
-            return True
-    return False
+    return any(
+        begins_with_box(label_file(files, files.root / image)) for image in islice(images, 20)
+    )
