@@ -88,6 +88,27 @@ def test_lists_of_images(root):
     assert "c.jpg: image file not found, named by" in faults[0]
 
 
+@pytest.mark.parametrize(
+    "first", ["", "# images of March", "#images/train/b.jpg", "images/train/lost.jpg", "\ufeff"]
+)
+def test_a_list_of_images_whose_first_line_is_none(root, first):
+    write(root / "train.txt", f"{first}\r\nimages/train/a.jpg\r\n# the rest\r\n")
+    write(root / "val.txt", "images/val/a.jpg\n")
+    write(root / "notes.txt", "Taken with\nimages/train/a.jpg\nin mind.\n")
+    assert parts(yolo, root) == ["train.txt", "val.txt"]
+    labelled, faults = read(yolo, root, "train.txt")
+    assert [*boxes(labelled, root)] == ["images/train/a.jpg"]
+    assert len(faults) == ("lost" in first)
+
+
+def test_an_image_that_is_called_like_a_comment(root):
+    picture(root / "images/train/#1.jpg")
+    write(root / "images/train/train.txt", "#1.jpg\n")
+    write(root / "labels/train/#1.txt", BOX)
+    found = spelled(root, "train: images/train/train.txt\n" + TWO)
+    assert found == {"images/train/#1.jpg": [AS_PIXELS]}
+
+
 def test_names_that_are_shortened_to_one_image(root):
     write(root / "train.txt", "/old/a.jpg\n/new/a.jpg\n/new/b.jpg\n")
     for name in "ab":

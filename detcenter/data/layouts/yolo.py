@@ -21,6 +21,8 @@ from detcenter.data.layouts.yolo_labels import (
 )
 from detcenter.data.layouts.yolo_names import Declared, class_list, declared, place
 
+_FIRST = 40  # lines of a list, which tell that it is one
+
 
 class Part(NamedTuple):
     """Where the images of a part are."""
@@ -125,18 +127,26 @@ def _images(files: Files, part: Part, faults: list[Fault]) -> list[Path]:
             names += images
             paths += [files.root / image for image in images]
         else:
-            lines = read_text(files.root / name).splitlines()
-            listed = [line.strip() for line in lines if line.strip()]
+            folders = [*dict.fromkeys([posixpath.dirname(name), *part.near, ""])]
+            listed = _entries(files, read_text(files.root / name), folders)
             names += listed
-            paths += _listed(files, listed, name, part.near, faults)
+            paths += _listed(files, listed, files.root / name, folders, faults)
     return [path for path in apart(names, paths, part.source, faults) if path is not None]
 
 
+def _entries(files: Files, text: str, folders: list[str]) -> list[str]:
+    """The lines of a list, without comments: those after "#", unless an image is called so."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [
+        line
+        for line in lines
+        if line and (line[0] != "#" or any(files.find(posixpath.join(f, line)) for f in folders))
+    ]
+
+
 def _listed(
-    files: Files, names: list[str], listed_in: str, near: list[str], faults: list[Fault]
+    files: Files, names: list[str], file: Path, folders: list[str], faults: list[Fault]
 ) -> list[Path | None]:
-    file = files.root / listed_in
-    folders = [*dict.fromkeys([posixpath.dirname(listed_in), *near, ""])]
     return image_paths(names, lambda name: files.image(name, folders, file), file, faults)
 
 
@@ -177,13 +187,16 @@ def _numbers(images: list[NamedBoxes]) -> list[str]:
 
 
 def _lists_images(files: Files, name: str) -> bool:
-    """Whether a text file is a list of images that are here, by its first line."""
-    lines = iter(head(files.root / name).decode(errors="replace").splitlines())
-    first = next(lines, "").strip()
-    if posixpath.splitext(first)[1].lower() not in ENDINGS:
-        return False
+    """Whether a text file is a list of images, some of which are here, by its first lines."""
+    lines = head(files.root / name).decode("utf-8-sig", errors="replace").splitlines()
+    entries = _entries(files, "\n".join(lines[:_FIRST]), [""])
+    images = [line for line in entries if posixpath.splitext(line)[1].lower() in ENDINGS]
+    return len(images) > len(entries) / 2 and any(_is_here(files, line) for line in images)
+
+
+def _is_here(files: Files, image: str) -> bool:
     try:
-        files.image(first, [""], files.root / name)
+        files.image(image, [""], files.root)
     except DataError:
         return False
     return True
