@@ -76,6 +76,37 @@ def test_roboflow(tmp_path):
     assert sound(yolo, tmp_path, "val") == {"valid/images/a.jpg": [AS_PIXELS]}
 
 
+@pytest.mark.parametrize(
+    ("paths", "key", "why"),
+    [
+        ("train: images/trian\nval: images/val", "train", "'images/trian' is not"),
+        ("train: images/train\nval: ../valid/pictures", "val", "'../valid/pictures' is not"),
+        ("train: images/trian\nval: images/vla", "val", "'images/vla' is not"),
+        ("train: [images/train, extra]\nval: images/val", "train", "train: 'extra' is not"),
+    ],
+)
+def test_a_path_in_data_yaml_that_is_not_there(root, paths, key, why):
+    write(root / "data.yaml", paths + "\n" + TWO)
+    assert parts(yolo, root) == ["train", "val"]
+    line = refused(yolo, root, key)
+    assert f"data.yaml: {key}: " in line and why in line
+    assert "below the root; images are in images/train, images/val" in line
+
+
+@pytest.mark.parametrize("nothing", ["", "null", "~", "[]", "''", "None"])
+def test_a_part_of_data_yaml_that_is_none(root, nothing):
+    write(root / "data.yaml", f"train: images/train\nval: {nothing}\ntest: {nothing}\n" + TWO)
+    assert parts(yolo, root) == ["train"]
+
+
+def test_a_data_yaml_of_another_data_set(root):
+    """Its paths are not here, and the other's are."""
+    write(root / "coco128.yaml", "train: coco128/pictures\nnames: [person]\n")
+    write(root / "mine.yaml", "train: images/train\nval: images/val\n" + TWO)
+    assert parts(yolo, root) == ["train", "val"]
+    assert sound(yolo, root, "train") == TRAIN
+
+
 def test_lists_of_images(root):
     lines = ["./images/train/a.jpg", "/content/mine/images/train/b.jpg", ""]
     write(root / "train.txt", "\n".join(lines))

@@ -14,6 +14,7 @@ from detcenter.data.layouts.reading import below, few, head, read_text
 
 _MOST = 100_000  # classes; an index far beyond would fill the memory with names
 _CLASS_LISTS = {"_darknet.labels", "classes.names", "classes.txt", "obj.names"}
+_NOTHING = {"", "~", "null", "none"}  # as YAML's null is written
 
 
 class Declared(NamedTuple):
@@ -72,7 +73,7 @@ def _of_yaml(files: Files, name: str) -> Declared | None:
 
 def _texts(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    return [text for text in values if isinstance(text, str) and text]
+    return [text for text in values if isinstance(text, str) and text.lower() not in _NOTHING]
 
 
 def _classes(content: dict[Any, Any], file: Path) -> list[str] | None:
