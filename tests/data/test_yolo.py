@@ -4,7 +4,7 @@ import pytest
 
 from detcenter.data.layouts import yolo
 from tests.data.layouts import picture
-from tests.data.reading import boxes, parts, read, refused, sound, write
+from tests.data.reading import boxes, parts, read, refused, sound, warnings, write
 
 # Of an image of 40x30: center (20, 15), 20 wide and 10 high.
 BOX = "1 0.5 0.5 0.5 0.333333333333"
@@ -170,6 +170,30 @@ def test_folders_with_a_list_of_classes(tmp_path):
     assert parts(yolo, tmp_path) == ["images"]
     for part in ("images", "."):
         assert sound(yolo, tmp_path, part) == {"images/a.jpg": [AS_PIXELS]}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("\ncat\ndog\n", ["0", "cat", "dog"]),
+        ("cat\n \ndog\n\n \n", ["cat", "1", "dog"]),
+        ("\ufeffcat \r\ndog\r\n\r\n", ["cat", "dog"]),
+        ("\n", ["0", "1", "2"]),
+    ],
+)
+def test_an_empty_line_in_a_list_of_classes_shifts_none(root, text, names):
+    write(root / "classes.txt", text)
+    write(root / "labels/train/a.txt", "\n".join(f"{k}{BOX[1:]}" for k in range(len(names))))
+    found = sound(yolo, root, "images/train")["images/train/a.jpg"]
+    assert [name for name, _ in found] == names
+
+
+@pytest.mark.parametrize("yaml", ["nc: 5", "nc: 1"])
+def test_another_number_of_classes_than_names(root, yaml, caplog):
+    assert spelled(root, f"train: images/train\nval: images/val\n{yaml}\n{TWO}") == TRAIN
+    sound(yolo, root, "val")
+    (line,) = warnings(caplog)
+    assert f"data.yaml: it counts {yaml[4:]} classes and names 2" in line
 
 
 def test_classes_without_names(root):

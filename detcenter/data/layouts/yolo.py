@@ -10,6 +10,7 @@ from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, labelled
 from detcenter.data.layouts.reading import below, few
 from detcenter.data.layouts.yolo_images import (
+    Part,
     declarations_of,
     images_of,
     is_here,
@@ -24,7 +25,7 @@ from detcenter.data.layouts.yolo_labels import (
     named_box,
     read_rows,
 )
-from detcenter.data.layouts.yolo_names import class_list
+from detcenter.data.layouts.yolo_names import class_list, warn_of_count
 
 
 def find_parts(files: Files) -> list[str]:
@@ -61,9 +62,9 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         first = next(iter(texts.values()), files.root / "labels")
         what = f"none of its {len(texts)} images has a label file, such as {first}"
         raise DataError(Fault(files.root / part, what if texts else "no images"))
-    names = where.declaration.classes if where.declaration else None
+    names = _class_names(files, where)
     if names is None:
-        names = class_list(files, where.places[0]) or classes
+        names = classes
     keypoints = where.declaration is not None and where.declaration.keypoints
     rows = _rows(texts, faults)
     every = [row for lines in rows.values() for row in lines]
@@ -75,6 +76,16 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         except DataError as error:
             faults += error.args
     return labelled(images, classes or names or _numbers(images), faults)
+
+
+def _class_names(files: Files, part: Part) -> list[str] | None:
+    declaration = part.declaration
+    if declaration is None or declaration.classes is None:
+        return class_list(files, part.places[0]) or None
+    count, names = declaration.nc, declaration.classes
+    if count is not None and count != len(names):
+        warn_of_count(files.root / declaration.name, count, len(names))
+    return names
 
 
 def _rows(texts: dict[Path, Path], faults: list[Fault]) -> dict[Path, list[Row]]:

@@ -1,16 +1,20 @@
 """What the files beside YOLO's labels say: the classes by name, and where the parts are."""
 
+import logging
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from detcenter.data.errors import DataError, Fault
+from detcenter.data.errors import DataError, Fault, printable
 from detcenter.data.layouts.files import Files, leads_out
 from detcenter.data.layouts.reading import below, few, head, read_text
+
+logger = logging.getLogger("detcenter")
 
 _MOST = 100_000  # classes; an index far beyond would fill the memory with names
 _CLASS_LISTS = {"_darknet.labels", "classes.names", "classes.txt", "obj.names"}
@@ -25,6 +29,14 @@ class Declared(NamedTuple):
     path: str  # which the parts are below, as it is written
     parts: dict[str, list[str]]  # "train", "val", "test": folders or lists, as they are written
     keypoints: bool  # labels hold more than boxes
+    nc: int | None = None  # the number of classes, where it is said
+
+
+@cache  # once, though every part is read with it
+def warn_of_count(file: Path, count: int, names: int) -> None:
+    """Say that a file counts more or fewer classes than it names."""
+    what = f"it counts {count} classes and names {names}; the names are taken"
+    logger.warning("%s: %s", printable(str(file)), what)
 
 
 def declared(files: Files, faults: list[Fault]) -> list[Declared]:
@@ -68,6 +80,7 @@ def _of_yaml(files: Files, name: str) -> Declared | None:
         path if isinstance(path, str) else "",
         {key: places for key, places in parts.items() if places},
         bool(content.get("kpt_shape")),
+        _index(content.get("nc")),
     )
 
 
@@ -119,6 +132,7 @@ def _of_darknet(files: Files, name: str) -> Declared | None:
         "test": content.get("test"),
     }
     empty = Declared(name, None, "", {key: [text] for key, text in parts.items() if text}, False)
+    empty = empty._replace(nc=_index(content.get("classes")))
     listed = place(files, empty, content.get("names", ""))
     return empty._replace(classes=_lines(files, listed) if listed else None)
 
@@ -165,5 +179,6 @@ def _shared(name: str, folder: str) -> int:
 
 
 def _lines(files: Files, name: str) -> list[str]:
-    lines = read_text(files.root / name).strip().splitlines()
-    return unlike([line.strip() for line in lines[:_MOST]])
+    """An empty line takes a number too, which its class is called by; those at the end do not."""
+    lines = [line.strip() for line in read_text(files.root / name).rstrip().splitlines()[:_MOST]]
+    return unlike([line or str(number) for number, line in enumerate(lines)])
