@@ -99,6 +99,63 @@ def test_a_part_of_data_yaml_that_is_none(root, nothing):
     assert parts(yolo, root) == ["train"]
 
 
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ('names: "cat, dog"', "'names' is neither a list"),
+        ("names:\n\t- cat\n\t- dog", "not readable as YAML"),
+    ],
+)
+def test_a_broken_data_yaml_is_a_fault(root, names, why):
+    """Without it classes would have numbers for names."""
+    write(root / "data.yaml", f"{names}\ntrain: images/train\nval: images/val\n")
+    assert parts(yolo, root) == ["images/train", "images/val"]
+    _, faults = read(yolo, root, "images/train")
+    assert len(faults) == 1 and "data.yaml: " in faults[0] and why in faults[0]
+    assert why in refused(yolo, root, "train")
+    write(root / "other.yaml", "train: images/val\n" + TWO)
+    assert why in refused(yolo, root, "train")
+    (root / "data.yaml").rename(root / "x.yaml")
+    (root / "other.yaml").rename(root / "data.yaml")
+    assert [*sound(yolo, root, "train")] == ["images/val/a.jpg", "images/val/b.jpg"]
+
+
+def test_a_broken_yaml_of_something_else(root):
+    write(root / "chart.yaml", "names: {{ names }}\n\t- x")
+    assert sound(yolo, root, "images/train")
+
+
+def below_folders(root, *folders):
+    for folder in folders:
+        picture(root / folder / "images/train/a.jpg")
+        write(root / folder / "labels/train/a.txt", BOX)
+        write(root / folder / "data.yaml", "train: images/train\n" + TWO)
+    return root
+
+
+def test_a_data_yaml_far_down(tmp_path):
+    below_folders(tmp_path, "my/export/2")
+    assert parts(yolo, tmp_path) == ["train"]
+    found = sound(yolo, tmp_path, "train")
+    assert found == {"my/export/2/images/train/a.jpg": [AS_PIXELS]}
+    assert sound(yolo, tmp_path, "my/export/2/images") == found
+    write(tmp_path / "data.yaml", "train: my/export/2/images/train\nnames: [cow, pig]\n")
+    assert [*sound(yolo, tmp_path, "train").values()] == [[("pig", AS_PIXELS[1])]]
+
+
+def test_a_yaml_far_down_that_speaks_of_another_data_set(root):
+    write(root / "yolov5/data/street.yaml", "train: street/images/train\nnames: [car]\n")
+    assert parts(yolo, root) == ["images/train", "images/val"]
+    assert [*sound(yolo, root, "images/train").values()] == [[("1", AS_PIXELS[1])], []]
+
+
+def test_several_data_yaml_of_one_rank(tmp_path):
+    below_folders(tmp_path, "one", "two")
+    why = refused(yolo, tmp_path, "train")
+    assert "one/data.yaml and two/data.yaml both say what train is; set data.root" in why
+    assert [*sound(yolo, tmp_path, "two/images")] == ["two/images/train/a.jpg"]
+
+
 def test_a_data_yaml_of_another_data_set(root):
     """Its paths are not here, and the other's are."""
     write(root / "coco128.yaml", "train: coco128/pictures\nnames: [person]\n")

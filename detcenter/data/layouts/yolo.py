@@ -13,6 +13,7 @@ from detcenter.data.layouts.yolo_images import (
     Part,
     declarations_of,
     images_of,
+    is_above,
     is_here,
     lists_images,
     part_of,
@@ -36,7 +37,9 @@ def find_parts(files: Files) -> list[str]:
     lists = [name for name in files.ending(".txt") if "/" not in name and lists_images(files, name)]
     others = lists or _folders(files)
     # Reading a key then says which of its paths is wrong.
-    return [*declarations[0].parts] if declarations and others else others
+    if declarations and others and is_above(declarations[0].name, others[0]):
+        return [*declarations[0].parts]
+    return others
 
 
 def _folders(files: Files) -> list[str]:
@@ -55,7 +58,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     Raises:
         DataError: no such part, no images in it, or none with a label file.
     """
-    where = part_of(files, part)
+    where = part_of(files, part, faults)
     paths = images_of(files, where, faults)
     texts = {path: label_file(files, path) for path in paths}
     if not any(file.is_file() for file in texts.values()):

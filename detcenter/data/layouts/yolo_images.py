@@ -10,7 +10,7 @@ from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import apart, image_paths
 from detcenter.data.layouts.reading import below, head, read_text
-from detcenter.data.layouts.yolo_names import Declared, declared, place
+from detcenter.data.layouts.yolo_names import KEYS, Declared, declared, place, rank
 
 _FIRST = 40  # lines of a list, which tell that it is one
 
@@ -24,30 +24,82 @@ class Part(NamedTuple):
     near: list[str]  # folders that lists may be relative to
 
 
-def part_of(files: Files, part: str) -> Part:
+def part_of(files: Files, part: str, faults: list[Fault]) -> Part:
+    """Where a part is: a key, else a folder or list; a data.yaml that is due but broken is a fault.
+
+    Raises:
+        DataError: there is none, or it cannot be told which.
+    """
     broken: list[Fault] = []
     declarations = declarations_of(files, broken)
-    for declaration in declarations:
-        if part in declaration.parts:
-            file = files.root / declaration.name
-            places = places_of(files, declaration, part)
-            _check_places(files, declaration, part)
-            _check_distinct(files, declaration, part)
-            path = place(files, declaration, ".") or ""
-            return Part(places, file, declaration, [posixpath.dirname(declaration.name), path])
-    if broken and part in ("train", "val", "test"):
-        raise DataError(broken[0])
+    mine = [declaration for declaration in declarations if part in declaration.parts]
+    ahead = [fault for fault in broken if not mine or _rank(files, fault) < rank(mine[0].name)]
+    if ahead and (mine or part in KEYS):
+        raise DataError(ahead[0])
+    if mine:
+        _check_one(files, mine, part)
+        return _declared_part(files, mine[0], part)
     name = posixpath.normpath(part.replace("\\", "/"))
     listed = files.find(name)
     if listed is None and not below(files, name):
         raise DataError(Fault(files.root / part, "no such folder, list, or key of data.yaml"))
-    first = declarations[0] if declarations else None
-    return Part([listed or name], files.root / name, first, [])
+    declaration = _nearest(declarations, name)
+    if declaration is None or not is_above(declaration.name, name):
+        faults += [f for f in broken if is_above(f.file.relative_to(files.root).as_posix(), name)]
+    return Part([listed or name], files.root / name, declaration, [])
+
+
+def _rank(files: Files, fault: Fault) -> tuple[int, bool]:
+    return rank(fault.file.relative_to(files.root).as_posix())
+
+
+def _declared_part(files: Files, declaration: Declared, part: str) -> Part:
+    _check_places(files, declaration, part)
+    _check_distinct(files, declaration, part)
+    path = place(files, declaration, ".") or ""
+    near = [posixpath.dirname(declaration.name), path]
+    places = places_of(files, declaration, part)
+    return Part(places, files.root / declaration.name, declaration, near)
+
+
+def _check_one(files: Files, declarations: list[Declared], part: str) -> None:
+    """Files of equal rank may say the same, but not this and that."""
+    first = declarations[0]
+    for other in declarations[1:]:
+        if rank(other.name) != rank(first.name) or not is_here(files, other):
+            continue
+        places = [places_of(files, declaration, part) for declaration in (first, other)]
+        if places[0] != places[1] or first.classes != other.classes:
+            what = f"{first.name} and {other.name} both say what {part} is"
+            what += "; set data.root to the folder of one, or move the other away"
+            raise DataError(Fault(files.root, what))
+
+
+def _nearest(declarations: list[Declared], name: str) -> Declared | None:
+    """The one above a folder or list that is nearest to it; else one that is not far down."""
+    above = [declaration for declaration in declarations if is_above(declaration.name, name)]
+    if above:
+        return max(above, key=lambda declaration: declaration.name.count("/"))
+    return next((d for d in declarations if d.name.count("/") < 2), None)
+
+
+def is_above(file: str, name: str) -> bool:
+    """Whether a file is in a folder that holds, or is, another folder or file."""
+    folder = posixpath.dirname(file)
+    return folder == "" or f"{name}/".startswith(f"{folder}/")
 
 
 def declarations_of(files: Files, broken: list[Fault]) -> list[Declared]:
-    """As `declared`, those ahead that name a place which is here."""
-    found = declared(files, broken)
+    """As `declared`, those ahead that name a place which is here.
+
+    Files far down, such as those that come with YOLO's code, only speak of what is below them.
+    """
+    found = []
+    for declaration in declared(files, broken):
+        places = [name for key in declaration.parts for name in places_of(files, declaration, key)]
+        own = [name for name in places if is_above(declaration.name, name)]
+        if declaration.name.count("/") < 2 or not declaration.parts or (own and own == places):
+            found.append(declaration)
     return sorted(found, key=lambda declaration: not is_here(files, declaration))
 
 

@@ -18,6 +18,8 @@ logger = logging.getLogger("detcenter")
 
 _MOST = 100_000  # classes; an index far beyond would fill the memory with names
 _CLASS_LISTS = {"_darknet.labels", "classes.names", "classes.txt", "obj.names"}
+_USUAL = {"data.yaml", "data.yml", "obj.data"}
+KEYS = ("train", "val", "test")
 _NOTHING = {"", "~", "null", "none"}  # as YAML's null is written
 
 
@@ -40,20 +42,30 @@ def warn_of_count(file: Path, count: int, names: int) -> None:
 
 
 def declared(files: Files, faults: list[Fault]) -> list[Declared]:
-    """All such files at the root or a folder below; those that cannot be read go to `faults`."""
-    names = [name for name in files.ending(".yaml", ".yml", ".data") if name.count("/") < 2]
-    names.sort(key=lambda name: posixpath.basename(name) not in ("data.yaml", "obj.data"))
+    """All such files by `rank`; those that cannot be read go to `faults`."""
+    names = sorted(files.ending(".yaml", ".yml", ".data"), key=rank)
     found = []
     for name in few(names):
         try:
             read = _of_darknet if name.lower().endswith(".data") else _of_yaml
             declaration = read(files, name)
         except DataError as error:
-            faults += error.args
+            faults += error.args if _is_meant(files, name) else ()
         else:
             if declaration is not None:
                 found.append(declaration)
     return found
+
+
+def rank(name: str) -> tuple[int, bool]:
+    """Less for a file nearer to the root, and there for one with the usual name."""
+    return name.count("/"), posixpath.basename(name).lower() not in _USUAL
+
+
+def _is_meant(files: Files, name: str) -> bool:
+    """Whether a file that cannot be read is of a data set, by its name or its keys."""
+    keys = head(files.root / name, 1 << 20)
+    return rank(name)[1] is False or re.search(rb"(?m)^\W*(train|val)\b\W*[:=]", keys) is not None
 
 
 def _of_yaml(files: Files, name: str) -> Declared | None:
@@ -72,7 +84,7 @@ def _of_yaml(files: Files, name: str) -> Declared | None:
         return None
     if "val" not in content and "valid" in content:
         content["val"] = content["valid"]
-    parts = {key: _texts(content.get(key)) for key in ("train", "val", "test")}
+    parts = {key: _texts(content.get(key)) for key in KEYS}
     path = content.get("path")
     return Declared(
         name,
