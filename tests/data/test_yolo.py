@@ -261,6 +261,32 @@ def test_classes_without_names(root):
     assert boxes(labelled, root)["images/train/a.jpg"] == [AS_PIXELS] and not faults
 
 
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["images/cam1", "images/cam2"], ["images"]),
+        (["images/train/cam1", "images/train/cam2", "images/val/cam1"], "images/train images/val"),
+        (["train/images/cam1", "train/images/cam2", "val/images"], "train val"),
+        (
+            ["my test/images/train", "my test/images/val"],
+            ["my test/images/train", "my test/images/val"],
+        ),
+        (["a/images", "b/images"], ["."]),
+        (["images", "images/cam1"], ["images"]),
+        (["Images/train", "Images/val"], "Images/train Images/val"),
+    ],
+)
+def test_folders_without_data_yaml(tmp_path, folders, expected):
+    labelled = "Labels" if "Images" in folders[0] else "labels"
+    for folder in folders:
+        picture(tmp_path / folder / "a.jpg")
+        write(tmp_path / folder.lower().replace("images", labelled) / "a.txt", BOX)
+    expected = expected.split() if isinstance(expected, str) else expected
+    assert parts(yolo, tmp_path) == expected
+    found = {name: b for part in expected for name, b in sound(yolo, tmp_path, part).items()}
+    assert found == {f"{folder}/a.jpg": [("1", AS_PIXELS[1])] for folder in folders}
+
+
 def test_labels_beside_images(tmp_path):
     picture(tmp_path / "train/a.jpg")
     write(tmp_path / "train/a.txt", BOX)

@@ -8,6 +8,7 @@ from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import ENDINGS, image_size
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, labelled
+from detcenter.data.layouts.parts import folders_of_parts
 from detcenter.data.layouts.reading import below, few
 from detcenter.data.layouts.yolo_images import (
     Part,
@@ -43,8 +44,15 @@ def find_parts(files: Files) -> list[str]:
 
 
 def _folders(files: Files) -> list[str]:
+    """Those that say what they are for, otherwise the one that holds all images with labels."""
     folders = dict.fromkeys(posixpath.dirname(name) for name in few(files.images(), 20, 2000))
-    return [folder or "." for folder in folders if _has_labels(files, folder)]
+    there = [folder for folder in folders if _has_labels(files, folder)]
+    if not there:
+        return []
+    common = posixpath.commonpath(there)
+    own = (posixpath.relpath(folder or ".", common or ".") for folder in there)
+    parts = folders_of_parts(f"{folder}/image" for folder in own)
+    return [posixpath.normpath(posixpath.join(common, part)) for part in parts]
 
 
 def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]) -> Labelled:

@@ -47,7 +47,7 @@ def label_names(image: str) -> list[str]:
 
 def _instead(stem: str, folder: str, other: str) -> str:
     """With the last folder of one name called otherwise."""
-    return re.sub(rf"^(.*/|){folder}/", rf"\1{other}/", stem, flags=re.DOTALL)
+    return re.sub(rf"^(.*/|){folder}/", rf"\1{other}/", stem, flags=re.DOTALL | re.IGNORECASE)
 
 
 def begins_with_box(file: Path) -> bool:
