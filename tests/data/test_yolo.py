@@ -287,6 +287,39 @@ def test_folders_without_data_yaml(tmp_path, folders, expected):
     assert found == {f"{folder}/a.jpg": [("1", AS_PIXELS[1])] for folder in folders}
 
 
+@pytest.mark.parametrize("part", ["train", "images/train", "images", "."])
+@pytest.mark.parametrize("name", ["c.txt", "b.jpg.txt", "cam2/d.txt"])
+def test_a_label_file_without_image_is_a_fault(root, part, name):
+    write(root / "data.yaml", "train: images/train\n" + TWO)
+    write(root / "labels/train/notes.txt", "a 1 2 3 4\n")
+    write(root / "labels/train/classes.txt", "cat\ndog\n")
+    write(root / "labels/train/empty.txt", "")
+    write(root / "runs/labels/z.txt", BOX)
+    found = sound(yolo, root, part)
+    assert found.items() >= TRAIN.items()
+    write(root / f"labels/train/{name}", BOX)
+    labelled, faults = read(yolo, root, part)
+    assert boxes(labelled, root) == found
+    if part != "." or "/" not in name:  # anything may be below the root
+        (fault,) = faults
+        assert f"labels/train/{name}: image file not found: no 'images/train/" in fault
+    assert sound(yolo, root, "images/val")
+
+
+def test_a_list_need_not_name_all_labels(root):
+    write(root / "labels/train/c.txt", BOX)
+    write(root / "train.txt", "images/train/a.jpg\n")
+    assert [*sound(yolo, root, "train.txt")] == ["images/train/a.jpg"]
+
+
+def test_images_of_a_folder_that_has_no_labels(root, caplog):
+    assert sound(yolo, root, "images") and not warnings(caplog)
+    picture(root / "images/new/c.jpg")
+    assert "images/new/c.jpg" in sound(yolo, root, "images")
+    (line,) = warnings(caplog)
+    assert "no image of these folders has a label file" in line and "(images/new: 1)" in line
+
+
 def test_labels_beside_images(tmp_path):
     picture(tmp_path / "train/a.jpg")
     write(tmp_path / "train/a.txt", BOX)

@@ -1,6 +1,7 @@
 """Data sets in YOLO's layout: a label file of text beside, or in a folder beside, every image."""
 
 import posixpath
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from detcenter.data.images import ENDINGS, image_size
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, labelled
 from detcenter.data.layouts.parts import folders_of_parts
-from detcenter.data.layouts.reading import below, few
+from detcenter.data.layouts.reading import below, few, report_left_out
 from detcenter.data.layouts.yolo_images import (
     Part,
     declarations_of,
@@ -24,6 +25,7 @@ from detcenter.data.layouts.yolo_labels import (
     begins_with_box,
     check_meaning,
     label_file,
+    lost_images,
     named_box,
     read_rows,
 )
@@ -73,6 +75,8 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         first = next(iter(texts.values()), files.root / "labels")
         what = f"none of its {len(texts)} images has a label file, such as {first}"
         raise DataError(Fault(files.root / part, what if texts else "no images"))
+    faults += lost_images(files, where.places, texts)
+    _report_unlabelled(files, texts)
     names = _class_names(files, where)
     if names is None:
         names = classes
@@ -87,6 +91,16 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         except DataError as error:
             faults += error.args
     return labelled(images, classes or names or _numbers(images), faults)
+
+
+def _report_unlabelled(files: Files, texts: dict[Path, Path]) -> None:
+    """Whole folders without label files are perhaps not labelled yet."""
+    without = Counter(path.parent for path in texts)
+    for path in [path for path, file in texts.items() if file.is_file()]:
+        without.pop(path.parent, None)
+    counts = Counter({path.relative_to(files.root).as_posix(): n for path, n in without.items()})
+    what = "no image of these folders has a label file; they count as images without objects"
+    report_left_out(counts, files.root, what)
 
 
 def _class_names(files: Files, part: Part) -> list[str] | None:

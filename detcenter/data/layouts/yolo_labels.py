@@ -11,7 +11,7 @@ import numpy as np
 
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.layouts.files import Files
-from detcenter.data.layouts.reading import head, read_text
+from detcenter.data.layouts.reading import below, head, read_text
 from detcenter.data.layouts.shapes import around
 
 _MOST_UNNAMED = 1000  # classes; a stray number must not make thousands of them
@@ -43,6 +43,29 @@ def label_names(image: str) -> list[str]:
     """The last folder `images` becomes `labels`; otherwise beside the image."""
     stem = posixpath.splitext(image)[0]
     return [*dict.fromkeys([f"{_instead(stem, 'images', 'labels')}.txt", f"{stem}.txt"])]
+
+
+def lost_images(files: Files, places: list[str], texts: dict[Path, Path]) -> list[Fault]:
+    """The label files with boxes that belong to a part's folders, but to no image in them.
+
+    Args:
+        places: the folders; with a list among them, which need not name all, nothing is lost.
+        texts: the label file of every image.
+    """
+    images = [path.relative_to(files.root).as_posix() for path in texts]
+    known = {name.lower() for image in images for name in label_names(image)}
+    folders = places if all(below(files, place) for place in places) else []
+    in_use = {file.parent for file in texts.values() if file.is_file()} if folders else set()
+    lost = []
+    for name in files.ending(".txt") if folders else []:
+        stem = posixpath.splitext(name)[0]
+        image = _instead(stem, "labels", "images")
+        meant = image != stem and any(image.lower().startswith(f"{f}/".lower()) for f in folders)
+        file = files.root / name
+        if name.lower() not in known and (meant or file.parent in in_use) and begins_with_box(file):
+            what = f"image file not found: no {image!r} with an ending such as .jpg"
+            lost.append(Fault(file, what))
+    return lost
 
 
 def _instead(stem: str, folder: str, other: str) -> str:
