@@ -358,6 +358,11 @@ def test_corners_instead_of_center_and_size(root):
     write(root / "labels/train/a.txt", corners)
     why = refused(yolo, root, "train")
     assert "data.yaml: boxes look like two corners, x1 y1 x2 y2" in why
+    corners = "\n".join(
+        f"0 {0.3 + 0.05 * k} {0.2 + 0.04 * k} {0.6 + 0.03 * k} {0.5 + 0.03 * k}" for k in range(6)
+    )
+    write(root / "labels/train/a.txt", corners)
+    assert "two corners" in refused(yolo, root, "train")
     # Large boxes, one of which reaches out, are no corners.
     write(root / "labels/train/a.txt", "0 .4 .4 .9 .9\n0 .5 .5 .9 .9\n0 .5 .5 1 1\n1 .5 .5 .6 .7")
     assert len(sound(yolo, root, "train")["images/train/a.jpg"]) == 4

@@ -111,13 +111,13 @@ def check_meaning(rows: Sequence[Row], keypoints: bool, source: Path, faults: li
 
 
 def _are_corners(rows: Sequence[Row]) -> bool:
-    """Whether as corners nearly all boxes are in order, and half reach out of their image as
-    centers and sizes."""
+    """Whether as corners nearly all boxes are in order, and as centers and sizes more than a
+    quarter reach out of their image."""
     boxes = np.array([row.numbers[:4] for row in rows if len(row.numbers) in (4, 5)])
     if len(boxes) < _FEW:
         return False
     ordered = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & _within(boxes)
-    return bool(ordered.mean() >= 0.99 and (~_within(_corners(boxes))).mean() >= 0.5)
+    return bool(ordered.mean() >= 0.99 and (~_within(_corners(boxes))).mean() > 0.25)
 
 
 def _are_key_points(rows: Sequence[Row]) -> bool:
