@@ -1,0 +1,70 @@
+"""Names of classes that a mirror would make wrong."""
+
+import re
+from collections.abc import Sequence
+
+_NUMBER = re.compile(r"\d+|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve")
+_OPPOSITES = [
+    ("left", "right"),
+    ("l", "r"),
+    ("lh", "rh"),
+    ("east", "west"),
+    ("port", "starboard"),
+    ("clockwise", "counterclockwise"),
+    ("clockwise", "anticlockwise"),
+    ("cw", "ccw"),
+]
+_READ = re.compile(
+    r"(letter|digit|number|text|word|character|char|arrow|logo|barcode|signature)s?"
+    r"|qr|qrcode|handwriting|plate|clock"
+)
+_CARD = re.compile(r"(10|[2-9ajqkt])[cdhs]")
+
+
+def mirrored(classes: Sequence[str]) -> str | None:
+    """Why left and right must not be exchanged, or None if no name speaks against it.
+
+    What does: two names that are each other's mirror image (left and right); two names or more of
+    what is read (digits, letters, numbers written out, playing cards); a name that says so (text,
+    arrow). Much else that a mirror makes wrong has no such name.
+    """
+    words = {name: _words(name) for name in classes}
+    pair = _pair(words)
+    if pair is not None:
+        return f"a mirror makes {pair[0]} of {pair[1]}"
+    own = _own_words(words)
+    read = [name for name in classes if _is_read(own[name])]
+    if len(read) >= 2:
+        return f"{read[0]} and {read[1]} look like something that is read"
+    named = next((name for name in classes if any(map(_READ.fullmatch, words[name]))), None)
+    return None if named is None else f"{named} is something that is read"
+
+
+def _words(name: str) -> list[str]:
+    """Lower-case words and numbers of ``turnLeft_2``: turn, left, 2."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W_]+", spaced.lower())
+
+
+def _pair(words: dict[str, list[str]]) -> tuple[str, str] | None:
+    by_words = {tuple(of): name for name, of in words.items()}
+    for name, of in words.items():
+        for first, second in _OPPOSITES:
+            other = tuple(second if word == first else word for word in of)
+            if first in of and other in by_words:
+                return by_words[other], name
+    return None
+
+
+def _own_words(words: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Without the words that all names share: of digit_1 and digit_2 1 and 2 are left."""
+    shared = set.intersection(*map(set, words.values())) if len(words) > 1 else set()
+    return {name: [word for word in of if word not in shared] for name, of in words.items()}
+
+
+def _is_read(own: list[str]) -> bool:
+    if len(own) != 1:
+        return False
+    (word,) = own
+    letter = len(word) == 1 and word.isalpha()
+    return letter or any(kind.fullmatch(word) for kind in (_NUMBER, _CARD))
