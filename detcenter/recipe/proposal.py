@@ -61,7 +61,7 @@ def propose(
     steps = _train(draft, facts, machine)
     if "center" not in given:  # null
         _center(draft, facts, steps)
-    for key in given.keys() - draft.lines.keys():
+    for key in [key for key in given if key not in draft.lines]:
         draft.settle(key, None, GIVEN)
     order = [section.name for section in dataclasses.fields(Config)]
     keys = sorted(draft.lines, key=lambda key: order.index(key.partition(".")[0]))
@@ -113,8 +113,8 @@ def _model(
             "center term lifts AP (docs/study.md); detcenter init with --model.name fasterrcnn"
         )
     name = draft.settle("model.name", "fasterrcnn" if gpu else "ssd", why)
-    weights = _backbone(draft, gpu, downloaded)
-    if weights is not None:
+    _backbone(draft, gpu, downloaded)
+    if _pretrained(draft):
         why = "statistics of a small batch are worse than those that the weights came with"
         draft.settle("model.frozen_batch_norm", True, why)
         why = "stages, of five: the first ones find edges, which are the same everywhere"
@@ -122,26 +122,33 @@ def _model(
     size = draft.settle("model.image_size", image_size_for(facts, gpu), "")
     _say_sizes(draft, facts, size)
     _anchors(draft, facts, size, name)
-    if size < 256:
+    if size < 256 and draft.lines["model.strides"].value[-1] <= 16:
         draft.settle("model.top_stride", 16, "coarser maps of so small images say little")
     if name == "fasterrcnn" and not gpu:
         _fewer_proposals(draft)
 
 
-def _backbone(draft: Draft, gpu: bool, downloaded: Callable[[str], str | None]) -> str | None:
-    """Returns the weights."""
-    if draft.given.get("model.weights_backbone", "DEFAULT") is None:
+def _backbone(draft: Draft, gpu: bool, downloaded: Callable[[str], str | None]) -> None:
+    scratch = draft.given.get("model.weights_backbone", "DEFAULT") is None
+    if scratch and "model.weights" not in draft.given:
         draft.settle("model.backbone", "resnet18", "learns quickly from scratch")
-        return draft.settle("model.weights_backbone", None, GIVEN)
-    if gpu:
-        backbone = draft.settle("model.backbone", "resnet50", "what a GPU can afford")
+    elif gpu:
+        draft.settle("model.backbone", "resnet50", "what a GPU can afford")
     else:
-        backbone = draft.settle("model.backbone", "mobilenet_v2", "light enough for a CPU")
-    at_hand = downloaded(backbone)
+        draft.settle("model.backbone", "mobilenet_v2", "light enough for a CPU")
+    if "model.weights" in draft.given:
+        draft.settle("model.weights", None, GIVEN)
+        return
+    at_hand = None if scratch else downloaded(draft.lines["model.backbone"].value)
     why = "ImageNet's, downloaded on first use; without network give a file, or null for none"
     if at_hand is not None:
         why = "ImageNet's, already downloaded"
-    return draft.settle("model.weights_backbone", at_hand or "DEFAULT", why)
+    draft.settle("model.weights_backbone", at_hand or "DEFAULT", why)
+
+
+def _pretrained(draft: Draft) -> bool:
+    of_weights = [draft.lines.get(f"model.{key}") for key in ("weights", "weights_backbone")]
+    return any(line is not None and line.value is not None for line in of_weights)
 
 
 def _say_sizes(draft: Draft, facts: Facts, size: int) -> None:
@@ -178,7 +185,7 @@ def _center(draft: Draft, facts: Facts, steps: int) -> None:
         return
     draft.settle("center.weight", 1.0, "0.3 hardly helped (docs/study.md)")
     draft.settle("center.features", "box", "what the softmax of the classes reads")
-    if draft.lines["model.weights_backbone"].value is None and len(facts.classes) >= _MANY_CLASSES:
+    if not _pretrained(draft) and len(facts.classes) >= _MANY_CLASSES:
         why = "from scratch, with many classes, a weight that is there at once can set it back"
         draft.settle("center.warmup_steps", steps // 2, why)
 
@@ -215,7 +222,7 @@ def _train(draft: Draft, facts: Facts, machine: Machine) -> int:
     rate = 0.002 if draft.lines["model.name"].value == "ssd" else 0.001
     rate = float(f"{rate * math.sqrt(batch / 8):.1g}")
     draft.settle("train.lr", rate, "for this batch size; half of it if losses do not fall")
-    if draft.lines["model.weights_backbone"].value is not None:
+    if _pretrained(draft):
         why = "of lr; pretrained layers want to be changed little"
         draft.settle("train.backbone_lr", 0.1, why)
     draft.settle("train.weight_decay", 0.01, "")

@@ -134,6 +134,8 @@ def test_weights_and_what_follows_from_them():
     assert scratch["model.backbone"] == "resnet18" and scratch["model.weights_backbone"] is None
     for key in ("model.frozen_batch_norm", "train.backbone_lr", "model.trainable_backbone_layers"):
         assert key not in scratch
+    whole = values_of(proposed(model__weights="run.pth"))
+    assert "model.weights_backbone" not in whole and whole["train.backbone_lr"] == 0.1
     many = [f"part {chr(97 + n)}{chr(97 + n)}" for n in range(40)]
     given = {"model__name": "fasterrcnn", "model__weights_backbone": None, "train__epochs": 8}
     assert "center.warmup_steps" not in values_of(proposed(**given))
@@ -236,6 +238,13 @@ def test_a_faster_rcnn_has_equally_many_anchors_at_strides_without_a_gap():
     fitted = fitting_anchors(boxes, 320, "fasterrcnn")
     assert len({len(level) for level in fitted.anchor_scales}) == 1
     assert fitted.strides == [8 * 2**n for n in range(len(fitted.strides))]
+
+
+def test_small_images_end_at_stride_16_unless_objects_fill_them():
+    small = values_of(proposed(facts(boxes_of(0.2, count=10), size=160)))
+    assert small["model.strides"] == [8] and small["model.top_stride"] == 16
+    filled = values_of(proposed(facts(boxes_of(0.2, 0.8, count=10), size=160)))
+    assert filled["model.strides"][-1] == 32 and "model.top_stride" not in filled
 
 
 def test_facts_are_of_what_is_learnt_from(voc):
