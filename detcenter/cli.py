@@ -1,5 +1,6 @@
 """The command line: `detcenter init | train | check | evaluate | predict | features | ...`."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ def main(args: Sequence[str] | None = None) -> int:
         known = ", ".join(commands)
         print(f"detcenter: no command {args[0]!r}; there are {known}", file=sys.stderr)
         return 2
+    _show_remarks()
     try:
         return commands[args[0]](args[1:]) or 0
     except KeyboardInterrupt as stop:
@@ -78,6 +80,15 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"detcenter {args[0]}: {message}", file=sys.stderr)
         return 2
+
+
+def _show_remarks() -> None:
+    """What the package says on the way, a line each, on the standard error of now."""
+    logger = logging.getLogger("detcenter")
+    for handler in [*logger.handlers]:
+        logger.removeHandler(handler)
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
 
 
 def run() -> None:

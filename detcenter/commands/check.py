@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detcenter.data import DetectionDataset
-from detcenter.data.errors import count, printable
+from detcenter.data.errors import by_cause, count, printable
 from detcenter.evaluation.table import aligned
-from detcenter.recipe.datasets import Part, read_parts
+from detcenter.recipe.datasets import read_parts
 from detcenter.recipe.fixed import check_new, write_fixed
+from detcenter.recipe.layouts import Part, resolved
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 
 
@@ -19,15 +20,18 @@ def main(args: Sequence[str]) -> int:
     config, arguments = parse_recipe(parser, args)
     if arguments.fix:
         check_new(config.data, Path(arguments.fix))
-    parts, faults = read_parts(config.data)
+    data = resolved(config.data)
+    if arguments.fix:
+        check_new(data, Path(arguments.fix))
+    parts, faults = read_parts(data)
     print("\n\n".join([aligned(_parts_table(parts)), aligned(_classes_table(parts))]))
     if faults:
         print(f"\n{count(faults)}:")
-        print("\n".join(map(str, faults)))
+        print("\n".join(by_cause(faults)))
     else:
         print("\nno faults")
     if arguments.fix:
-        write_fixed(config.data, parts, Path(arguments.fix))
+        write_fixed(data, parts, Path(arguments.fix))
         print(f"\nwithout them, with links to the images: --data.root {arguments.fix}")
     return 1 if faults else 0
 

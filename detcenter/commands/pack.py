@@ -13,6 +13,7 @@ from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.extras import need
+from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import data_parser, parse, parse_recipe, recipe_parser
 
 # What a packed data set is read with, not packed with.
@@ -28,14 +29,21 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
     arguments = parse(parser, args)
 
-    data, output = arguments.data, Path(arguments.output)
-    _check(data, output, arguments.overwrite)
-    train = training_set(data)
-    parts = {data.train: train, data.val: validation_set(data, train.classes)}
+    output = Path(arguments.output)
+    _check(arguments.data, output, arguments.overwrite)
+    _check_apart(arguments.data)
+    data = resolved(arguments.data)
+    train, names = training_set(data), _names(data)
+    parts = {names[0]: train, names[1]: validation_set(data, train.classes)}
     write_lmdb(output, parts, data.root, progress=partial(tqdm, unit="img"))
     images = ", ".join(f"{len(part)} images of {name}" for name, part in parts.items())
     print(f"{images} in {output}, {output.stat().st_size / 2**20:.1f} MiB; read them with")
-    print(f"data: {{format: lmdb, root: {output}, train: {data.train}, val: {data.val}}}")
+    print(f"data: {{format: lmdb, root: {output}, train: {names[0]}, val: {names[1]}}}")
+
+
+def _names(data: DataConfig) -> tuple[str, str]:
+    """What the parts are called in the file."""
+    return str(data.train), "val" if isinstance(data.val, float) else str(data.val)
 
 
 def _recipe_in(args: Sequence[str]) -> DataConfig:
@@ -58,6 +66,9 @@ def _check(data: DataConfig, output: Path, overwrite: bool) -> None:
         raise ConfigError(f"--output {output} is a folder; name a file, such as {output}.lmdb")
     if output.exists() and not overwrite:
         raise ConfigError(f"--output {output} is there already; name another, or --overwrite it")
+
+
+def _check_apart(data: DataConfig) -> None:
     if data.train == data.val and data.format == "coco" and data.train_images != data.val_images:
         raise ConfigError(
             f"data.train and data.val are both {data.train!r}, of different folders; "

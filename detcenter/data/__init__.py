@@ -7,7 +7,7 @@ from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size, read_image
 from detcenter.data.layouts.coco import COCODataset
 from detcenter.data.layouts.voc import VOCDataset, find_classes
-from detcenter.data.packed import LMDBDataset, write_lmdb
+from detcenter.data.packed import LMDBDataset, lmdb_parts, write_lmdb
 from detcenter.data.pooled import PooledDataset
 from detcenter.data.transforms import WithinSides, build_transform
 
@@ -27,6 +27,7 @@ __all__ = [
     "find_classes",
     "image_faults",
     "image_size",
+    "lmdb_parts",
     "make_digits",
     "read_image",
     "write_lmdb",

@@ -73,11 +73,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
         as_annotated: bool = False,
-        category_ids: list[int] | None = None,
+        category_ids: list[int | str] | None = None,
     ) -> None:
         self.annotations, self.dropped = clean_annotations(annotations, as_annotated)
         self.classes = list(classes)
-        self.category_ids = category_ids or list(range(1, len(classes) + 1))
+        self.category_ids = category_ids or [*range(1, len(classes) + 1)]
         self.transform = transform
         self.keep_difficult = keep_difficult
         self._size_reported = False

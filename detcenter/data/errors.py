@@ -1,11 +1,14 @@
 """What is raised when a person's data is at fault."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-_LISTED = 50  # faults in a message; more would push its first line off the screen
+_LISTED = 50  # lines in a message; more would push its first line off the screen
+_ALIKE = 5  # faults of one cause that get a line each
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
 
 
 class Fault(NamedTuple):
@@ -27,10 +30,10 @@ class DataError(ValueError):
     def __str__(self) -> str:
         if len(self.args) < 2:
             return super().__str__()
-        lines = [f"{count(self.args)}:"]
-        lines += [f"  {fault}" for fault in self.args[:_LISTED]]
-        if len(self.args) > _LISTED:
-            lines.append(f"  and {len(self.args) - _LISTED} more; `detcenter check` lists all")
+        found = by_cause(self.args)
+        lines = [f"{count(self.args)}:", *(f"  {line}" for line in found[:_LISTED])]
+        if len(found) > _LISTED:
+            lines.append(f"  and {len(found) - _LISTED} more; `detcenter check` lists all")
         return "\n".join(lines)
 
 
@@ -47,6 +50,25 @@ def count(faults: Collection[Fault]) -> str:
     files = len({fault.file for fault in faults})
     ends = ["" if number == 1 else "s" for number in (len(faults), files)]
     return f"{len(faults)} fault{ends[0]} in {files} file{ends[1]}"
+
+
+def by_cause(faults: Sequence[Fault]) -> list[str]:
+    """A line for every fault, but for many of one cause a line in all, which counts them.
+
+    Faults have one cause if they say the same but for numbers, names in quotes, and which file.
+    """
+    causes: dict[str, list[Fault]] = {}
+    for fault in faults:
+        causes.setdefault(re.sub(_VALUES, "#", fault.what), []).append(fault)
+    lines = []
+    for alike in causes.values():
+        if len(alike) <= _ALIKE:
+            lines += [str(fault) for fault in alike]
+        else:
+            files = len({fault.file for fault in alike})
+            where = f", in {files:,} files" if files > 1 else ""
+            lines.append(f"{alike[0]} (and {len(alike) - 1:,} more like this{where})")
+    return lines
 
 
 def nearest(name: str, known: list[str]) -> str:

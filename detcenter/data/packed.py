@@ -161,7 +161,12 @@ def _annotation(path: Path, record: Mapping[str, Any]) -> Annotation:
     )
 
 
-def _read_part(path: Path, part: str) -> dict[str, Any]:
+def lmdb_parts(path: Path) -> list[str]:
+    """The names of the parts in a file.
+
+    Raises:
+        DataError: it is missing, damaged or no packed data set; lmdb is not installed.
+    """
     header = get(path, _HEADER)
     if header is None:
         raise DataError(f"{path}: an LMDB file, but no data set; detcenter pack writes one")
@@ -169,9 +174,14 @@ def _read_part(path: Path, part: str) -> dict[str, Any]:
     if found.get("version") != _VERSION:
         message = f"packed in version {found.get('version')} of the layout, this reads {_VERSION}"
         raise DataError(f"{path}: {message}; pack the data set again")
-    if part not in found["parts"]:
-        raise DataError(f"{path}: no part {part!r}; it holds {', '.join(found['parts'])}")
-    return _parsed(path, get(path, f"part:{found['parts'].index(part)}"))
+    return [str(name) for name in found["parts"]]
+
+
+def _read_part(path: Path, part: str) -> dict[str, Any]:
+    parts = lmdb_parts(path)
+    if part not in parts:
+        raise DataError(f"{path}: no part {part!r}; it holds {', '.join(parts)}")
+    return _parsed(path, get(path, f"part:{parts.index(part)}"))
 
 
 def _parsed(path: Path, value: bytes | None) -> dict[str, Any]:

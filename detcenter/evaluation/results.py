@@ -14,7 +14,7 @@ from detcenter.evaluation.detections import Detections, xywh
 def coco_results(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
-    category_ids: Sequence[int],
+    category_ids: Sequence[int | str],
 ) -> list[dict[str, Any]]:
     """Detections in COCO's result format, ready for `json.dump`.
 
@@ -29,7 +29,7 @@ def coco_results(
             rows.append(
                 {
                     "image_id": image_id if isinstance(image_id, str) else int(image_id),
-                    "category_id": int(category_ids[label - 1]),
+                    "category_id": category_ids[label - 1],
                     "bbox": box,
                     "score": float(score),
                 }
@@ -38,7 +38,7 @@ def coco_results(
 
 
 def load_results(
-    path: Path, image_ids: Sequence[int | str], category_ids: Sequence[int]
+    path: Path, image_ids: Sequence[int | str], category_ids: Sequence[int | str]
 ) -> list[dict[str, Any]]:
     """The detections in a COCO result file, one mapping for each of `image_ids`.
 

@@ -146,24 +146,27 @@ class DigitsConfig:
 class DataConfig:
     """Where the images are and how they are read."""
 
-    format: Literal["digits", "voc", "coco", "lmdb"] = "voc"
-    """voc: Annotations, ImageSets, JPEGImages; coco: JSON files; digits: made on first use;
-    lmdb: what detcenter pack wrote"""
+    format: Literal["auto", "digits", "voc", "coco", "lmdb"] = "auto"
+    """auto finds out which; voc: XML files, coco: JSON files; digits: made on first use;
+    lmdb: what detcenter pack wrote; see docs/layouts.md"""
     root: str = "data"
     """folder of the data set; lmdb: the file"""
-    train: str = "train"
-    """voc: the list ImageSets/Main/<train>.txt; coco: the JSON file below root;
-    lmdb: as it was named when it was packed"""
-    val: str = "val"
-    """likewise, for evaluation"""
-    train_images: str = "images"
-    """coco: folder of the training images below root"""
-    val_images: str = "images"
-    """coco: folder of the validation images below root"""
+    train: str | None = None
+    """the part to train on, by its name below root: voc: the list ImageSets/Main/<train>.txt, or a
+    folder; coco: the JSON file; null finds it"""
+    val: float | str | None = None
+    """likewise, for evaluation; or 0.2, say: the fraction of data.train that is held out instead;
+    null finds it, and holds out 0.2 where there is none"""
+    val_seed: int = 0
+    """of a fraction: which images are held out"""
+    train_images: str | None = None
+    """coco: folder of the training images below root; null finds it"""
+    val_images: str | None = None
+    """coco: folder of the validation images below root; null finds it"""
     classes: list[str] | None = None
-    """voc: names in the order of their labels; null takes those that occur, sorted"""
+    """names in the order of their labels; null takes those that are declared or occur"""
     keep_difficult: bool = False
-    """voc: train on objects flagged difficult too"""
+    """train on objects flagged difficult too"""
     on_error: Literal["raise", "skip"] = "raise"
     """faulty files: raise stops and lists them, skip leaves them out and says how many"""
     folds: int | None = None

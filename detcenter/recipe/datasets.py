@@ -4,30 +4,25 @@ import contextlib
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from detcenter.data import (
-    COCODataset,
     DataError,
     DetectionDataset,
     Fault,
     LMDBDataset,
     PooledDataset,
-    VOCDataset,
     image_faults,
-    make_digits,
 )
 from detcenter.data.errors import count
 from detcenter.errors import ConfigError
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig
 from detcenter.recipe.extras import need
+from detcenter.recipe.layouts import Part, read_labelled, resolved
 
 logger = logging.getLogger("detcenter")
-
-Part = Literal["train", "val"]
 
 
 def training_set(data: DataConfig) -> DetectionDataset:
@@ -36,6 +31,7 @@ def training_set(data: DataConfig) -> DetectionDataset:
     All images are decoded once, here and for ``data.val``, so that a broken one does not stop the
     run in hour 3; ``data.on_error`` says what happens then.
     """
+    data = resolved(data)
     dataset = _part(data, "train", data.classes)
     seen = {int(label) for annotation in dataset.annotations for label in annotation["labels"]}
     if not seen:
@@ -58,6 +54,7 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
 
     With ``data.folds``, those of the fold that is held out ("val"), or of the others ("train").
     """
+    data = resolved(data)
     dataset = _part(data, part, classes)
     if dataset.classes != classes:
         raise ConfigError(
@@ -131,11 +128,11 @@ def read_part(
     Raises:
         ConfigError, DataError: if it cannot be read at all.
     """
-    if data.format in ("coco", "lmdb") and data.classes is not None:
-        raise ConfigError(
-            "data.classes is for data.format: voc; COCO's JSON names its categories, and a packed "
-            "data set has the classes that it was packed with"
-        )
+    data = resolved(data)
+    if data.format == "lmdb" and data.classes is not None:
+        raise ConfigError("data.classes: a packed data set has the classes that it was packed with")
+    if data.format == "coco":  # which declares its classes, and declares them again
+        classes = data.classes
     faults: list[Fault] = []
     dataset = _dataset(data, part, classes, faults)
     if data.format == "lmdb":  # its images were decoded when they were packed
@@ -148,37 +145,32 @@ def read_part(
 
 def read_parts(data: DataConfig) -> tuple[dict[Part, DetectionDataset], list[Fault]]:
     """Both parts, and all that training on them would stumble over."""
+    data = resolved(data)
     train, faults = read_part(data, "train", data.classes)
-    of_train = None if data.format == "coco" else train.classes
-    val, of_val = read_part(data, "val", data.classes or of_train)
+    val, of_val = read_part(data, "val", data.classes or train.classes)
     if not any(len(annotation["labels"]) for annotation in train.annotations):
-        faults.append(Fault(Path(data.root) / data.train, "no objects to learn from"))
+        faults.append(Fault(Path(data.root) / str(data.train), "no objects to learn from"))
     if len(val) == 0:
-        faults.append(Fault(Path(data.root) / data.val, "no images to evaluate on"))
+        faults.append(Fault(Path(data.root) / str(data.val), "no images to evaluate on"))
     if train.classes != val.classes:
         what = f"other classes than data.train {data.train!r}; they must be the same"
-        faults.append(Fault(Path(data.root) / data.val, what))
+        faults.append(Fault(Path(data.root) / str(data.val), what))
     return {"train": train, "val": val}, [*dict.fromkeys([*faults, *of_val])]
 
 
 def _dataset(
     data: DataConfig, part: Part, classes: list[str] | None, faults: list[Fault]
 ) -> DetectionDataset:
-    root = Path(data.root)
-    if data.format == "digits":
-        try:
-            make_digits(root, **dataclasses.asdict(data.digits))
-        except ValueError as error:
-            raise ConfigError(f"data.digits: {error}") from None
-    elif data.format != "lmdb" and not root.is_dir():
-        raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
-    name: str = getattr(data, part)
-    if data.format == "coco":
-        images: str = getattr(data, f"{part}_images")
-        return COCODataset(root / images, root / name, faults=faults)
     if data.format == "lmdb":
-        return LMDBDataset(root, name, keep_difficult=data.keep_difficult)
-    return VOCDataset(root, name, classes, keep_difficult=data.keep_difficult, faults=faults)
+        name = str(getattr(data, part))
+        return LMDBDataset(Path(data.root), name, keep_difficult=data.keep_difficult)
+    read = read_labelled(data, part, classes, faults)
+    return DetectionDataset(
+        read.annotations,
+        read.classes,
+        keep_difficult=data.keep_difficult,
+        category_ids=read.category_ids,
+    )
 
 
 def _names(classes: list[str]) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ElementTree
 
-from detcenter.data import COCODataset, DetectionDataset, VOCDataset
+from detcenter.data import DetectionDataset
+from detcenter.data.layouts import voc
 from detcenter.data.layouts.cleaned import cleaned_coco, cleaned_voc
-from detcenter.data.layouts.paths import path_below
-from detcenter.data.layouts.voc import annotation_path, image_set_path, read_image_set
+from detcenter.data.layouts.files import Files, leads_out
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
-from detcenter.recipe.datasets import Part
+from detcenter.recipe.layouts import Part
 
 
 def check_new(data: DataConfig, out: Path) -> None:
@@ -21,32 +21,35 @@ def check_new(data: DataConfig, out: Path) -> None:
     Raises:
         ConfigError: nothing is ever overwritten.
     """
-    if data.format not in ("voc", "coco"):
+    if data.format not in ("auto", "voc", "coco"):
         raise ConfigError(f"--fix is for data.format voc and coco, not for {data.format}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--fix {out}: exists and is not an empty folder; name a new one")
     for key in ("train", "val", "train_images", "val_images"):
-        path_below(out, getattr(data, key), Path(f"data.{key}"))
+        value = getattr(data, key)
+        if isinstance(value, str) and leads_out(value):
+            raise ConfigError(f"data.{key}: the name {value!r} leads out of {out}")
 
 
 def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path) -> None:
     """Write ``out`` as a data set in the same layout, with links to the images.
 
-    The recipe fits it with ``data.root`` changed to ``out``.
+    The recipe fits it with ``data.root`` changed to ``out``. ``data`` is resolved.
     """
     root = Path(data.root)
-    for part, dataset in parts.items():
-        name = getattr(data, part)
-        if isinstance(dataset, COCODataset):
-            images = getattr(data, f"{part}_images")
-            content = cleaned_coco(root / name, root / images, dataset)
-            _write_json(out / name, content)
-        elif isinstance(dataset, VOCDataset):
-            images = "JPEGImages"
-            _write_voc(root, name, dataset, out)
-        for annotation in dataset.annotations:
-            below = annotation["path"].relative_to(root / images)
-            _link(annotation["path"], out / images / below)
+    if isinstance(data.val, float):  # both parts are of one file
+        of_file = {data.train: [*parts.values()]}
+    else:
+        of_file = {data.train: [parts["train"]], data.val: [parts["val"]]}
+    for name, datasets in of_file.items():
+        for annotation in (a for dataset in datasets for a in dataset.annotations):
+            _link(annotation["path"], out / annotation["path"].relative_to(root))
+        assert name is not None  # it is resolved
+        if data.format == "coco":
+            images = (data.train_images if name == data.train else data.val_images) or ""
+            _write_json(out / name, cleaned_coco(root / name, root / images, datasets))
+        else:
+            _write_voc(Files(root), name, datasets, out)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -54,21 +57,26 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _write_voc(root: Path, image_set: str, dataset: VOCDataset, out: Path) -> None:
-    listed, every = image_set_path(root, image_set), read_image_set(root, image_set)
-    names = [every[int(annotation["image_id"]) - 1] for annotation in dataset.annotations]
-    for name, annotation in zip(names, dataset.annotations, strict=True):
-        file = annotation_path(root, name, listed)
-        tree = cleaned_voc(file, annotation, dataset.classes)
-        target = out / file.relative_to(root)
+def _write_voc(files: Files, part: str, datasets: list[DetectionDataset], out: Path) -> None:
+    kept: set[Path] = set()
+    for dataset in datasets:
+        for annotation in dataset.annotations:
+            file = annotation["file"]
+            kept.add(file)
+            tree = cleaned_voc(file, annotation, dataset.classes)
+            target = out / file.relative_to(files.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if tree is None:
+                shutil.copyfile(file, target)
+            else:
+                ElementTree(tree).write(target, encoding="utf-8", xml_declaration=True)
+    listed = voc.list_of(files, part)
+    if listed is not None:
+        target = out / listed
         target.parent.mkdir(parents=True, exist_ok=True)
-        if tree is None:
-            shutil.copyfile(file, target)
-        else:
-            ElementTree(tree).write(target, encoding="utf-8", xml_declaration=True)
-    target = image_set_path(out, image_set)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        entries = [e for e in voc.listed(files, part) if files.root / e.page in kept]
+        names = dict.fromkeys(entry.name for entry in entries)
+        target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _link(image: Path, target: Path) -> None:

@@ -46,6 +46,8 @@ _FREE_TO_CHANGE = (  # when a run is continued
     "train.save_every_steps",
     "train.trackers",
 )
+_FOUND_OUT = ("data.format", "data.train", "data.val", "data.train_images", "data.val_images")
+"""What a recipe may leave open, and a run writes down as it found it."""
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -122,7 +124,8 @@ def check_same_run(
 def check_same_recipe(config: Config, other: Config, free: Collection[str] = ()) -> None:
     """Refuse to go on with the run of ``other``, unless it differs in what is free to change."""
     for key, new, old in differences(config, other):
-        if key not in (*_FREE_TO_CHANGE, *free):
+        left_open = key in _FOUND_OUT and new in (None, "auto")
+        if key not in (*_FREE_TO_CHANGE, *free) and not left_open:
             raise ConfigError(
                 f"{key} is {new!r}, but the run was started with {old!r}; "
                 "give the same value, or start another run with --output"

@@ -16,6 +16,7 @@ from detcenter.evaluation import evaluate_detections, flat_numbers, results_tabl
 from detcenter.recipe.config import Config
 from detcenter.recipe.datasets import check_backend, training_set, validation_set
 from detcenter.recipe.detectors import builder_arguments
+from detcenter.recipe.layouts import resolved
 from detcenter.runs.collapse import Watch
 from detcenter.runs.folder import (
     LAST,
@@ -91,14 +92,16 @@ class Run:
         check_folder(folder, resume, overwrite)
         check_backend(config.evaluation)
         check_trackers(config.train.trackers)
-        self.config, self.folder, training = config, folder, config.train
+        training = config.train
         self.accelerator = accelerator_for(training.mixed_precision, folder)
         self.alone = self.accelerator.num_processes == 1
         self.main = self.accelerator.is_main_process
         with self.accelerator.main_process_first():  # who may have to make the digits
+            config = dataclasses.replace(config, data=resolved(config.data))
             self.train_set = training_set(config.data)
             self.classes = self.train_set.classes
             self.val_set = validation_set(config.data, self.classes)
+        self.config, self.folder = config, folder
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
         set_seed(training.seed)

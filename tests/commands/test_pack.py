@@ -127,7 +127,7 @@ def test_wrong_use_is_one_line(data, file, recipe, tmp_path, capsys):
         ((*train, "--data.root", data), "is a folder, not a file"),
         ((*train, "--data.root", recipe), "not readable as an LMDB file"),
         ((*train, "--data.train", "tset"), "no part 'tset'; it holds train, val"),
-        ((*train, "--data.classes", "[a]"), "data.classes is for data.format: voc"),
+        ((*train, "--data.classes", "[a]"), "data.classes: a packed data set has"),
     ):
         assert said in fails(capsys, *args)
     assert not (tmp_path / "new.lmdb").exists() and not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detcenter.data import COCODataset, DataError, VOCDataset, build_transform, read_image
+from detcenter.data import COCODataset, DataError, Fault, VOCDataset, build_transform, read_image
 from detcenter.errors import ConfigError
 from detcenter.recipe.datasets import training_set, validation_set
 from tests.data.layouts import OBJECT, Coco, Voc, picture, skipping
@@ -183,7 +183,7 @@ def test_unknown_class_in_xml(voc):
     assert left(voc) == ALL
 
 
-@pytest.mark.parametrize("category", [6, "5", True, None, [5]])
+@pytest.mark.parametrize("category", [6, "6", True, None, [5]])
 def test_unknown_class_in_json(coco, category):
     coco.boxes[1]["category_id"] = category
     coco.write()
@@ -199,7 +199,7 @@ def test_annotation_without_image_file(layout, tmp_path):
     assert left(data) == WITHOUT_B
 
 
-@pytest.mark.parametrize("image", [4, "1", True, None])
+@pytest.mark.parametrize("image", [4, "4", True, None])
 def test_annotation_of_an_unknown_image(coco, image):
     coco.boxes.append({"id": 4, "image_id": image, "category_id": 5, "bbox": [1, 1, 9, 9]})
     coco.write()
@@ -458,7 +458,7 @@ def test_no_boxes_in_json(coco):
 def test_no_boxes_in_xml(voc):
     for name in "abc":
         voc.page(name)
-    stops(voc, "Annotations: no annotated objects")
+    stops(voc, "voc: no annotated objects")
     voc.config.classes = ["cat"]
     with pytest.raises(ConfigError, match="has no objects to learn from"):
         training_set(voc.config)
@@ -478,12 +478,20 @@ def test_no_sound_image(layout, tmp_path):
 def test_many_faults(coco):
     coco.image("a").write_bytes(b"")
     coco.boxes += [{"id": k, "image_id": k, "category_id": 5, "bbox": []} for k in range(4, 74)]
+    coco.boxes += [{"id": k, "image_id": 1, "category_id": 5, "bbox": []} for k in range(74, 84)]
     coco.write()
     with pytest.raises(DataError) as caught:
         training_set(coco.config)
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "71 faults in 2 files:" and len(lines) == 52
-    assert lines[-1] == "  and 21 more; `detcenter check` lists all"
+    said, a, b, c = str(caught.value).splitlines()  # one cause, one line
+    assert said == "81 faults in 2 files:" and "a.png: not a readable image" in c
+    assert a.endswith("annotation 4 has unknown image_id 4 (and 69 more like this)")
+    assert b.endswith("annotation 74 has bbox [], not four numbers (and 9 more like this)")
+
+
+def test_faults_of_many_causes():
+    faults = [Fault(Path("a.json"), "no " + "x" * k) for k in range(60)]
+    lines = str(DataError(*faults)).splitlines()
+    assert len(lines) == 52 and lines[-1] == "  and 10 more; `detcenter check` lists all"
 
 
 def test_faults_in_both_parts(coco):

@@ -1,28 +1,29 @@
 """Annotation files as they would be without their faults; everything else in them stays."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, clean_boxes
-from detcenter.data.layouts.coco import COCODataset, Record, boxes_of, read_records
-from detcenter.data.layouts.voc_xml import boxes_in, read_objects, read_xml
+from detcenter.data.dataset import Annotation, DetectionDataset, clean_boxes
+from detcenter.data.layouts.coco import Record, boxes_of, read_records
+from detcenter.data.layouts.voc_xml import Object, boxes_in, read_objects, read_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def cleaned_coco(file: Path, folder: Path, dataset: COCODataset) -> Record:
-    """The content of `file` with the images and boxes of `dataset` alone, boxes clipped.
+def cleaned_coco(file: Path, folder: Path, datasets: Sequence[DetectionDataset]) -> Record:
+    """The content of `file` with the images and boxes of `datasets` alone, boxes clipped.
 
     Args:
-        folder: that of the images, which file names are relative to.
+        folder: what file names are relative to.
     """
     records = read_records(file, faults=[])
     images: list[Record] = []
     boxes: list[Record] = []
-    for annotation in dataset.annotations:
+    for annotation in (a for dataset in datasets for a in dataset.annotations):
         size = {key: annotation[key] for key in ("width", "height")}
         name = annotation["path"].relative_to(folder).as_posix()
         images.append(records.images[annotation["image_id"]] | size | {"file_name": name})
@@ -53,27 +54,30 @@ def cleaned_voc(file: Path, annotation: Annotation, classes: list[str]) -> Eleme
     """The root element of `file` without faulty objects, boxes clipped; None if nothing changes."""
     tree = read_xml(file)
     objects = read_objects(tree, file, classes, faults=[])
-    given = boxes_in(thing for _, thing in objects)
+    given = boxes_in(objects)
     clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
-    kept = {objects[index][0] for index in np.flatnonzero(keep)}
+    kept = [objects[index] for index in np.flatnonzero(keep)]
     changed = _without_others(tree, kept)
-    for (element, _), old, new in zip(objects, given, clipped, strict=True):
+    for thing, old, new in zip(kept, given[keep], clipped[keep], strict=True):
         # Inclusive pixels cannot say that a box is a pixel wide; unclipped it is read as such.
-        if element in kept and (new[2:] - new[:2] > 1).all() and (old != new).any():
+        if (new[2:] - new[:2] > 1).all() and (old != new).any():
             for key, value in zip(_CORNERS, (new + [1, 1, 0, 0]).tolist(), strict=True):
-                changed |= _write(element, f"bndbox/{key}", value)
+                changed |= _write(thing.bounds, key, value)
     for key in ("width", "height"):
         changed |= _write(tree, f"size/{key}", annotation[key])  # type: ignore[literal-required]
     return tree if changed else None
 
 
-def _without_others(tree: Element, kept: set[Element]) -> bool:
-    """Remove the other objects; whether there were any."""
+def _without_others(tree: Element, kept: list[Object]) -> bool:
+    """Remove the other boxes, and objects that have none left; whether there were any."""
+    boxes = {thing.bounds for thing in kept}
+    objects = {thing.element for thing in kept}
     others = [
         (parent, child)
         for parent in tree.iter()
         for child in parent
-        if child.tag == "object" and child not in kept
+        if (child.tag == "object" and child not in objects)
+        or (parent in objects and child.tag == "bndbox" and child not in boxes)
     ]
     for parent, child in others:
         parent.remove(child)

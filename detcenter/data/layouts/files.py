@@ -1,13 +1,16 @@
 """The files of a data set, found by the names that annotation files give them."""
 
+import itertools
 import ntpath
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
 from detcenter.data.errors import DataError, Fault
+from detcenter.data.layouts.parts import role_in
 
 IMAGES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Endings of image files, in lower case."""
@@ -27,11 +30,13 @@ class Files:
         self._by_name = {name: name for name in self.names}
         self._by_lower: dict[str, str] = {}
         self._by_stem: dict[str, list[str]] = {}
+        self._by_own_name: dict[str, list[str]] = {}
         for name in self.names:
             self._by_lower.setdefault(name.lower(), name)
             stem, ending = posixpath.splitext(name)
             if ending.lower() in IMAGES:
                 self._by_stem.setdefault(stem, []).append(name)
+                self._by_own_name.setdefault(posixpath.basename(stem), []).append(name)
 
     def ending(self, *endings: str) -> list[str]:
         """The names with one of these endings, which are in lower case."""
@@ -72,6 +77,33 @@ class Files:
         found = self._by_stem.get(stem)
         return found[0] if found else None
 
+    def image_like(self, stem: str) -> str | None:
+        """The image that goes with an annotation file of this name, without its ending.
+
+        Of the images with the same own name, the one whose folders agree most: at their end
+        (labels/cam1/a and images/cam1/a), then at their beginning (train/labels and
+        train/images); then one in a folder that is called for images, as masks have the same
+        names.
+        """
+        found = self._by_own_name.get(posixpath.basename(stem), [])
+        return max(found, key=lambda name: _likeness(name, stem), default=None)
+
+    def folder_holding(self, names: Sequence[str], near: str) -> str | None:
+        """The folder that most of these images are named relative to; None if none is here.
+
+        Args:
+            near: the annotation file; of folders that hold as many, the one most like it.
+        """
+        held: dict[str, int] = {}
+        for name in names:
+            end = f"/{next(_spellings(name))}"
+            own_name = posixpath.basename(posixpath.splitext(end)[0])
+            for candidate in self._by_own_name.get(own_name, []):
+                if f"/{candidate}".lower().endswith(end.lower()):
+                    folder = candidate[: len(candidate) - len(end) + 1].rstrip("/")
+                    held[folder] = held.get(folder, 0) + 1
+        return max(held, key=lambda folder: (held[folder], *_likeness(folder, near)), default=None)
+
 
 def leads_out(name: str) -> bool:
     """Whether a name is not that of a file below a folder that it is relative to."""
@@ -90,9 +122,27 @@ def _spellings(name: str) -> Iterator[str]:
         if not _leads_out(spelled):
             yield posixpath.normpath(spelled)
     for spelled in whole:
-        parts = [part for part in spelled.split("/") if part not in ("", ".", "..")]
-        yield from ("/".join(parts[start:]) for start in range(1, len(parts)))
-        yield parts[-1] if parts else spelled
+        yield from ends_of(spelled)
+
+
+def ends_of(name: str) -> Iterator[str]:
+    """The name, without and without more of the folders before it, "..", drives and roots."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _likeness(image: str, other: str) -> tuple[int, int, bool, bool]:
+    """How much the folders of two files agree; more is more."""
+    a, b = (posixpath.dirname(name).split("/") for name in (image, other))
+    at_end = _agreeing(a[::-1], b[::-1])
+    same_part = role_in(posixpath.dirname(image)) == role_in(other)
+    named = any(re.search("image|img|photo|pictures", part.lower()) for part in a)
+    return at_end, _agreeing(a, b), same_part, named
+
+
+def _agreeing(a: Sequence[str], b: Sequence[str]) -> int:
+    pairs = zip(a, b, strict=False)
+    return len([*itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])
 
 
 def _names_below(root: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ class Labelled(NamedTuple):
 
     annotations: list[Annotation]
     classes: list[str]  # without background; label k is `classes[k - 1]`
-    category_ids: list[int]  # what COCO result files call them
+    category_ids: list[int | str]  # what COCO result files call them
 
 
 class NamedBoxes(NamedTuple):

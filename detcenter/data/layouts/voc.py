@@ -1,28 +1,36 @@
-"""Data sets in PASCAL VOC's layout: Annotations/, ImageSets/Main/, JPEGImages/."""
+"""PASCAL VOC's layout, and XML files like VOC's in whatever folders.
 
-import os
+VOC has Annotations/, ImageSets/Main/ with lists of names, and JPEGImages/. People have the XML
+files beside the images, parts in folders of their own, and lists of all kinds of lines.
+"""
+
+import contextlib
+import posixpath
 import re
-from collections.abc import Container
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
 from detcenter.data.errors import DataError, Fault, raise_or_add
-from detcenter.data.layouts.paths import path_below
-from detcenter.data.layouts.voc_xml import boxes_in, read_objects, read_xml, size_in, text_in
+from detcenter.data.layouts.files import IMAGES, Files, ends_of, leads_out
+from detcenter.data.layouts.labelled import Labelled
+from detcenter.data.layouts.parts import folders_of_parts, role_of
+from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
 
 
 class VOCDataset(DetectionDataset):
-    """A PASCAL VOC data set, or any in its layout.
+    """A PASCAL VOC data set, or any with XML files like VOC's.
 
     Pixel coordinates in the files are 1-based and inclusive, so a box becomes
     (xmin - 1, ymin - 1, xmax, ymax): its area and IoU equal the devkit's, which adds 1 to widths.
 
     Args:
-        root: the folder that holds Annotations, ImageSets and JPEGImages.
-        image_set: a file of ImageSets/Main without its ".txt". Lines with a second column of -1
-            (class-specific sets) are left out.
+        root: the folder that holds Annotations, ImageSets and JPEGImages; or others.
+        image_set: a file of ImageSets/Main without its ".txt", another list below `root`, or a
+            folder of XML files there, "." for all. See `listed`.
         classes: names without background; found with `find_classes` when None.
         faults: a list that takes what is wrong with single images and objects, which are left out;
             without one, all of it is raised.
@@ -43,89 +51,174 @@ class VOCDataset(DetectionDataset):
         keep_difficult: bool = False,
         faults: list[Fault] | None = None,
     ) -> None:
-        root, found = Path(root), list[Fault]()
-        names, listed = read_image_set(root, image_set), image_set_path(root, image_set)
-        if classes is None:
-            classes = find_classes(root)
-        annotations: dict[str, Annotation] = {}
-        for image_id, name in enumerate(names, start=1):
-            try:
-                _check_new(name, annotations, listed)
-                file = annotation_path(root, name, listed)
-                annotations[name] = _annotation(root, file, name, image_id, classes, found)
-            except DataError as error:
-                found += error.args
+        found: list[Fault] = []
+        read_from = read(Files(Path(root)), image_set, classes, found)
         raise_or_add(found, faults)
-        super().__init__([*annotations.values()], classes, transform, keep_difficult)
+        super().__init__(read_from.annotations, read_from.classes, transform, keep_difficult)
+
+
+def find_parts(files: Files) -> list[str]:
+    """Names of the parts that can be read here; none if no XML file is like VOC's.
+
+    Lists, or where there are none the folders whose names say what they are for, or ".".
+    """
+    pages = files.ending(".xml")
+    if not any(_is_page(files.root / name) for name in pages[:: max(1, len(pages) // 5)]):
+        return []
+    lists = [name for name in files.ending(".txt") if _is_list(files, name)]
+    if lists:
+        return [_part_name(name) for name in lists]
+    return folders_of_parts(pages)
+
+
+def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]) -> Labelled:
+    """The images of a part; what is wrong with single ones goes to `faults`.
+
+    Args:
+        part: as in `VOCDataset`.
+        classes: None is what `find_classes` finds.
+
+    Raises:
+        DataError: no such part, or no classes.
+    """
+    entries = listed(files, part)
+    if classes is None:
+        classes = _classes(files, [part])
+    annotations: dict[str, Annotation] = {}
+    for image_id, entry in enumerate(entries, start=1):
+        try:
+            if entry.page in annotations:
+                raise DataError(Fault(entry.named_by, f"the name {entry.name!r} occurs twice"))
+            annotations[entry.page] = _annotation(files, entry, image_id, classes, faults)
+        except DataError as error:
+            faults += error.args
+    return Labelled([*annotations.values()], classes, [*range(1, len(classes) + 1)])
+
+
+class Entry(NamedTuple):
+    """An image of a part, as a list names it."""
+
+    name: str
+    page: str  # the XML file's name below the root; it need not be there
+    named_by: Path
+
+
+def listed(files: Files, part: str) -> list[Entry]:
+    """The images of a part, whose XML files may be missing.
+
+    A line of a list is a name as in VOC (what a second column of -1 says of is left out), or a
+    path, with or without its ending, in quotes or not, or an image's and its XML file's.
+
+    Raises:
+        DataError: there is no such list, nor a folder with XML files.
+    """
+    found = list_of(files, part)
+    if found is None:
+        below = "" if part in ("", ".") else posixpath.normpath(part.replace("\\", "/")) + "/"
+        there = [name for name in files.ending(".xml") if name.startswith(below)]
+        if not there:
+            raise DataError(Fault(files.root / "ImageSets/Main" / f"{part}.txt", _no_part(files)))
+        return [Entry(_without(name), name, files.root / name) for name in there]
+    path = files.root / found
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
+    pages = _Pages(files)
+    entries = (_entry(line.strip().strip("\"'").strip(), pages, path) for line in lines)
+    return [entry for entry in entries if entry is not None]
 
 
 def find_classes(root: str | Path) -> list[str]:
-    """Sorted class names of all annotation files, so that every image set agrees on them.
+    """Sorted class names in the XML files of all parts, so that all of them agree on the classes.
 
-    Files that are broken are passed over: they are no matter unless they are in the set that is
+    Files that are broken are passed over: they are no matter unless they are in the part that is
     read, where they are reported.
 
     Raises:
         DataError: no annotated objects, or only in broken files.
     """
-    folder = Path(root) / "Annotations"
-    found: set[str] = set()
+    return _classes(Files(Path(root)), [])
+
+
+def _classes(files: Files, parts: list[str]) -> list[str]:
+    """Those of `parts` and of all parts that are found."""
+    names: set[str] = set()
     faults: list[Fault] = []
-    for file in sorted(folder.glob("*.xml")):
+    for page in dict.fromkeys(_pages_of([*parts, *find_parts(files)], files)):
+        file = files.root / page
         try:
-            found.update(text_in(thing, "name", file) for thing in read_xml(file).iter("object"))
+            names.update(name_in(thing, file) for thing in read_xml(file).iter("object"))
         except DataError as error:
             faults += error.args
-    if not found:
+    if not names:
         nothing = "no annotated objects; is this the root of a VOC data set?"
-        raise DataError(*(faults or [Fault(folder, nothing)]))
-    return sorted(found)
+        raise DataError(*(faults or [Fault(files.root, nothing)]))
+    return sorted(names)
 
 
-def image_set_path(root: Path, image_set: str) -> Path:
-    """Where the names of an image set are."""
-    return root / "ImageSets" / "Main" / f"{image_set}.txt"
+def _pages_of(parts: list[str], files: Files) -> Iterator[str]:
+    for part in dict.fromkeys(parts):
+        with contextlib.suppress(DataError):  # a list that is not a text file, say
+            yield from (entry.page for entry in listed(files, part))
 
 
-def read_image_set(root: Path, image_set: str) -> list[str]:
-    """The image names that ImageSets/Main/<image_set>.txt lists."""
-    path = image_set_path(root, image_set)
-    if not path.is_file():
-        raise DataError(Fault(path, f"image set not found; {_sets_beside(path)}"))
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
-    names = (_listed_name(line.strip(), root / "Annotations") for line in lines)
-    return [name for name in names if name]
+class _Pages:
+    """The XML files, by every end of their names."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self._by_stem: dict[str, list[str]] = {}
+        for name in files.ending(".xml"):
+            self._by_stem.setdefault(posixpath.basename(_without(name)), []).append(name)
+
+    def of(self, name: str) -> str | None:
+        """The one that a line of a list means."""
+        spelled = name.replace("\\", "/")
+        stems = [name, spelled, _without(spelled)]
+        for stem in dict.fromkeys(stems):
+            if not leads_out(stem):
+                found = self.files.find(posixpath.normpath(f"Annotations/{stem}.xml"))
+                if found is not None:
+                    return found
+        for stem in dict.fromkeys(stems):
+            for end in ends_of(stem):
+                found = self._ending_with(end)
+                if found is not None:
+                    return found
+        return None
+
+    def _ending_with(self, end: str) -> str | None:
+        pages = self._by_stem.get(posixpath.basename(end), [])
+        found = [page for page in pages if f"/{_without(page)}".endswith(f"/{end}")]
+        return found[0] if len(found) == 1 else None
 
 
-def _listed_name(line: str, annotations: Path) -> str | None:
-    """A second column, of sets for one class, tells whether the class occurs; -1 is for not."""
+def _entry(line: str, pages: _Pages, named_by: Path) -> Entry | None:
+    """None for an empty line, and for what is not of the class that a list is for."""
+    page = pages.of(line) if line else None
+    if not line or page is not None:  # "photo 1" may be a name
+        return Entry(line, page, named_by) if page else None
     row = re.fullmatch(r"(.*?)\s+(-1|0|1)", line)
-    if row is None or os.path.isfile(annotations / f"{line}.xml"):  # "photo 1" may be a name
-        return line
-    return None if row[2] == "-1" else row[1]
-
-
-def _sets_beside(path: Path) -> str:
-    if not path.parent.is_dir():
-        return "the root must hold Annotations, ImageSets/Main and JPEGImages"
-    others = sorted(file.stem for file in path.parent.glob("*.txt"))
-    return f"the folder holds {', '.join(others) or 'none'}"
-
-
-def _check_new(name: str, known: Container[str], file: Path) -> None:
-    if name in known:
-        raise DataError(Fault(file, f"the name {name!r} occurs twice"))
+    if row is not None:
+        return None if row[2] == "-1" else _entry(row[1], pages, named_by)
+    pair = re.fullmatch(r"(.+\S)[\s,;]+(\S+\.xml)", line, re.IGNORECASE)
+    if pair is not None and pages.of(pair[2]) is not None:
+        return _entry(pair[2], pages, named_by)
+    stem = line.replace("\\", "/")
+    return Entry(line, f"Annotations/{stem}.xml", named_by)
 
 
 def _annotation(
-    root: Path, file: Path, name: str, image_id: int, classes: list[str], faults: list[Fault]
+    files: Files, entry: Entry, image_id: int, classes: list[str], faults: list[Fault]
 ) -> Annotation:
+    if leads_out(entry.page) or (leads_out(entry.name) and files.find(entry.page) is None):
+        what = f"the name {entry.name!r} leads out of {files.root / 'Annotations'}"
+        raise DataError(Fault(entry.named_by, what))
+    file = files.root / entry.page
     tree = read_xml(file)
-    path = _image_path(root / "JPEGImages", name, tree.findtext("filename"), file)
-    objects = [thing for _, thing in read_objects(tree, file, classes, faults)]
+    path = _image_path(files, entry.page, tree.findtext("filename"))
+    objects = read_objects(tree, file, classes, faults)
     boxes = boxes_in(objects)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
@@ -133,37 +226,91 @@ def _annotation(
     return Annotation(
         image_id=image_id,
         path=path,
+        file=file,
         width=width,
         height=height,
         boxes=boxes,
-        labels=np.array([thing["label"] for thing in objects], dtype=np.int64),
+        labels=np.array([thing.label for thing in objects], dtype=np.int64),
         iscrowd=np.zeros(len(objects), dtype=bool),
-        difficult=np.array([thing["difficult"] for thing in objects], dtype=bool),
+        difficult=np.array([thing.difficult for thing in objects], dtype=bool),
         area=area,
     )
 
 
-def annotation_path(root: Path, name: str, listed: Path) -> Path:
-    """The XML file of the image that `listed` names.
-
-    Raises:
-        DataError: the name leads out of the annotations.
-    """
-    return path_below(root / "Annotations", f"{name}.xml", listed)
-
-
-def _image_path(folder: Path, name: str, filename: str | None, file: Path) -> Path:
-    """The annotation's own name with an image's ending, as the devkit has it, else <filename>.
+def _image_path(files: Files, page: str, filename: str | None) -> Path:
+    """The image of the XML file's own name, as the devkit has it, else <filename>.
 
     Many tools rename or copy files and leave <filename> as it was, so it is asked last.
     """
-    endings = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
-    candidates = [f"{name}{ending}" for ending in endings]
+    stem = _without(page)
+    below = stem.partition("/")[2]
+    found = files.image_of(f"JPEGImages/{below}") or files.image_of(stem)
+    found = found or files.image_like(stem)
+    if found is not None:
+        return files.root / found
+    name = posixpath.basename(stem)
+    beside = "JPEGImages" if page.startswith("Annotations/") else posixpath.dirname(page)
     if filename and filename.strip():
-        candidates.append(filename.strip())
-    for candidate in candidates:
-        path = path_below(folder, candidate, file)
-        if os.path.isfile(path):
-            return path
+        folders = dict.fromkeys([beside, posixpath.dirname(page), "JPEGImages", ""])
+        return files.image(filename.strip(), [*folders], files.root / page)
     what = f"image file not found, nor {name}.jpg, .jpeg or .png"
-    raise DataError(Fault(folder / candidates[0], what))
+    raise DataError(Fault(files.root / beside / f"{name}.jpg", what))
+
+
+def list_of(files: Files, part: str) -> str | None:
+    """The list that a part's name means, if it means one: its name below the root."""
+    name = part.replace("\\", "/")
+    for candidate in (f"ImageSets/Main/{name}.txt", f"ImageSets/{name}.txt", f"{name}.txt", name):
+        found = files.find(candidate)
+        if found is not None and found.lower().endswith(".txt"):
+            return found
+    others = [n for n in files.ending(".txt") if n.endswith(f"/{name}.txt") and _in_sets(n)]
+    return others[0] if others else None
+
+
+def _in_sets(name: str) -> bool:
+    return "imagesets" in name.lower().split("/")[:-1]
+
+
+def _is_list(files: Files, name: str) -> bool:
+    """Those of ImageSets, and beside them lists whose first line names an XML file."""
+    if _in_sets(name):
+        return True
+    if role_of(name) is None:
+        return False
+    try:
+        first = (files.root / name).read_text(encoding="utf-8-sig").partition("\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return False
+    entry = _entry(first.strip().strip("\"'").strip(), _Pages(files), files.root / name)
+    return entry is not None and files.find(entry.page) is not None
+
+
+def _part_name(name: str) -> str:
+    """ImageSets/Main/train.txt is called train, another list by its name."""
+    in_main = re.fullmatch(r"ImageSets/Main/(.+)\.txt", name)
+    return in_main[1] if in_main else name
+
+
+def _no_part(files: Files) -> str:
+    lists = [_part_name(name) for name in files.ending(".txt") if _in_sets(name)]
+    if lists:
+        return f"image set not found; the folder holds {', '.join(lists)}"
+    return (
+        "image set not found, nor a folder of XML files of this name; VOC's root holds "
+        "Annotations, ImageSets/Main and JPEGImages"
+    )
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b"<annotation>" in file.read(4096)
+    except OSError:
+        return False
+
+
+def _without(name: str) -> str:
+    """The name without the ending of an image or an XML file."""
+    stem, ending = posixpath.splitext(name)
+    return stem if ending.lower() in {*IMAGES, ".xml"} else name
