@@ -15,6 +15,7 @@ from detcenter.recipe.config import Config
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.detectors import builder_arguments, detector
 from detcenter.recipe.facts import Facts, downloaded_weights, facts_of, this_machine
+from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import given_keys, keys_parser, parse_recipe
 from detcenter.recipe.proposal import propose
 from detcenter.recipe.written import config_of, recipe_text
@@ -41,7 +42,7 @@ def main(args: Sequence[str]) -> None:
     }
     _check(given, folder, output, arguments.overwrite)
 
-    data = dataclasses.replace(asked.data, root=str(folder))
+    data = resolved(dataclasses.replace(asked.data, root=str(folder)))
     train = training_set(data)
     val = validation_set(data, train.classes)
     facts = facts_of(train)

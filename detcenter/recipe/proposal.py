@@ -50,7 +50,7 @@ def propose(
 
     Args:
         facts: of the training images; one object at least.
-        data: how they are read.
+        data: how they are read, with layout and parts found out.
         machine: that will train.
         given: values by dotted key that are kept, and that the others are fitted to.
         downloaded: the name of a backbone's weight set that need not be downloaded any more.
@@ -191,8 +191,10 @@ def _center(draft: Draft, facts: Facts, steps: int) -> None:
 
 
 def _data(draft: Draft, facts: Facts, data: DataConfig, machine: Machine) -> None:
-    for key in ("format", "root", "train", "val"):
+    for key in ("format", "root", "train"):
         draft.lines[f"data.{key}"] = Line(getattr(data, key), "")
+    why = "part of data.train that is held out" if isinstance(data.val, float) else ""
+    draft.lines["data.val"] = Line(data.val, why)
     for key, value, _ in differences(Config(data=data), Config()):
         if key.startswith("data.") and not key.startswith(("data.augment", "data.workers")):
             draft.lines.setdefault(key, Line(value, ""))

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 import yaml
+from PIL import Image
 
 from detcenter.cli import main
 from detcenter.recipe.config import flat
@@ -15,7 +16,6 @@ from tests.data.layouts import OBJECT
 # A backbone as small as possible, and no weights that would be downloaded.
 TINY = ["--model.weights_backbone=null", "--model.backbone", "shufflenet_v2_x0_5"]
 TINY += ["--model.top_stride", "16"]
-COCO = ["--data.format", "coco", "--data.train", "boxes.json", "--data.val", "boxes.json"]
 VOC = ["--data.train", "list", "--data.val", "list"]
 
 
@@ -48,7 +48,7 @@ def test_one_command_trains_what_it_wrote(data, tmp_path, capsys):
     assert used["train"]["epochs"] == 1 and used["model"]["anchor_scales"]
 
 
-def test_it_says_how_many_objects_the_anchors_reach(voc, coco, tmp_path, capsys):
+def test_it_says_how_many_objects_the_anchors_reach(voc, tmp_path, capsys):
     """Objects of 10 x 20 pixels in images of 40 x 30, resized to 128 x 128: 32 x 85.3."""
     assert main(["init", str(voc.root), *VOC, *TINY]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -61,10 +61,20 @@ def test_it_says_how_many_objects_the_anchors_reach(voc, coco, tmp_path, capsys)
     assert values["model.aspect_ratios"] == [0.38]  # 32 / 85.3
     assert values["model.anchor_scales"] == [[0.41]]  # the root of 32 x 85.3, of 128
     assert values["model.name"] == "ssd" and values["data.augment.flip"] is True
+
+
+def test_layout_and_parts_are_found_out(coco, tmp_path, capsys):
+    for name in "abc":  # copies of one image stay in one part
+        Image.effect_noise((40, 30), 90).convert("RGB").save(coco.image(name))
     output = tmp_path / "below" / "my recipe.yaml"
-    assert main(["init", str(coco.root), *COCO, *TINY, "--output", str(output)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith(f"--config '{output}'")
-    assert recipe_in(output)["data.format"] == "coco" and recipe_in(output)["output"] is None
+    assert main(["init", str(coco.root), *TINY, "--output", str(output)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 training images, 1 validation images")
+    assert lines[-1].endswith(f"--config '{output}'")
+    values = recipe_in(output)
+    assert (values["data.format"], values["data.train"]) == ("coco", "boxes.json")
+    assert values["data.val"] == 0.2 and "held out" in output.read_text()
+    assert values["output"] is None
 
 
 def test_a_model_that_is_asked_for(voc, tmp_path):
@@ -89,10 +99,11 @@ def test_overwrite_replaces_the_recipe(voc, tmp_path, capsys):
 def test_wrong_use_is_one_line(voc, tmp_path, capsys):
     init = ("init", voc.root, *VOC, *TINY)
     (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
     for args, said in (
         (("init",), "folder"),
         (("init", tmp_path / "nowhere"), "nowhere: no such folder"),
-        (("init", voc.root), "train.txt"),
+        (("init", tmp_path / "empty"), "no annotations of"),
         ((*init, "--data.val", "tset"), "tset.txt"),
         ((*init, "--data.root", "other"), "--data.root is what FOLDER says"),
         ((*init, "--output", tmp_path), "is a folder; name a file"),
