@@ -1,5 +1,7 @@
 """What a recipe is proposed for: data and machines that a test makes up."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import yaml
@@ -8,7 +10,7 @@ from detcenter.recipe.anchors import Anchors, fitting_anchors, reached
 from detcenter.recipe.config import DataConfig, flat
 from detcenter.recipe.datasets import training_set
 from detcenter.recipe.detectors import builder_arguments, detector
-from detcenter.recipe.facts import Facts, Machine, downloaded_weights, facts_of
+from detcenter.recipe.facts import Facts, Machine, downloaded_weights, facts_of, this_machine
 from detcenter.recipe.mirrored import mirrored
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.recipe.proposal import (
@@ -151,6 +153,17 @@ def test_weights_that_lie_in_the_cache_are_found(tmp_path, monkeypatch):
     assert downloaded_weights("mobilenet_v2") == "IMAGENET1K_V1"
     (tmp_path / "checkpoints" / "mobilenet_v2-7ebf99e0.pth").touch()
     assert downloaded_weights("mobilenet_v2") == "DEFAULT"
+
+
+def test_this_machine(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert this_machine() == Machine(3, None, False)
+    gpu = SimpleNamespace(total_memory=24 * 2**30)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    assert this_machine() == Machine(3, 24.0, True)
 
 
 @pytest.mark.parametrize(
