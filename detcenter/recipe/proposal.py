@@ -179,12 +179,14 @@ def _fewer_proposals(draft: Draft) -> None:
 
 def _center(draft: Draft, facts: Facts, steps: int) -> None:
     if draft.lines["model.name"].value == "ssd":
-        draft.settle("center.weight", 0.3, "costs nothing, and makes features of a class compact")
         why = "its softmax is what lifts an SSD's AP where images are few (docs/study.md)"
-        draft.settle("center.features", "embedding", why)
+        features = draft.settle("center.features", "embedding", why)
+    else:
+        features = draft.settle("center.features", "box", "what the softmax of the classes reads")
+    if features != "box":
+        draft.settle("center.weight", 0.3, "costs nothing, and makes features of a class compact")
         return
     draft.settle("center.weight", 1.0, "0.3 hardly helped (docs/study.md)")
-    draft.settle("center.features", "box", "what the softmax of the classes reads")
     if not _pretrained(draft) and len(facts.classes) >= _MANY_CLASSES:
         why = "from scratch, with many classes, a weight that is there at once can set it back"
         draft.settle("center.warmup_steps", steps // 2, why)
