@@ -10,6 +10,7 @@ import torch
 from detcenter.commands import (
     check,
     compare,
+    convert,
     evaluate,
     features,
     init,
@@ -37,6 +38,7 @@ USAGE = """usage: detcenter COMMAND ...
                                     --set center=null --set center.weight=0.3
   report    look at it all:       detcenter report runs/digits
   pack      all in one file:      detcenter pack --config configs/dice.yaml --output dice.lmdb
+  convert   another layout:       detcenter convert --config configs/dice.yaml --to yolo OUT
 
 `detcenter COMMAND --help` lists the options of a command."""
 
@@ -60,6 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "compare": compare.main,
         "report": report.main,
         "pack": pack.main,
+        "convert": convert.main,
     }
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)

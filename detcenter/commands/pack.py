@@ -1,7 +1,5 @@
 """`detcenter pack`: a data set in, one LMDB file out."""
 
-import argparse
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,7 @@ from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.extras import need
 from detcenter.recipe.layouts import resolved
-from detcenter.recipe.parsing import data_parser, parse, parse_recipe, recipe_parser
+from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
 
 # What a packed data set is read with, not packed with.
 _OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
@@ -23,7 +21,8 @@ _OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
 def main(args: Sequence[str]) -> None:
     """Write data.train and data.val into ``--output``, under their own names."""
     description = "Pack data.train and data.val into one file that data.format: lmdb reads."
-    parser = data_parser("detcenter pack", description, _recipe_in(args), skip=_OF_READING)
+    defaults = data_of_recipe("detcenter pack", args)
+    parser = data_parser("detcenter pack", description, defaults, skip=_OF_READING)
     parser.add_argument("--config", type=str, help="a recipe, whose data section is packed")
     parser.add_argument("--output", type=str, required=True, help="the file, data/dice.lmdb say")
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
@@ -44,17 +43,6 @@ def main(args: Sequence[str]) -> None:
 def _names(data: DataConfig) -> tuple[str, str]:
     """What the parts are called in the file."""
     return str(data.train), "val" if isinstance(data.val, float) else str(data.val)
-
-
-def _recipe_in(args: Sequence[str]) -> DataConfig:
-    """The data section of the recipe that ``--config`` names, whole: folds are cut in reading."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", nargs="?")
-    recipe = finder.parse_known_args(args)[0].config
-    if recipe is None:
-        return DataConfig()
-    config, _ = parse_recipe(recipe_parser("detcenter pack", ""), ["--config", recipe])
-    return dataclasses.replace(config.data, folds=None)
 
 
 def _check(data: DataConfig, output: Path, overwrite: bool) -> None:

@@ -6,7 +6,10 @@ from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size, read_image
 from detcenter.data.layouts.coco import COCODataset
+from detcenter.data.layouts.coco_written import write_coco
 from detcenter.data.layouts.voc import VOCDataset, find_classes
+from detcenter.data.layouts.voc_written import write_voc
+from detcenter.data.layouts.yolo_written import write_yolo
 from detcenter.data.packed import LMDBDataset, lmdb_parts, write_lmdb
 from detcenter.data.pooled import PooledDataset
 from detcenter.data.transforms import WithinSides, build_transform
@@ -30,5 +33,8 @@ __all__ = [
     "lmdb_parts",
     "make_digits",
     "read_image",
+    "write_coco",
     "write_lmdb",
+    "write_voc",
+    "write_yolo",
 ]

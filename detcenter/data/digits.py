@@ -11,22 +11,11 @@ import numpy as np
 from PIL import Image
 
 from detcenter.data.errors import DataError
+from detcenter.data.layouts.voc_written import voc_page
 from detcenter.data.scenes import SCENE, STYLES, make_scene
 
 _RECORD = "digits.json"  # what the set was made from
 _RECIPE = 1  # to be raised when the scenes change
-
-_OBJECT = """  <object>
-    <name>{name}</name>
-    <difficult>0</difficult>
-    <bndbox><xmin>{0}</xmin><ymin>{1}</ymin><xmax>{2}</xmax><ymax>{3}</ymax></bndbox>
-  </object>
-"""
-_PAGE = """<annotation>
-  <filename>{filename}</filename>
-  <size><width>{side}</width><height>{side}</height><depth>3</depth></size>
-{objects}</annotation>
-"""
 
 
 def make_digits(
@@ -181,9 +170,6 @@ def _write_scene(
 ) -> None:
     filename = f"{name}.jpg"
     Image.fromarray(scene).save(root / "JPEGImages" / filename, quality=95, subsampling=0)
-    inclusive = boxes + [1, 1, 0, 0]  # VOC counts pixels from 1 and includes the last
-    objects = "".join(
-        _OBJECT.format(*box, name=of) for box, of in zip(inclusive, classes, strict=True)
-    )
-    page = _PAGE.format(filename=filename, side=SCENE, objects=objects)
+    plain = np.zeros(len(boxes), dtype=bool)
+    page = voc_page(filename, (SCENE, SCENE), boxes, classes, difficult=plain)
     (root / "Annotations" / f"{name}.xml").write_text(page)

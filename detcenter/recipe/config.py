@@ -146,14 +146,25 @@ class DigitsConfig:
 class DataConfig:
     """Where the images are and how they are read."""
 
-    format: Literal["auto", "digits", "voc", "coco", "lmdb"] = "auto"
-    """auto finds out which; voc: XML files, coco: JSON files; digits: made on first use;
-    lmdb: what detcenter pack wrote; see docs/layouts.md"""
+    format: Literal[
+        "auto",
+        "voc",
+        "coco",
+        "yolo",
+        "cvat",
+        "label_studio",
+        "labelme",
+        "table",
+        "digits",
+        "lmdb",
+    ] = "auto"
+    """how it is laid out (docs/layouts.md); auto finds out; digits: made on first use; lmdb: what
+    detcenter pack wrote"""
     root: str = "data"
     """folder of the data set; lmdb: the file"""
     train: str | None = None
-    """the part to train on, by its name below root: voc: the list ImageSets/Main/<train>.txt, or a
-    folder; coco: the JSON file; null finds it"""
+    """the part to train on, by the name below root of its annotation file or folder; of VOC's lists
+    in ImageSets/Main without .txt; null finds it"""
     val: float | str | None = None
     """likewise, for evaluation; or 0.2, say: the fraction of data.train that is held out instead;
     null finds it, and holds out 0.2 where there is none"""

@@ -10,6 +10,7 @@ from detcenter.data import DetectionDataset
 from detcenter.data.layouts import voc
 from detcenter.data.layouts.cleaned import cleaned_coco, cleaned_voc
 from detcenter.data.layouts.files import Files, leads_out
+from detcenter.data.layouts.written import link_image
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.layouts import Part
@@ -23,12 +24,21 @@ def check_new(data: DataConfig, out: Path) -> None:
     """
     if data.format not in ("auto", "voc", "coco"):
         raise ConfigError(f"--fix is for data.format voc and coco, not for {data.format}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--fix {out}: exists and is not an empty folder; name a new one")
+    check_empty("--fix", out)
     for key in ("train", "val", "train_images", "val_images"):
         value = getattr(data, key)
         if isinstance(value, str) and leads_out(value):
             raise ConfigError(f"data.{key}: the name {value!r} leads out of {out}")
+
+
+def check_empty(what: str, out: Path) -> None:
+    """Before anything is written there; ``what`` is the argument that names ``out``.
+
+    Raises:
+        ConfigError: it is not a new or empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{what} {out}: exists and is not an empty folder; name a new one")
 
 
 def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path) -> None:
@@ -43,7 +53,7 @@ def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path
         of_file = {data.train: [parts["train"]], data.val: [parts["val"]]}
     for name, datasets in of_file.items():
         for annotation in (a for dataset in datasets for a in dataset.annotations):
-            _link(annotation["path"], out / annotation["path"].relative_to(root))
+            link_image(annotation["path"], out / annotation["path"].relative_to(root))
         assert name is not None  # it is resolved
         if data.format == "coco":
             images = (data.train_images if name == data.train else data.val_images) or ""
@@ -77,13 +87,3 @@ def _write_voc(files: Files, part: str, datasets: list[DetectionDataset], out: P
         entries = [e for e in voc.listed(files, part) if files.root / e.page in kept]
         names = dict.fromkeys(entry.name for entry in entries)
         target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-
-
-def _link(image: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():  # of an image that is in both parts
-        return
-    try:
-        target.symlink_to(image.resolve())
-    except OSError:  # a file system without links
-        shutil.copyfile(image, target)

@@ -121,7 +121,7 @@ def _check_images(
     faults: list[Fault],
 ) -> None:
     """One line where all images are missing, which has one cause."""
-    missing = [fault.file for fault in faults if fault.what.startswith("image file not found")]
+    missing = [fault.file for fault in faults if _says_missing(fault)]
     if labelled.annotations or not missing or len(missing) < len(faults):
         return
     where = Path(data.root) if images is None else Path(data.root) / images
@@ -131,6 +131,10 @@ def _check_images(
     if images is not None and elsewhere is not None:
         raise ConfigError(f"{what}; they are in {elsewhere or '.'}: set {key} to that")
     raise ConfigError(f"{what}; set {key} to where they are")
+
+
+def _says_missing(fault: Fault) -> bool:
+    return fault.what.startswith("image file not found") or "leads out of" in fault.what
 
 
 def _parted(labelled: Labelled, data: DataConfig, part: Part) -> Labelled:

@@ -1,5 +1,6 @@
 """From a recipe file and a command line to a :class:`Config`, or to one line that says why not."""
 
+import argparse
 import dataclasses
 import difflib
 import re
@@ -105,6 +106,20 @@ def given_keys(config: Config, args: Sequence[str]) -> dict[str, Any]:
         for key, value in flat(config).items()
         if key != "output" and any(key == name or key.startswith(f"{name}.") for name in named)
     }
+
+
+def data_of_recipe(prog: str, args: Sequence[str]) -> DataConfig:
+    """The data section of the recipe that ``--config`` in ``args`` names, without its folds.
+
+    Without a recipe, the defaults. The images are cut into folds where they are read.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", nargs="?")
+    recipe = finder.parse_known_args(args)[0].config
+    if recipe is None:
+        return DataConfig()
+    config, _ = parse_recipe(recipe_parser(prog, ""), ["--config", recipe])
+    return dataclasses.replace(config.data, folds=None)
 
 
 def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ()) -> Namespace:

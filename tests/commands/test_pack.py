@@ -113,6 +113,16 @@ def test_wrong_use_is_one_line(data, file, recipe, tmp_path, capsys):
     pack = ("pack", "--data.root", data, "--output", tmp_path / "new.lmdb")
     packed = ("--data.format", "lmdb", "--data.root", file)
     train = ("train", "--config", recipe, "--output", tmp_path / "run", *packed)
+    both = (
+        "--data.format",
+        "coco",
+        "--data.train",
+        "a",
+        "--data.val",
+        "a",
+        "--data.val_images",
+        "b",
+    )
     for args, said in (
         (("pack", "--data.root", data), "output"),
         ((*pack[:3], "--output", tmp_path), "is a folder; name a file"),
@@ -122,7 +132,7 @@ def test_wrong_use_is_one_line(data, file, recipe, tmp_path, capsys):
         ((*pack, "--data.folds", 5), "--data.folds"),
         ((*pack, "--config", tmp_path / "none.yaml"), "none.yaml: No such file"),
         ((*pack, *packed), "is packed already"),
-        ((*pack, "--data.format", "coco", "--data.val_images", "b", "--data.val", "train"), "both"),
+        ((*pack, *both), "both"),
         ((*train, "--data.root", tmp_path / "none.lmdb"), "none.lmdb: no such file"),
         ((*train, "--data.root", data), "is a folder, not a file"),
         ((*train, "--data.root", recipe), "not readable as an LMDB file"),

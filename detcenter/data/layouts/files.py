@@ -96,13 +96,21 @@ class Files:
         """
         held: dict[str, int] = {}
         for name in names:
-            end = f"/{next(_spellings(name))}"
-            own_name = posixpath.basename(posixpath.splitext(end)[0])
-            for candidate in self._by_own_name.get(own_name, []):
-                if f"/{candidate}".lower().endswith(end.lower()):
-                    folder = candidate[: len(candidate) - len(end) + 1].rstrip("/")
-                    held[folder] = held.get(folder, 0) + 1
-        return max(held, key=lambda folder: (held[folder], *_likeness(folder, near)), default=None)
+            for folder in next(filter(None, map(self._folders_with, _spellings(name))), []):
+                held[folder] = held.get(folder, 0) + 1
+        return max(
+            held, key=lambda folder: (held[folder], *_likeness(f"{folder}/x", near)), default=None
+        )
+
+    def _folders_with(self, end: str) -> list[str]:
+        """The folders from which an image has this name."""
+        own_name = posixpath.basename(posixpath.splitext(end)[0])
+        found = [f"/{name}" for name in self._by_own_name.get(own_name, [])]
+        return [
+            name[1 : len(name) - len(end)].rstrip("/")
+            for name in found
+            if name.lower().endswith(f"/{end.lower()}")
+        ]
 
 
 def leads_out(name: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.layouts import coco, voc
+from detcenter.data.layouts import coco, cvat, label_studio, labelme, table, voc, yolo
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled
 from detcenter.data.layouts.parts import part_for
@@ -22,6 +22,11 @@ class Layout(NamedTuple):
 LAYOUTS: dict[str, Layout] = {
     "voc": Layout(voc.find_parts, voc.read),
     "coco": Layout(coco.find_parts, coco.read),
+    "yolo": Layout(yolo.find_parts, yolo.read),
+    "cvat": Layout(cvat.find_parts, cvat.read),
+    "label_studio": Layout(label_studio.find_parts, label_studio.read),
+    "labelme": Layout(labelme.find_parts, labelme.read),
+    "table": Layout(table.find_parts, table.read),
 }
 
 

@@ -1,8 +1,10 @@
 """What every layout is turned into: annotations, and the classes that their labels count."""
 
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -27,6 +29,8 @@ class NamedBoxes(NamedTuple):
     height: int
     boxes: Sequence[Sequence[float]]  # M times xyxy, pixels
     names: Sequence[str]  # M, of the boxes' classes
+    iscrowd: Sequence[bool] = ()  # M, or none where nothing is said
+    difficult: Sequence[bool] = ()
 
 
 def labelled(
@@ -39,27 +43,26 @@ def labelled(
     """
     if classes is None:
         classes = sorted({name for image in images for name in image.names})
+    labels: dict[str, int] = {}
+    for label, name in enumerate(classes, start=1):
+        labels.setdefault(name, label)
     annotations = []
     for image_id, image in enumerate(images, start=1):
         try:
-            annotations.append(_annotation(image_id, image, classes, faults))
+            annotations.append(_annotation(image_id, image, labels, faults))
         except DataError as error:
             faults += error.args
     return Labelled(annotations, classes, [*range(1, len(classes) + 1)])
 
 
 def _annotation(
-    image_id: int, image: NamedBoxes, classes: list[str], faults: list[Fault]
+    image_id: int, image: NamedBoxes, labels: dict[str, int], faults: list[Fault]
 ) -> Annotation:
-    known = [name in classes for name in image.names]
-    unknown = {
-        name: None for name, is_known in zip(image.names, known, strict=True) if not is_known
-    }
-    faults += [
-        Fault(image.file, f"unknown class {name!r}; {nearest(name, classes)}") for name in unknown
-    ]
+    known = np.array([name in labels for name in image.names], dtype=bool)
+    for name in dict.fromkeys(name for name in image.names if name not in labels):
+        what = f"unknown class {name!r}; {nearest(name, [*labels])}"
+        faults.append(Fault(image.file, what))
     boxes = np.array(image.boxes, dtype=np.float64).reshape(-1, 4)[known]
-    labels = [classes.index(name) + 1 for name in image.names if name in classes]
     width, height = true_size(image.path, image.width, image.height, boxes)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
@@ -70,8 +73,72 @@ def _annotation(
         width=width,
         height=height,
         boxes=boxes,
-        labels=np.array(labels, dtype=np.int64),
-        iscrowd=np.zeros(len(boxes), dtype=bool),
-        difficult=np.zeros(len(boxes), dtype=bool),
+        labels=np.array([labels[n] for n in image.names if n in labels], dtype=np.int64),
+        iscrowd=_flags(image.iscrowd, known),
+        difficult=_flags(image.difficult, known),
         area=area,
     )
+
+
+def _flags(given: Sequence[bool], known: np.ndarray) -> np.ndarray:
+    flags = np.array(given, dtype=bool) if len(given) else np.zeros(len(known), dtype=bool)
+    return flags[known]
+
+
+def image_paths(
+    names: Sequence[str], find: Callable[[str], Path], file: Path, faults: list[Fault]
+) -> list[Path | None]:
+    """Where the images are that `file` calls `names`, each an image of its own; None for others.
+
+    Args:
+        find: gives the path of a name, or raises DataError.
+    """
+    paths: list[Path | None] = []
+    for name in names:
+        try:
+            paths.append(find(name))
+        except DataError as error:
+            faults += error.args
+            paths.append(None)
+    return apart(names, paths, file, faults)
+
+
+def apart(
+    names: Sequence[str], paths: Sequence[Path | None], file: Path, faults: list[Fault]
+) -> list[Path | None]:
+    """`paths`, with None for an image that another name in `file` stands for as well.
+
+    Where names of another machine are shortened to what is here, `old/1.jpg` and `new/1.jpg` may
+    both end at one image, and nobody knows whose the boxes are. The name that fits as a whole
+    keeps the image; of a name that occurs twice the first.
+    """
+    found: dict[Path, list[int]] = {}
+    for position, path in enumerate(paths):
+        if path is not None:
+            found.setdefault(path, []).append(position)
+    kept = list(paths)
+    for path, positions in found.items():
+        if len(positions) == 1:
+            continue
+        called = [*dict.fromkeys(names[position] for position in positions)]
+        fitting = [p for p in positions if len(called) == 1 or _fits_whole(names[p], path)]
+        for position in positions:
+            if position not in fitting[:1]:
+                kept[position] = None
+        faults.append(Fault(file, _both(called, path)))
+    return kept
+
+
+def _both(called: list[str], path: Path) -> str:
+    if len(called) == 1:
+        return f"the image {called[0]!r} occurs twice"
+    names = " and ".join(repr(name) for name in called[:3]) + (" and …" if called[3:] else "")
+    return f"{names} would be the same image, {path}; put images where their names say"
+
+
+def _fits_whole(name: str, path: Path) -> bool:
+    """Whether the path ends in the name, but for its ending: annotations are named after images."""
+    stem = posixpath.splitext(path.as_posix())[0]
+    slashed = name.replace("\\", "/")
+    spelled = {posixpath.normpath(text) for text in (name, slashed, unquote(slashed))}
+    return any(f"/{stem}".endswith("/" + posixpath.splitext(text)[0]) for text in spelled)

@@ -23,12 +23,8 @@ def role_of(name: str) -> Role | None:
 
 def role_in(name: str) -> Role | None:
     """`role_of` the name itself, or else of the folder nearest to it that has one."""
-    while name:
-        role = role_of(name)
-        if role is not None:
-            return role
-        name = posixpath.dirname(name)
-    return None
+    roles = map(role_of, reversed(name.split("/")))
+    return next((role for role in roles if role is not None), None)
 
 
 def folders_of_parts(names: Iterable[str]) -> list[str]:
