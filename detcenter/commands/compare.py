@@ -20,8 +20,8 @@ from detcenter.runs.side_by_side import train_side_by_side
 from detcenter.runs.variants import by_recipe, scored, truth_of
 from detcenter.training import TrainingError
 
-# What tells the runs of one variant apart.
-_OF_RUNS = {"train.seed", "output", "data.folds", "data.fold"}
+# What tells the runs of one variant apart, or has to be the same in all.
+_OF_RUNS = {"train.seed", "output", "data.folds", "data.fold", "evaluation.max_detections"}
 
 
 def main(args: Sequence[str]) -> None:
@@ -182,6 +182,12 @@ def _train(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
 
 def _check_same(config: Config, other: Config) -> None:
     check_same_recipe(config, other)
+    limits = (of.evaluation.max_detections for of in (config, other))
+    if len(set(limits)) > 1:
+        raise ConfigError(
+            f"evaluation.max_detections is {config.evaluation.max_detections}, but the run was "
+            f"measured with {other.evaluation.max_detections}; give the same, or another --output"
+        )
     # A run goes on where its data was moved to; here the folder may be what tells variants apart.
     if Path(config.data.root).resolve() != Path(other.data.root).resolve():
         raise ConfigError(

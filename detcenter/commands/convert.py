@@ -117,7 +117,7 @@ def _as_images_are(part: DetectionDataset) -> DetectionDataset:
         cast(Annotation, {**a, "width": sizes[a["path"]][0], "height": sizes[a["path"]][1]})
         for a in part.annotations
     ]
-    return DetectionDataset(annotations, part.classes, category_ids=part.category_ids)
+    return DetectionDataset(annotations, part.classes, categories=part.categories)
 
 
 def _reading(layout: str, out: Path, classes: list[str]) -> list[str]:

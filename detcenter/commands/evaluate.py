@@ -11,10 +11,12 @@ from jsonargparse import ArgumentParser, Namespace
 from detcenter.data import COCODataset, DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.evaluation import (
+    calibration_line,
     coco_results,
     confusion_table,
     errors_table,
     evaluate_detections,
+    groups_in,
     load_results,
     metrics_json,
     results_table,
@@ -24,7 +26,7 @@ from detcenter.recipe.config import DataConfig, EvaluationConfig, config_from_di
 from detcenter.recipe.datasets import check_backend, validation_set
 from detcenter.recipe.parsing import data_parser, parse
 from detcenter.runs.checkpoints import checkpoint_in, detector_of
-from detcenter.runs.passes import detect_in
+from detcenter.runs.passes import detect_in, remark_limits
 
 _BATCH = 8  # images
 _OF_CHECKPOINTS = ("--checkpoint", "--detections", "--data.")
@@ -34,23 +36,38 @@ def main(args: Sequence[str]) -> None:
     """Print the tables; a checkpoint's data set is its own unless told otherwise."""
     checkpoint, defaults = checkpoint_in(args)
     arguments = parse(_parser(checkpoint, defaults), args)
-    check_backend(arguments.evaluation)
+    chosen = _chosen(args, arguments)
+    check_backend(chosen)
     if arguments.predictions or arguments.annotations:
         dataset, found = _from_files(args, arguments)
+        remark_limits(dataset, chosen.max_detections)
     else:
         dataset, found = _by_checkpoint(checkpoint, arguments)
-    chosen = arguments.evaluation
     metrics = evaluate_detections(
-        dataset.annotations, found, dataset.classes, chosen.backend, chosen.score
+        dataset.annotations,
+        found,
+        dataset.classes,
+        chosen.backend,
+        chosen.score,
+        chosen.max_detections,
+        chosen.iou,
+        checkpoint.get("frequency") or groups_in(dataset.categories, dataset.classes),
     )
-    print(results_table(metrics, dataset.classes), end="\n\n")
-    print(errors_table(metrics["errors"]), end="\n\n")
-    print(confusion_table(metrics["confusion"]))
+    print("\n\n".join(_tables(metrics, dataset.classes, chosen.iou)))
     if arguments.json:
         _write(Path(arguments.json), metrics_json(metrics))
     if arguments.detections:
         rows = coco_results(dataset.annotations, found, dataset.category_ids)
         _write(Path(arguments.detections), json.dumps(rows))
+
+
+def _tables(metrics: Mapping[str, Any], classes: Sequence[str], iou: float) -> list[str]:
+    return [
+        results_table(metrics, classes),
+        calibration_line(metrics["calibration"]),
+        errors_table(metrics["errors"], iou),
+        confusion_table(metrics["confusion"], iou=iou),
+    ]
 
 
 def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentParser:
@@ -62,11 +79,21 @@ def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentPars
     parser.add_argument("--annotations", type=str, help="the COCO annotation file to it")
     parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
     parser.add_argument("--detections", type=str, help="write a COCO result file")
+    parser.add_argument("--iou", type=float, help="short for --evaluation.iou")
     parser.add_class_arguments(EvaluationConfig, "evaluation")
     if checkpoint:
         values = dataclasses.asdict(config_from_dict(checkpoint["config"]).evaluation)
         parser.set_defaults({f"evaluation.{key}": value for key, value in values.items()})
     return parser
+
+
+def _chosen(args: Sequence[str], arguments: Namespace) -> EvaluationConfig:
+    chosen: EvaluationConfig = arguments.evaluation
+    if arguments.iou is None:
+        return chosen
+    if any(argument.startswith("--evaluation.iou") for argument in args):
+        raise ConfigError("--iou is short for --evaluation.iou; give one of them")
+    return dataclasses.replace(chosen, iou=arguments.iou)
 
 
 def _by_checkpoint(
@@ -81,6 +108,7 @@ def _by_checkpoint(
         )
     dataset = validation_set(arguments.data, checkpoint["classes"])
     model = detector_of(checkpoint, Path(arguments.checkpoint))
+    remark_limits(dataset, arguments.evaluation.max_detections, model)
     progress = bar("detecting", "batch")
     return dataset, detect_in(dataset, model, _BATCH, arguments.data.workers, progress)
 

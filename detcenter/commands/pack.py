@@ -9,7 +9,7 @@ from tqdm import tqdm
 from detcenter.data import write_lmdb
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
-from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.datasets import training_set, validation_set, warn_of_copies
 from detcenter.recipe.extras import need
 from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
@@ -33,7 +33,9 @@ def main(args: Sequence[str]) -> None:
     _check_apart(arguments.data)
     data = resolved(arguments.data)
     train, names = training_set(data), _names(data)
-    parts = {names[0]: train, names[1]: validation_set(data, train.classes)}
+    val = validation_set(data, train.classes)
+    warn_of_copies(data, train, val)
+    parts = {names[0]: train, names[1]: val}
     write_lmdb(output, parts, data.root, progress=partial(tqdm, unit="img"))
     images = ", ".join(f"{len(part)} images of {name}" for name, part in parts.items())
     print(f"{images} in {output}, {output.stat().st_size / 2**20:.1f} MiB; read them with")

@@ -1,126 +1,167 @@
-"""`detcenter predict`: a checkpoint and images in, drawn boxes and JSON out."""
+"""`detcenter predict`: a checkpoint and images or videos in, drawn boxes and files out."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor, nn
 
-from detcenter.data import Annotation, DataError, DetectionDataset, image_faults, image_size
+from detcenter.data import DataError, Fault, Source, files_at, sources
 from detcenter.errors import ConfigError
-from detcenter.evaluation import draw_boxes
+from detcenter.evaluation import FORMATS, Prediction
 from detcenter.progress import bar
 from detcenter.recipe.parsing import parse, plain_parser
 from detcenter.runs.checkpoints import detector_of
-from detcenter.runs.passes import detect_in
-from detcenter.training import load_checkpoint
+from detcenter.runs.drawings import drawings, drawn_files
+from detcenter.runs.prediction import predictions
+from detcenter.training import load_checkpoint, stop_request
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_BATCH = 8  # images
+_LOWEST = 0.5  # score that is shown, unless told otherwise, or where a class has no best one
 
 
 def main(args: Sequence[str]) -> None:
-    """Write a picture an image, and ``detections.json`` for all, into ``--output``.
+    """Write pictures, and the files of ``--format``, into ``--output``.
 
     Images that cannot be read do not keep the others waiting; they are an error at the end.
     """
-    parser = plain_parser("detcenter predict", "Detect in images.")
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    arguments = parse(_parser(), args)
+    formats = _formats(arguments.format)
+    threshold = _threshold(arguments)
+    output, path = Path(arguments.output), Path(arguments.checkpoint)
+    checkpoint = load_checkpoint(path)
+    lowest = _lowest_scores(threshold, checkpoint, path)
+    faults: list[Fault] = []
+    named = [file for name in arguments.images for file in files_at(Path(name), output)]
+    files = list(sources(bar("looking at files", "file")(named), faults))
+    if not files:
+        raise DataError(*dict.fromkeys(faults))
+    if not arguments.no_pictures:
+        _check_apart(files, output, arguments.every)
+    model = detector_of(checkpoint, path)
+    with ExitStack() as stack:
+        output.mkdir(parents=True, exist_ok=True)
+        writers = {name: FORMATS[name](output, checkpoint["classes"]) for name in formats}
+        if not arguments.no_pictures:
+            writers["pictures"] = drawings(
+                output, checkpoint["classes"], arguments.every, arguments.workers
+            )
+        writes = [stack.enter_context(writer) for writer in writers.values()]
+        count = _detect(model, files, arguments, lowest, writes, faults)
+    print(f"{count} image{'' if count == 1 else 's'} to {output}: {', '.join(writers)}")
+    if faults:
+        raise DataError(*dict.fromkeys(faults))
+
+
+def _parser() -> ArgumentParser:
+    parser = plain_parser("detcenter predict", "Detect in images and videos.")
+    parser.add_argument("images", nargs="+", help="images, videos, or folders with such below")
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
     parser.add_argument("--output", type=str, default="predictions", help="folder for the results")
-    parser.add_argument("--score", type=float, default=0.5, help="lowest score that is shown")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
-    arguments = parse(parser, args)
+    parser.add_argument(
+        "--threshold",
+        type=str,
+        help=f"lowest score that is shown, {_LOWEST} by default; best: for each class that of the "
+        "best F1 on the validation images",
+    )
+    parser.add_argument("--score", type=float, help="the same, a number only")
+    parser.add_argument(
+        "--every", type=int, default=1, help="of videos and the like, every so-many-th frame"
+    )
+    parser.add_argument(
+        "--format", type=str, default="json", help=f"{', '.join(FORMATS)}, or several: json,coco"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="threads that load images, and as many that draw"
+    )
+    return parser
 
-    output = Path(arguments.output)
-    named = [path for name in arguments.images for path in _images_at(Path(name))]
-    faults = image_faults(named, bar("checking images"))
-    paths = [path for path in named if path not in {fault.file for fault in faults}]
-    if not paths:
-        raise DataError(*faults)
-    pictures = [output / f"{name}.png" for name in _names(paths)]
-    _check_apart(paths, pictures)
-    checkpoint = load_checkpoint(Path(arguments.checkpoint))
+
+def _formats(text: str) -> list[str]:
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            known = ", ".join(FORMATS)
+            raise ConfigError(f"--format {name!r} is none of {known}; several are json,coco")
+    return names
+
+
+def _threshold(arguments: Namespace) -> float | None:
+    """None is the best of each class."""
+    if arguments.threshold is not None and arguments.score is not None:
+        raise ConfigError("--threshold and --score say the same; give one of them")
+    given = arguments.threshold if arguments.score is None else arguments.score
+    if given == "best":
+        return None
+    try:
+        value = _LOWEST if given is None else float(given)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        name = "threshold" if arguments.score is None else "score"
+        best = "'best' or " if arguments.score is None else ""
+        raise ConfigError(f"--{name} is {best}a number from 0 to 1, not {given!r}")
+    return value
+
+
+def _lowest_scores(threshold: float | None, checkpoint: Mapping[str, Any], path: Path) -> Tensor:
+    """By class, [K]."""
     classes = checkpoint["classes"]
-    dataset = DetectionDataset([_without_boxes(path) for path in paths], classes)
-    model = detector_of(checkpoint, Path(arguments.checkpoint))
-    detections = detect_in(
-        dataset, model, _BATCH, arguments.workers, progress=bar("detecting", "batch")
+    if threshold is not None:
+        return torch.full((len(classes),), threshold)
+    best = checkpoint.get("thresholds")
+    if not best:
+        raise ConfigError(
+            f"--threshold best: {path} has no thresholds; train on (--resume) to have them "
+            "measured with the validation images, or give a number"
+        )
+    values = [best.get(name) for name in classes]
+    return torch.tensor([math.nan if x is None else x for x in values]).nan_to_num(_LOWEST)
+
+
+def _check_apart(files: Iterable[Source], output: Path, every: int) -> None:
+    inputs = {source.path.resolve() for source in files}
+    for source in files:
+        for picture in drawn_files(output, source, every):
+            if picture.resolve() in inputs:
+                raise ConfigError(f"--output would overwrite the image {picture}; name another")
+
+
+def _detect(
+    model: nn.Module,
+    files: Sequence[Source],
+    arguments: Namespace,
+    lowest: Tensor,
+    writes: Sequence[Callable[[Prediction], None]],
+    faults: list[Fault],
+) -> int:
+    """How many images went through; stopped by Ctrl-C, it says how far it came."""
+    counts = [source.frames and math.ceil(source.frames / arguments.every) for source in files]
+    total = None if None in counts else sum(n for n in counts if n is not None)
+    found = predictions(
+        model, files, every=arguments.every, workers=arguments.workers, faults=faults
     )
-    shown = [_above(found, arguments.score) for found in detections]
-
-    output.mkdir(parents=True, exist_ok=True)
-    pairs = zip(paths, shown, strict=True)
-    rows = [{"file": str(path), "detections": _as_rows(found, classes)} for path, found in pairs]
-    (output / "detections.json").write_text(json.dumps(rows, indent=2))
-    _draw(dataset, pictures, shown)
-    print(f"{len(rows)} pictures and detections.json in {output}")
-    if faults:
-        raise DataError(*faults)
-
-
-def _draw(
-    dataset: DetectionDataset, pictures: Sequence[Path], shown: Sequence[Mapping[str, Any]]
-) -> None:
-    for i, (picture, found) in enumerate(zip(pictures, shown, strict=True)):
-        image, classes = dataset.image(i), dataset.classes
-        drawn = draw_boxes(image, found["boxes"], found["labels"], classes, found["scores"])
-        Image.fromarray(drawn).save(picture)
+    count = 0
+    with stop_request() as request:
+        try:
+            for prediction in bar("detecting", total=total)(found):
+                shown = _above(prediction, lowest)
+                for write in writes:
+                    write(shown)
+                count += 1
+                request.check()
+        except KeyboardInterrupt as stop:
+            of_all = "" if total is None else f" of {total}"
+            stop.args = (f" after {count}{of_all} images, whose results are complete",)
+            raise
+    return count
 
 
-def _images_at(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
-        if not found:
-            raise ConfigError(f"{path}: no images ({', '.join(sorted(_SUFFIXES))}) in this folder")
-        return found
-    if not path.exists():
-        raise ConfigError(f"{path}: no such image or folder")
-    return [path]
-
-
-def _names(paths: Sequence[Path]) -> Iterator[str]:
-    """File stems, with a number added where one occurs again."""
-    used: set[str] = set()
-    for path in paths:
-        candidates = [path.stem, *(f"{path.stem}-{n}" for n in range(2, len(paths) + 2))]
-        name = next(candidate for candidate in candidates if candidate not in used)
-        used.add(name)
-        yield name
-
-
-def _check_apart(paths: Sequence[Path], pictures: Sequence[Path]) -> None:
-    both = {path.resolve() for path in paths} & {picture.resolve() for picture in pictures}
-    if both:
-        raise ConfigError(f"--output would overwrite the image {sorted(both)[0]}; name another")
-
-
-def _without_boxes(path: Path) -> Annotation:
-    width, height = image_size(path)
-    none = np.zeros(0, dtype=bool)
-    return Annotation(
-        image_id=0,
-        path=path,
-        width=width,
-        height=height,
-        boxes=np.zeros((0, 4), dtype=np.float32),
-        labels=np.zeros(0, dtype=np.int64),
-        iscrowd=none,
-        difficult=none,
-        area=np.zeros(0, dtype=np.float32),
-    )
-
-
-def _above(found: Mapping[str, Any], lowest_score: float) -> dict[str, Any]:
-    keep = found["scores"] >= lowest_score
-    return {name: values[keep] for name, values in found.items()}
-
-
-def _as_rows(found: Mapping[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
-    columns = (found[name].tolist() for name in ("boxes", "labels", "scores"))
-    return [
-        {"class": classes[label - 1], "label": label, "score": score, "box": box}
-        for box, label, score in zip(*columns, strict=True)
-    ]
+def _above(prediction: Prediction, lowest: Tensor) -> Prediction:
+    found = prediction.detection
+    keep = found["scores"] >= lowest[found["labels"] - 1]
+    return prediction._replace(detection={name: values[keep] for name, values in found.items()})

@@ -52,12 +52,15 @@ def _page(folders: Sequence[Path], root: str | None) -> str:
     recipes = {folder: finished_recipe(folder) for folder in folders}
     results = {folder: _results(folder) for folder in folders}
     _check_same("evaluation.score", {f: of["confusion"]["score"] for f, of in results.items()})
+    for key, otherwise in (("iou", 0.5), ("max_detections", 100)):
+        found = {f: of.get("settings", {}).get(key, otherwise) for f, of in results.items()}
+        _check_same(f"evaluation.{key}", found)
     _check_same("data.keep_difficult", {f: of.data.keep_difficult for f, of in recipes.items()})
     measured = {folder: detections_of(folder) for folder in folders}
     truths = {f: truth_of(seen, _classes(results[f])) for f, (seen, _) in measured.items()}
     dataset = _dataset(recipes, truths, root)
     names, shown = _names(folders), _keys(list(recipes.values()))
-    found = {folder: features_of_run(folder, recipes[folder], dataset) for folder in folders}
+    features = {folder: features_of_run(folder, recipes[folder], dataset) for folder in folders}
     runs = [
         ReportedRun(
             names[folder],
@@ -66,11 +69,11 @@ def _page(folders: Sequence[Path], root: str | None) -> str:
             history_of(folder),
             results[folder],
             measured[folder][1],
-            *(found[folder][key] for key in ("features", "centers", "space")),
+            *(features[folder][key] for key in ("features", "centers", "space")),
         )
         for folder, config in recipes.items()
     ]
-    boxes = (found[folders[0]][key] for key in ("labels", "boxes", "images"))
+    boxes = (features[folders[0]][key] for key in ("labels", "boxes", "images"))
     data = ReportedData(dataset.classes, dataset.annotations, *boxes)
     return report_page(runs, data, dataset.image, _comparisons(folders), bar("pictures"))
 

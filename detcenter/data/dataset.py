@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ class Annotation(TypedDict):
     difficult: np.ndarray  # bool [M]
     area: np.ndarray  # float64 [M], square pixels: COCO's own where given, else the box's
     file: NotRequired[Path]  # that says where the boxes are
+    annotated_size: NotRequired[tuple[int, int]]  # that of the file, if width and height are not
+    siblings: NotRequired[np.ndarray]  # bool [M], whether a box shares its VOC <object> with others
     bbox: NotRequired[np.ndarray]  # float64 [M, 4], x, y, width, height: boxes as in COCO's file
 
 
@@ -56,11 +58,14 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         as_annotated: leave the boxes as they are, but for those that are not finite; for
             annotations that are measured with, not trained on.
         keep_difficult: whether targets hold boxes flagged difficult. Crowd boxes never are.
-        category_ids: what COCO result files call the classes; None is 1, 2, ...
+        categories: what a COCO file says of each class, its "id" too; None, and ids are 1, 2, ...
 
     Attributes:
         annotations: all boxes, crowd and difficult ones too, for evaluation.
+        category_ids: what COCO result files call the classes.
         dropped: how many boxes without area were left out, by image.
+        size_reported: whether a warning has said that an image is not as large as annotated; it
+            is said of one when that is loaded, and of no other.
 
     Raises:
         DataError: a label without a class; when an item is loaded, an image that cannot be read.
@@ -73,14 +78,17 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
         as_annotated: bool = False,
-        category_ids: list[int | str] | None = None,
+        categories: list[dict[str, Any]] | None = None,
     ) -> None:
         self.annotations, self.dropped = clean_annotations(annotations, as_annotated)
         self.classes = list(classes)
-        self.category_ids = category_ids or [*range(1, len(classes) + 1)]
+        self.categories = categories or []
+        self.category_ids: list[int | str] = [category["id"] for category in self.categories] or [
+            *range(1, len(classes) + 1)
+        ]
         self.transform = transform
         self.keep_difficult = keep_difficult
-        self._size_reported = False
+        self.size_reported = False
         for annotation in self.annotations:
             _check_labels(annotation, len(classes))
 
@@ -119,17 +127,20 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         if (width, height) != (annotation["width"], annotation["height"]):
             self._report_size(annotation, width, height)
         boxes, keep = clean_boxes(annotation["boxes"], width, height)
-        keep &= ~annotation["iscrowd"]
-        if not self.keep_difficult:
-            keep &= ~annotation["difficult"]
+        keep &= learnable(annotation, self.keep_difficult)
         return boxes[keep].astype(np.float32), annotation["labels"][keep]
 
     def _report_size(self, annotation: Annotation, width: int, height: int) -> None:
-        if self._size_reported:
+        if self.size_reported:
             return
-        self._size_reported = True
+        self.size_reported = True
         size = f"{width}x{height}, annotated as {annotation['width']}x{annotation['height']}"
         logger.warning("%s is %s; its boxes may be wrong", annotation["path"], size)
+
+
+def learnable(annotation: Annotation, keep_difficult: bool) -> np.ndarray:
+    """Which boxes are for learning, bool [M]: no crowds, and difficult ones only if kept."""
+    return ~annotation["iscrowd"] & (~annotation["difficult"] | keep_difficult)
 
 
 def clean_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -191,6 +202,12 @@ def true_size(
     return image_size(path)
 
 
+def keep_annotated_size(annotation: Annotation, width: int, height: int) -> None:
+    """Keep the size that the file has, if `true_size` found that it cannot be right."""
+    if min(width, height) > 0 and (width, height) != (annotation["width"], annotation["height"]):
+        annotation["annotated_size"] = (width, height)
+
+
 def likely_size(width: int, height: int, boxes: np.ndarray) -> tuple[int, int]:
     """`true_size` without the image: where the annotated size cannot be right, what holds all
     boxes, so that none is cut."""
@@ -209,6 +226,8 @@ def _with_boxes(annotation: Annotation, boxes: np.ndarray, keep: np.ndarray) -> 
     copy["area"] = annotation["area"][keep]
     if "bbox" in annotation:
         copy["bbox"] = annotation["bbox"][keep]
+    if "siblings" in annotation:
+        copy["siblings"] = annotation["siblings"][keep]
     return copy
 
 

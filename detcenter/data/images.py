@@ -5,24 +5,28 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from detcenter.data.errors import DataError, Fault
 
 # PIL's own default for a decompression bomb: half a gigabyte of RGB, of which a batch cannot hold
 # many; the largest cameras have 151 million pixels.
 MAX_PIXELS = 178_956_970
+ENDINGS = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+"""Of image files' names, in lower case."""
 BACKDROP = (255, 255, 255)  # what shows through transparent pixels, as most viewers have it
 _ORIENTATION = 0x0112  # the EXIF tag; its values 5 to 8 turn the image by a quarter
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
     EOFError,
     IndexError,
     struct.error,
@@ -33,6 +37,19 @@ _DECODER_ERRORS = (
 _without_limit = threading.Lock()
 # PIL warns from half of its bound on. Here what is within the bound is well, and the rest an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Of a TIFF that is cut short; the error that follows says it too.
+warnings.filterwarnings("ignore", "Corrupt EXIF data", module="PIL")
+# A camera's MPO has several too, but the others are previews, or the same seen by another eye.
+_WITH_FRAMES = {"GIF", "PNG", "TIFF", "WEBP"}
+_SUBFILE_TYPE = 254  # a TIFF tag; bit 0 is a smaller copy of another page, bit 2 a mask for one
+
+
+class DecodedImage(NamedTuple):
+    """An image as `read_image` gives it, and what its pixels do not tell."""
+
+    pixels: np.ndarray  # uint8 RGB [H, W, 3], upright
+    turned: bool  # whether EXIF exchanges its sides
+    highest: int | None  # value in a gray image of integers of more than 8 bits, else None
 
 
 def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np.ndarray:
@@ -50,9 +67,16 @@ def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np
         DataError: the file is missing, broken, cut short, of no known format, or an image of more
             than `MAX_PIXELS`, which is not decoded.
     """
+    return decode_image(source, name).pixels
+
+
+def decode_image(source: str | Path | bytes, name: str | Path | None = None) -> DecodedImage:
+    """As `read_image`, and with more to tell."""
     with _opened(source, name) as image:
         image.load()
-        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        turned = _is_turned(image)
+        highest = int(image.getextrema()[1]) if image.mode.startswith("I") else None  # type: ignore[arg-type]
+        return DecodedImage(np.array(_to_rgb(ImageOps.exif_transpose(image))), turned, highest)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -63,8 +87,66 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = _is_turned(image)
     return (height, width) if turned else (width, height)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+
+
+def frame_numbers(path: str | Path) -> Sequence[int]:
+    """The numbers, from 0, of the pages of a TIFF, or the frames of a GIF, WebP or PNG.
+
+    Read from the headers without decoding; [0] for any other image. Pages of a TIFF that are
+    marked as smaller copies of another, or as masks, are left out.
+
+    Raises:
+        DataError: the file is missing or of no known format.
+    """
+    with _opened(path) as image:
+        return _numbers_in(image)
+
+
+def read_frames(path: str | Path, every: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """Every `every`-th of `frame_numbers`, and that frame as `read_image` would read it.
+
+    Raises:
+        DataError: as `read_image` does, when it comes to the frame that is broken.
+    """
+    with _opened(path) as image:
+        numbers = _numbers_in(image)
+        for number in numbers[::every]:
+            try:
+                image.seek(number)
+                _check_size(image, Path(path))
+                image.load()
+            except _DECODER_ERRORS as error:
+                if len(numbers) == 1 or isinstance(error, DataError):
+                    raise
+                raise OSError(f"from frame {number} on: {error}") from error
+            yield number, np.array(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+def _numbers_in(image: Image.Image) -> Sequence[int]:
+    if image.format not in _WITH_FRAMES:
+        return [0]
+    numbers = range(getattr(image, "n_frames", 1))
+    if image.format != "TIFF" or len(numbers) == 1:
+        return numbers
+    return [number for number in numbers if not _belongs_to_another(image, number)] or [0]
+
+
+def _belongs_to_another(image: Any, number: int) -> bool:
+    image.seek(number)
+    return bool(image.tag_v2.get(_SUBFILE_TYPE, 0) & 0b101)
+
+
+def _check_size(image: Image.Image, file: Path) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        what = f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,} in all"
+        raise DataError(Fault(file, f"{what}; make it smaller"))
 
 
 @contextmanager
@@ -74,10 +156,7 @@ def _opened(source: str | Path | bytes, name: str | Path | None = None) -> Itera
     file = Path(name)
     try:
         with _header(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                what = f"an image of {width}x{height} pixels, more than {MAX_PIXELS:,} in all"
-                raise DataError(Fault(file, f"{what}; make it smaller"))
+            _check_size(image, file)
             yield image
     except DataError:
         raise
@@ -86,6 +165,8 @@ def _opened(source: str | Path | bytes, name: str | Path | None = None) -> Itera
         raise DataError(Fault(file, what)) from None
     except _DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # its own message has an address of memory
+            reason = "of no known format"
         what = f"not a readable image ({reason}); replace it or remove it from the set"
         raise DataError(Fault(file, what)) from error
 

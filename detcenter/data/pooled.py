@@ -24,7 +24,12 @@ class PooledDataset(DetectionDataset):
             cast(Annotation, {**part.annotations[i], "image_id": position + 1})
             for position, (part, i) in zip(chosen, self._places, strict=True)
         ]
-        super().__init__(annotations, parts[0].classes, keep_difficult=parts[0].keep_difficult)
+        super().__init__(
+            annotations,
+            parts[0].classes,
+            keep_difficult=parts[0].keep_difficult,
+            categories=parts[0].categories,
+        )
 
     def image(self, index: int) -> np.ndarray:
         part, i = self._places[index]

@@ -202,14 +202,11 @@ class RandomWindow(A.DualTransform):
     ) -> np.ndarray:
         part = img[source[1] : source[3], source[0] : source[2]]
         width, height = (int(side) for side in target[2:] - target[:2])
-        shrinks = width < part.shape[1] and height < part.shape[0]
-        # Linear interpolation skips pixels when it shrinks; averaging areas does not.
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized = cv2.resize(part, (width, height), interpolation=how)
+        shown = resized(part, (height, width))
         if (height, width) == size:
-            return resized
+            return shown
         result = np.full((*size, 3), MEAN_COLOUR, dtype=np.uint8)
-        result[target[1] : target[3], target[0] : target[2]] = resized
+        result[target[1] : target[3], target[0] : target[2]] = shown
         return result
 
     def apply_to_bboxes(
@@ -231,6 +228,14 @@ class RandomWindow(A.DualTransform):
         scale = (target[2:] - target[:2]) / (source[2:] - source[:2])
         corners = (corners * scale + target[:2]) / size[::-1]
         return np.concatenate([corners.reshape(-1, 4), bboxes[keep, 4:]], axis=1).astype(np.float32)
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] at `size`, (height, width): what the preset "none" makes of it."""
+    shrinks = size[1] < image.shape[1] and size[0] < image.shape[0]
+    # Linear interpolation skips pixels when it shrinks; averaging areas does not.
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=how)
 
 
 def _preset(name: str) -> tuple[_Strength, dict[str, bool]]:

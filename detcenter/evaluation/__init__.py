@@ -20,19 +20,39 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from detcenter.evaluation.calibration import calibration
 from detcenter.evaluation.coco import Backend, coco_metrics
 from detcenter.evaluation.confusion import confusion_matrix, confusions, most_confused
 from detcenter.evaluation.detections import load_detections, save_detections
+from detcenter.evaluation.frequency import ap_by_frequency, frequency_groups, groups_in
+from detcenter.evaluation.interchange import from_supervision, to_supervision
+from detcenter.evaluation.limits import limit_remarks
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
+from detcenter.evaluation.predictions import FORMATS, Prediction
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
 from detcenter.evaluation.results import coco_results, load_results
-from detcenter.evaluation.table import confusion_table, errors_table, results_table
-from detcenter.evaluation.tide import ERRORS, error_kinds, error_split
+from detcenter.evaluation.table import (
+    calibration_line,
+    confusion_table,
+    errors_table,
+    results_table,
+)
+from detcenter.evaluation.thresholds import best_threshold
+from detcenter.evaluation.tide import ERRORS, error_kinds, error_split, split_of
+from detcenter.evaluation.verdicts import IGNORED, RIGHT, Verdicts, all_verdicts
 from detcenter.evaluation.voc import voc_metrics
 
 __all__ = [
     "ERRORS",
+    "FORMATS",
+    "Prediction",
     "ResampledAP",
+    "ap_by_frequency",
+    "best_threshold",
+    "calibration",
+    "calibration_line",
     "coco_metrics",
     "coco_results",
     "confusion_matrix",
@@ -44,6 +64,10 @@ __all__ = [
     "errors_table",
     "evaluate_detections",
     "flat_numbers",
+    "frequency_groups",
+    "groups_in",
+    "limit_remarks",
+    "from_supervision",
     "load_detections",
     "load_results",
     "metrics_json",
@@ -52,6 +76,7 @@ __all__ = [
     "results_table",
     "save_detections",
     "side_by_side",
+    "to_supervision",
     "voc_metrics",
 ]
 
@@ -62,33 +87,68 @@ def evaluate_detections(
     classes: Sequence[str],
     backend: Backend = "pycocotools",
     score: float = 0.5,
+    max_detections: int = 100,
+    iou: float = 0.5,
+    frequency: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """All numbers in one dict: those of `coco_metrics` and of `voc_metrics`, and
 
+    - `AP_rare`, `AP_common` and `AP_frequent`, see `ap_by_frequency`
     - `confusion`: `labels`, the classes and "background"; `matrix`, what `confusion_matrix` gives,
       as lists; the `score` that detections need to be in it
     - `errors`: what `error_split` gives
+    - `best_by_class`: what `best_threshold` gives, class by class
+    - `calibration`: what the function of that name gives
+    - `settings`: `max_detections`, `iou` and `score`
+
+    Thresholds and calibration are of detections matched as in `error_split`: class by class, those
+    on crowd and difficult objects left out.
+
+    Args:
+        max_detections: how many of an image and class COCO's numbers count.
+        iou: with its object, from which on a detection is right in all but COCO's numbers.
+        frequency: the group of each class, see `frequency_groups`.
     """
     case = annotations, detections, classes
-    confusion = {
-        "labels": [*classes, "background"],
-        "score": score,
-        "matrix": confusion_matrix(*case, score=score).tolist(),
+    coco, found = coco_metrics(*case, backend, max_detections), all_verdicts(*case[:2], iou)
+    counted = found.kinds != IGNORED
+    return {
+        **coco,
+        **ap_by_frequency(coco["AP_by_class"], frequency or {}),
+        **voc_metrics(*case, iou),
+        "confusion": {
+            "labels": [*classes, "background"],
+            "score": score,
+            "matrix": confusion_matrix(*case, iou, score).tolist(),
+        },
+        "errors": split_of(found),
+        "best_by_class": _best_by_class(found, classes),
+        "calibration": calibration(found.scores[counted], found.kinds[counted] == RIGHT),
+        "settings": {"max_detections": max_detections, "iou": iou, "score": score},
     }
-    own = {"confusion": confusion, "errors": error_split(annotations, detections)}
-    return coco_metrics(*case, backend) | voc_metrics(*case) | own
+
+
+def _best_by_class(found: Verdicts, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    best = {}
+    for label, name in enumerate(classes, start=1):
+        mine = (found.labels == label) & (found.kinds != IGNORED)
+        objects = int(np.count_nonzero(found.objects == label))
+        best[name] = best_threshold(found.scores[mine], found.kinds[mine] == RIGHT, objects)
+    return best
 
 
 def flat_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The numbers for a row of a table, out of what `evaluate_detections` returns, or nothing.
 
-    Those that stand alone under their key, AP under `AP_by_class/<class>`, and what an error costs,
-    its `dAP`, under `errors/<kind>`.
+    Those that stand alone under their key, AP under `AP_by_class/<class>`, what an error costs, its
+    `dAP`, under `errors/<kind>`, and `calibration_error`.
     """
     alone = {key: value for key, value in metrics.items() if isinstance(value, float)}
     by_class = {f"AP_by_class/{name}": ap for name, ap in metrics.get("AP_by_class", {}).items()}
     errors = {f"errors/{kind}": error["dAP"] for kind, error in metrics.get("errors", {}).items()}
-    return alone | by_class | errors
+    calibrated = metrics.get("calibration")
+    calibration_error = {"calibration_error": calibrated["error"]} if calibrated else {}
+    return alone | by_class | errors | calibration_error
 
 
 def metrics_json(metrics: Mapping[str, Any]) -> str:
@@ -112,4 +172,6 @@ def _lines(value: Any, indent: str = "\n") -> str:
 def _nan_to_none(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _nan_to_none(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_nan_to_none(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

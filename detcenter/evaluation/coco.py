@@ -23,13 +23,19 @@ Backend = Literal["pycocotools", "hotcoco"]
 _ACCUMULATE = {"pycocotools": pycoco.accumulate, "hotcoco": fast.accumulate}
 
 
+def coco_keys(max_detections: int = 100) -> tuple[str, ...]:
+    """`COCO_KEYS` where so many detections of an image and class count: AR_100 has the number."""
+    return tuple(f"AR_{max_detections}" if key == "AR_100" else key for key in COCO_KEYS)
+
+
 def coco_metrics(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
     backend: Backend = "pycocotools",
+    max_detections: int = 100,
 ) -> dict[str, Any]:
-    """COCO average precision and recall, at most 100 detections an image and class.
+    """COCO average precision and recall, at most `max_detections` of an image and class.
 
     Crowd boxes are ignored as COCO does: any number of detections may match one, by the share of
     the detection that lies inside. Difficult boxes are ignored too, but with the ordinary IoU and
@@ -37,16 +43,20 @@ def coco_metrics(
 
     Both backends give the same numbers.
 
-    Returns the twelve numbers under `COCO_KEYS`; `AP_by_class`, `AP_small_by_class`,
-    `AP_medium_by_class` and `AP_large_by_class`, dicts from name to AP; and `curves_by_class`, see
-    `curves`. nan where no ground truth makes a number undefined (pycocotools says -1).
+    Returns the twelve numbers under `coco_keys(max_detections)`; `AP_by_class`,
+    `AP_small_by_class`, `AP_medium_by_class` and `AP_large_by_class`, dicts from name to AP; and
+    `curves_by_class`, see `curves`. nan where no ground truth makes a number undefined
+    (pycocotools says -1).
+
+    AR_1 and AR_10 take 1 and 10 detections, whatever `max_detections` is; all else takes that many.
 
     Raises ValueError if two images share an `image_id` or the two sequences differ in length, and
     ImportError if the backend is not installed.
     """
-    found = _ACCUMULATE[backend](annotations, detections, classes)
-    metrics: dict[str, Any] = dict(zip(COCO_KEYS, _twelve(found), strict=True))
-    precision = found.precision[..., -1]  # of 100 detections: [T, R, K, A]
+    found = _ACCUMULATE[backend](annotations, detections, classes, max_detections)
+    keys = coco_keys(max_detections)
+    metrics: dict[str, Any] = dict(zip(keys, _twelve(found), strict=True))
+    precision = found.precision[..., -1]  # of max_detections: [T, R, K, A]
     for area, key in enumerate(("AP_by_class", *(f"AP_{size}_by_class" for size in SIZES))):
         metrics[key] = {
             name: _mean_of_defined(precision[:, :, k, area]) for k, name in enumerate(classes)
@@ -70,7 +80,7 @@ def curves(found: Accumulated, classes: Sequence[str]) -> dict[str, dict[str, li
 
 
 def _twelve(found: Accumulated) -> list[float]:
-    """The numbers of `COCO_KEYS`, as COCOeval.summarize has them."""
+    """The numbers of `coco_keys`, as COCOeval.summarize has them."""
     precision, recall = found.precision[..., -1], found.recall
     at_50_and_75 = [precision[t, :, :, 0] for t in (0, 5)]
     parts = [precision[..., 0], *at_50_and_75, *(precision[..., area] for area in (1, 2, 3))]

@@ -37,12 +37,26 @@ class Accumulated(NamedTuple):
     """What COCO's numbers are means of; -1 where there is no ground truth.
 
     T IoU thresholds from 0.5 to 0.95, R = 101 recalls from 0 to 1, K classes, A = 4 areas (all,
-    small, medium, large), M = 3 numbers of detections kept of an image and class (1, 10, 100).
+    small, medium, large), M = 3 numbers of detections kept of an image and class (1, 10, and as
+    many as count for all other numbers).
     """
 
     precision: np.ndarray  # float64 [T, R, K, A, M], the best at that recall or beyond it
     recall: np.ndarray  # float64 [T, K, A, M], the highest that is reached
     scores: np.ndarray  # float64 [T, R, K, A, M], of the detection that reaches the recall
+
+
+def limits(max_detections: int) -> list[int]:
+    """Of detections of an image and class: COCO's evaluation takes each number once, in order."""
+    return sorted({1, 10, max_detections})
+
+
+def accumulated(
+    results: Mapping[str, Any], kept: Sequence[int], max_detections: int
+) -> Accumulated:
+    """What COCO's evaluation accumulated for the limits `kept`, at 1, 10 and `max_detections`."""
+    order = [kept.index(number) for number in (1, 10, max_detections)]
+    return Accumulated(*(results[name][..., order] for name in Accumulated._fields))
 
 
 # More than COCO's largest, so that it ignores the object, but with the ordinary IoU and for one

@@ -9,6 +9,8 @@ from detcenter.evaluation.detections import (
     IGNORED_AREA,
     Accumulated,
     Detections,
+    accumulated,
+    limits,
     places,
     xywh,
 )
@@ -18,6 +20,7 @@ def accumulate(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
+    max_detections: int = 100,
 ) -> Accumulated:
     """COCO's precision and recall, by hotcoco.
 
@@ -28,9 +31,10 @@ def accumulate(
     truth = _ground_truth(hotcoco, annotations, classes)
     found = truth.load_res(_predictions(annotations, detections))
     evaluation = hotcoco.COCOeval(truth, found, "bbox")
+    evaluation.params.maxDets = kept = limits(max_detections)
     evaluation.evaluate()
     evaluation.accumulate()
-    return Accumulated(*(evaluation.eval[name] for name in Accumulated._fields))
+    return accumulated(evaluation.eval, kept, max_detections)
 
 
 def imported() -> Any:

@@ -9,7 +9,14 @@ import numpy as np
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
-from detcenter.evaluation.detections import IGNORED_AREA, Accumulated, places, xywh
+from detcenter.evaluation.detections import (
+    IGNORED_AREA,
+    Accumulated,
+    accumulated,
+    limits,
+    places,
+    xywh,
+)
 from detcenter.evaluation.results import coco_results
 
 
@@ -17,28 +24,32 @@ def accumulate(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
+    max_detections: int = 100,
 ) -> Accumulated:
     """COCO's precision and recall, by pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = _evaluation(annotations, detections, classes)
+        evaluation.params.maxDets = kept = limits(max_detections)
         evaluation.evaluate()
         evaluation.accumulate()
-    return Accumulated(*(evaluation.eval[name] for name in Accumulated._fields))
+    return accumulated(evaluation.eval, kept, max_detections)
 
 
 def image_matches(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
+    max_detections: int = 100,
 ) -> list[list[dict[str, np.ndarray]]]:
     """How COCO matches the detections of each class in each image, class by class.
 
-    Of each image: `scores` [N], at most 100; `matched` and `ignored` bool [T, N] at the T IoU
-    thresholds from 0.5 to 0.95; `objects`, the number of boxes to be found.
+    Of each image: `scores` [N], at most `max_detections`; `matched` and `ignored` bool [T, N] at
+    the T IoU thresholds from 0.5 to 0.95; `objects`, the number of boxes to be found.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = _evaluation(annotations, detections, classes)
         evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all sizes
+        evaluation.params.maxDets = [max_detections]
         evaluation.evaluate()
     images, thresholds = len(annotations), len(evaluation.params.iouThrs)
     by_class = [evaluation.evalImgs[k * images : (k + 1) * images] for k in range(len(classes))]

@@ -30,6 +30,7 @@ class ResampledAP:
 
     Args:
         annotations, detections, classes: see :mod:`detcenter.evaluation`.
+        max_detections: how many of an image and class count.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class ResampledAP:
         annotations: Sequence[Mapping[str, Any]],
         detections: Sequence[Mapping[str, Any]],
         classes: Sequence[str],
+        max_detections: int = 100,
     ) -> None:
-        matches = image_matches(annotations, detections, classes)
+        matches = image_matches(annotations, detections, classes, max_detections)
         self._classes = [_joined(of_class) for of_class in matches]
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:

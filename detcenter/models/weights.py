@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest.mock import patch
 from urllib.error import URLError
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
+
+from detcenter.tensor_files import TensorFileError, load_tensors, state_dict_in
 
 logger = logging.getLogger("detcenter")
 
@@ -24,23 +25,25 @@ class WeightsError(ValueError):
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a file: a plain one, or the ``model`` entry of a checkpoint.
+    """The state dict in a file: a plain one, or the one in a checkpoint of any training script.
+
+    See :func:`detcenter.tensor_files.state_dict_in` for where it may lie, and for what wrappers of
+    the model put before its names.
 
     Raises:
         WeightsError: if the file is missing, unreadable, or holds no state dict.
     """
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state = state_dict_in(load_tensors(path))
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such weights file") from None
-    except Exception as error:  # torch.load raises whatever the damage leads to
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "empty"
-        raise WeightsError(f"{path}: not a weights file that torch can load ({reason})") from None
-    if isinstance(state, dict) and isinstance(state.get("model"), Mapping):
-        state = state["model"]
-    if not isinstance(state, Mapping) or not all(torch.is_tensor(x) for x in state.values()):
-        raise WeightsError(f"{path}: holds no state dict, nor a checkpoint with a 'model' entry")
-    return dict(state)
+    except TensorFileError as error:
+        raise WeightsError(f"{path}: not a weights file that torch can load ({error})") from None
+    if state is None:
+        raise WeightsError(
+            f"{path}: holds no state dict, nor a checkpoint with one as 'model' or 'state_dict'"
+        )
+    return state
 
 
 class Matched(NamedTuple):

@@ -258,6 +258,11 @@ class EvaluationConfig:
     """what computes COCO's numbers: the reference, or a faster one that gives the same"""
     score: float = 0.5
     """detections of a lower score stay out of the confusion matrix"""
+    max_detections: int = 100
+    """how many detections of an image and class COCO's numbers count, the surest; a model gives
+    model.detections_per_img an image at most (R-CNNs and FCOS 100, SSD 200, RetinaNet 300)"""
+    iou: float = 0.5
+    """IoU with its object from which on a detection is right, in all but COCO's numbers"""
 
 
 @dataclass

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +14,12 @@ from detcenter.data import (
     Fault,
     LMDBDataset,
     PooledDataset,
-    image_faults,
 )
+from detcenter.data.checks import look_at
+from detcenter.data.dataset import learnable
 from detcenter.data.errors import count
+from detcenter.data.findings import Part as Seen
+from detcenter.data.findings import copy_findings, in_words, size_findings, unit_findings
 from detcenter.errors import ConfigError
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig
@@ -33,11 +37,9 @@ def training_set(data: DataConfig) -> DetectionDataset:
     """
     data = resolved(data)
     dataset = _part(data, "train", data.classes)
-    seen = {int(label) for annotation in dataset.annotations for label in annotation["labels"]}
+    seen = _learnt(dataset)
     if not seen:
-        raise ConfigError(
-            f"data.train {data.train!r} of {data.root!r} has no objects to learn from"
-        )
+        raise ConfigError(f"data.train {data.train!r} of {data.root!r} has {_nothing(dataset)}")
     unseen = [name for label, name in enumerate(dataset.classes, start=1) if label not in seen]
     if unseen:
         logger.warning("data.train %r has no object of: %s", data.train, ", ".join(unseen))
@@ -97,16 +99,21 @@ def _fold_of(both: list[DetectionDataset], data: DataConfig, part: Part) -> Dete
     parts = np.array_split(order, data.folds)
     held_out = set(parts[data.fold].tolist())
     chosen = [n for n in range(len(paths)) if (n in held_out) == (part == "val")]
-    return PooledDataset(both, chosen)
+    pooled = PooledDataset(both, chosen)
+    pooled.size_reported = all(dataset.size_reported for dataset in both)
+    return pooled
 
 
 def _sound(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
     """A part without what is at fault in it, if ``data.on_error`` lets that pass."""
-    dataset, faults = read_part(data, part, classes)
-    if faults and data.on_error == "raise":
+    dataset, seen, faults = read_part(data, part, classes)
+    wrong_units = _unit_faults(data, seen)  # a matter of all boxes: there is nothing to leave out
+    if wrong_units or (faults and data.on_error == "raise"):
+        faults = wrong_units + faults
         if part == "train":  # all at once, not those of data.val when these are put right
             with contextlib.suppress(DataError, ConfigError):
-                faults += read_part(data, "val", classes)[1]
+                _, seen_too, others = read_part(data, "val", classes)
+                faults += _unit_faults(data, seen_too) + others
         raise DataError(*dict.fromkeys(faults))
     if len(dataset) == 0:
         why = "all its images are at fault" if faults else "it names no images"
@@ -117,13 +124,42 @@ def _sound(data: DataConfig, part: Part, classes: list[str] | None) -> Detection
             "data.%s: left out %s (%s), images left: %d; `detcenter check` lists all",
             *(part, count(faults), first, len(dataset)),
         )
+    for finding in filter(None, size_findings(seen)):
+        logger.warning("data.%s: %s", part, in_words(finding))
+    dataset.size_reported = bool(seen.looks)
     return dataset
 
 
+def warn_of_copies(data: DataConfig, train: DetectionDataset, val: DetectionDataset) -> None:
+    """Say if images of ``data.train`` are in ``data.val`` too, byte by byte: AP is too high then.
+
+    Of a packed data set this was said when it was packed.
+    """
+    if data.format == "lmdb":
+        return
+    both = {"train": train, "val": val}
+    looks = look_at(a["path"] for dataset in both.values() for a in dataset.annotations)
+    parts = [Seen(name, of.annotations, of.classes, looks) for name, of in both.items()]
+    for finding in copy_findings(parts):
+        if finding.severity == "warning":
+            logger.warning("data.%s: %s; AP is too high", finding.parts[-1], in_words(finding))
+
+
+class ReadPart(NamedTuple):
+    """A part of a data set as it is used, and as it is."""
+
+    dataset: DetectionDataset  # of the sound images
+    seen: Seen  # the same images with all their boxes, as the files have them
+    faults: list[Fault]  # what is wrong with the others
+
+
 def read_part(
-    data: DataConfig, part: Part, classes: list[str] | None
-) -> tuple[DetectionDataset, list[Fault]]:
-    """The sound images of ``data.train`` or ``data.val``, and what is wrong with the others.
+    data: DataConfig, part: Part, classes: list[str] | None, gray: bool = False
+) -> ReadPart:
+    """``data.train`` or ``data.val``, without what is at fault.
+
+    Args:
+        gray: whether the looks at the images hold small pictures; see `look_at`.
 
     Raises:
         ConfigError, DataError: if it cannot be read at all.
@@ -131,46 +167,79 @@ def read_part(
     data = resolved(data)
     if data.format == "lmdb" and data.classes is not None:
         raise ConfigError("data.classes: a packed data set has the classes that it was packed with")
+    faults: list[Fault] = []
+    if data.format == "lmdb":  # its images were decoded when they were packed
+        name = str(getattr(data, part))
+        packed = LMDBDataset(Path(data.root), name, keep_difficult=data.keep_difficult)
+        return ReadPart(packed, Seen(part, packed.annotations, packed.classes, {}), faults)
     if data.format == "coco":  # which declares its classes, and declares them again
         classes = data.classes
-    faults: list[Fault] = []
-    dataset = _dataset(data, part, classes, faults)
-    if data.format == "lmdb":  # its images were decoded when they were packed
-        return dataset, faults
-    broken = image_faults((a["path"] for a in dataset.annotations), bar("checking images"))
-    files = {fault.file for fault in broken}
-    dataset.annotations = [a for a in dataset.annotations if a["path"] not in files]
-    return dataset, [*dict.fromkeys([*faults, *broken])]
+    read = read_labelled(data, part, classes, faults)
+    paths = (annotation["path"] for annotation in read.annotations)
+    looks = look_at(paths, bar("checking images"), gray=gray)
+    broken = {path: look.fault for path, look in looks.items() if look.fault}
+    sound = [a for a in read.annotations if a["path"] not in broken]
+    dataset = DetectionDataset(
+        sound,
+        read.classes,
+        keep_difficult=data.keep_difficult,
+        categories=read.categories,
+    )
+    seen = Seen(part, sound, read.classes, looks)
+    return ReadPart(dataset, seen, [*dict.fromkeys([*faults, *broken.values()])])
 
 
 def read_parts(data: DataConfig) -> tuple[dict[Part, DetectionDataset], list[Fault]]:
-    """Both parts, and all that training on them would stumble over."""
+    """Both parts, and what training on them would stumble over; see `look_through`."""
+    parts, _, faults = look_through(data)
+    return parts, faults
+
+
+def look_through(
+    data: DataConfig, gray: bool = False
+) -> tuple[dict[Part, DetectionDataset], list[Seen], list[Fault]]:
+    """Both parts, as they are used and as they are, and what training on them would stumble over.
+
+    Without what `unit_findings` tell of the boxes.
+    """
     data = resolved(data)
-    train, faults = read_part(data, "train", data.classes)
-    val, of_val = read_part(data, "val", data.classes or train.classes)
-    if not any(len(annotation["labels"]) for annotation in train.annotations):
-        faults.append(Fault(Path(data.root) / str(data.train), "no objects to learn from"))
+    train, train_seen, faults = read_part(data, "train", data.classes, gray)
+    val, val_seen, of_val = read_part(data, "val", data.classes or train.classes, gray)
+    if not _learnt(train):
+        faults.append(Fault(_file(data, "train"), _nothing(train)))
     if len(val) == 0:
-        faults.append(Fault(Path(data.root) / str(data.val), "no images to evaluate on"))
+        faults.append(Fault(_file(data, "val"), "no images to evaluate on"))
     if train.classes != val.classes:
         what = f"other classes than data.train {data.train!r}; they must be the same"
-        faults.append(Fault(Path(data.root) / str(data.val), what))
-    return {"train": train, "val": val}, [*dict.fromkeys([*faults, *of_val])]
+        faults.append(Fault(_file(data, "val"), what))
+    parts: dict[Part, DetectionDataset] = {"train": train, "val": val}
+    return parts, [train_seen, val_seen], [*dict.fromkeys([*faults, *of_val])]
 
 
-def _dataset(
-    data: DataConfig, part: Part, classes: list[str] | None, faults: list[Fault]
-) -> DetectionDataset:
-    if data.format == "lmdb":
-        name = str(getattr(data, part))
-        return LMDBDataset(Path(data.root), name, keep_difficult=data.keep_difficult)
-    read = read_labelled(data, part, classes, faults)
-    return DetectionDataset(
-        read.annotations,
-        read.classes,
-        keep_difficult=data.keep_difficult,
-        category_ids=read.category_ids,
-    )
+def _file(data: DataConfig, part: str) -> Path:
+    return Path(data.root) / str(getattr(data, part))
+
+
+def _unit_faults(data: DataConfig, part: Seen) -> list[Fault]:
+    file = _file(data, part.name)
+    return [Fault(file, in_words(finding)) for finding in unit_findings(part) if finding]
+
+
+def _learnt(dataset: DetectionDataset) -> set[int]:
+    """The labels of boxes to learn from."""
+    kept = [a["labels"][learnable(a, dataset.keep_difficult)] for a in dataset.annotations]
+    return {int(label) for labels in kept for label in labels}
+
+
+def _nothing(dataset: DetectionDataset) -> str:
+    """Why there is nothing to learn from."""
+    flags = {flag: [a[flag] for a in dataset.annotations] for flag in ("iscrowd", "difficult")}  # type: ignore[literal-required]
+    crowds, difficult = (sum(int(of_image.sum()) for of_image in of) for of in flags.values())
+    if difficult and not dataset.keep_difficult:
+        why = f": boxes that are difficult: {difficult}; data.keep_difficult: true is for them"
+    else:
+        why = f": boxes that are crowds: {crowds}" if crowds else ""
+    return f"no objects to learn from{why}"
 
 
 def _names(classes: list[str]) -> str:

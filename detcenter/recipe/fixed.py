@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ElementTree
@@ -41,12 +42,15 @@ def check_empty(what: str, out: Path) -> None:
         raise ConfigError(f"{what} {out}: exists and is not an empty folder; name a new one")
 
 
-def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path) -> None:
+def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path) -> dict[str, int]:
     """Write ``out`` as a data set in the same layout, with links to the images.
 
     The recipe fits it with ``data.root`` changed to ``out``. ``data`` is resolved.
+
+    Returns:
+        What was changed beside what is at fault, and how often.
     """
-    root = Path(data.root)
+    root, changes = Path(data.root), Counter[str]()
     if isinstance(data.val, float):  # both parts are of one file
         of_file = {data.train: [*parts.values()]}
     else:
@@ -57,9 +61,10 @@ def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path
         assert name is not None  # it is resolved
         if data.format == "coco":
             images = (data.train_images if name == data.train else data.val_images) or ""
-            _write_json(out / name, cleaned_coco(root / name, root / images, datasets))
+            _write_json(out / name, cleaned_coco(root / name, root / images, datasets, changes))
         else:
-            _write_voc(Files(root), name, datasets, out)
+            _write_voc(Files(root), name, datasets, out, changes)
+    return {what: number for what, number in changes.items() if number}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -67,13 +72,19 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _write_voc(files: Files, part: str, datasets: list[DetectionDataset], out: Path) -> None:
+def _write_voc(
+    files: Files,
+    part: str,
+    datasets: list[DetectionDataset],
+    out: Path,
+    changes: Counter[str],
+) -> None:
     kept: set[Path] = set()
     for dataset in datasets:
         for annotation in dataset.annotations:
             file = annotation["file"]
             kept.add(file)
-            tree = cleaned_voc(file, annotation, dataset.classes)
+            tree = cleaned_voc(file, annotation, dataset.classes, changes)
             target = out / file.relative_to(files.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             if tree is None:

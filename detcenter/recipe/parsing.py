@@ -26,7 +26,11 @@ _LEAST: dict[str, float] = {
     "data.digits.train": 1,
     "data.digits.val": 1,
     "data.workers": 0,
+    "evaluation.iou": 1e-6,
+    "evaluation.max_detections": 1,
     "evaluation.score": 0,
+    "iou": 1e-6,
+    "every": 1,
     "model.min_negatives": 0,
     "train.accumulate": 1,
     "train.backbone_lr": 0,
@@ -44,6 +48,7 @@ _LEAST: dict[str, float] = {
     "train.weight_decay": 0,
     "workers": 0,
 }
+_MOST: dict[str, float] = {"evaluation.iou": 1, "iou": 1}
 _OF_TRAINING = {"classes", "keep_difficult", "augment"}
 
 
@@ -133,8 +138,11 @@ def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ())
     try:
         namespace = parser.parse_args(list(args))
         for key, least in _LEAST.items():
-            if isinstance(namespace.get(key), int | float) and namespace[key] < least:
+            if isinstance(namespace.get(key), int | float) and not namespace[key] >= least:  # nan
                 raise ConfigError(f"{key} is {namespace[key]}, the least is {least}")
+        for key, most in _MOST.items():
+            if isinstance(namespace.get(key), int | float) and namespace[key] > most:
+                raise ConfigError(f"{key} is {namespace[key]}, the most is {most}")
         return parser.instantiate(namespace)
     except (ArgumentError, TypeError) as error:  # TypeError: a section that is a list, say
         raise ConfigError(_readable(str(error))) from None

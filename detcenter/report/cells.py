@@ -26,13 +26,14 @@ def crops_of_cells(
     num_classes: int,
     score: float,
     sheet: CropSheet,
+    iou: float = 0.5,
 ) -> list[dict[str, list[Any]]]:
     """For every run's detections, by "row-column" of its matrix, [tile, image, score] of its cases.
 
     The surest first, and no more than 24 a cell. If ``sheet`` is too small for all, every wrong
     cell has its first case before another has its second, and what is right comes last.
     """
-    cells = [_by_cell(_cases(annotations, found, num_classes, score)) for found in runs]
+    cells = [_by_cell(_cases(annotations, found, num_classes, score, iou)) for found in runs]
     queue = [
         (case.row == case.column, rank, run, case)
         for run, by_cell in enumerate(cells)
@@ -54,10 +55,11 @@ def _cases(
     detections: Sequence[Mapping[str, Any]],
     num_classes: int,
     score: float,
+    iou: float,
 ) -> list[_Case]:
     cases = []
     for image, pair in enumerate(zip(annotations, detections, strict=True)):
-        of_image = confusions(*pair, score=score)
+        of_image = confusions(*pair, iou, score)
         # Label 0, background, is the last row and column.
         rows, columns = ((labels - 1) % (num_classes + 1) for labels in of_image[:2])
         for row, column, box, sure in zip(

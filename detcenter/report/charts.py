@@ -26,7 +26,7 @@ def text(name: str) -> str:
     return escape(shown, quote=False)
 
 
-def _line(number: int) -> dict[str, Any]:
+def line(number: int) -> dict[str, Any]:
     """Of a run; where colours begin again, dashes tell runs apart."""
     dashes = ("solid", "dash", "dot")
     dash = dashes[number // len(COLOURS) % len(dashes)]
@@ -46,12 +46,12 @@ def over_time(histories: Mapping[str, Sequence[Mapping[str, str]]], column: str)
                 name=text(run),
                 mode="lines+markers",
                 marker_size=4,
-                line=_line(k),
+                line=line(k),
                 hovertemplate="%{y:.4g}",
             )
         )
     yaxis = {"exponentformat": "none"}
-    return _figure(lines, xaxis={"title": "epoch"}, yaxis=yaxis, height=210, hovermode="x unified")
+    return figure(lines, xaxis={"title": "epoch"}, yaxis=yaxis, height=210, hovermode="x unified")
 
 
 def by_class(
@@ -72,7 +72,7 @@ def by_class(
     height = 90 + len(classes) * max(20, (_BAR + 2) * len(bars))
     # Bars are drawn from below; the first class and the first run belong on top.
     yaxis = {"type": "category", "autorange": "reversed", "automargin": True, "dtick": 1}
-    return _figure(bars, xaxis={"title": title}, yaxis=yaxis, height=height)
+    return figure(bars, xaxis={"title": title}, yaxis=yaxis, height=height)
 
 
 def precision_over_recall(
@@ -90,7 +90,7 @@ def precision_over_recall(
             precision = np.mean([curve["precision"] for curve in chosen], axis=0)
             lines.append(_curve(k, run, precision, chosen[0]["score"] if of_class else None))
     unit = {"range": [0, 1.02]}
-    return _figure(
+    return figure(
         lines,
         xaxis={"title": "recall", "hoverformat": ".2f"} | unit,
         yaxis={"title": "precision"} | unit,
@@ -107,7 +107,7 @@ def _curve(k: int, run: str, precision: np.ndarray, scores: Sequence[float] | No
         customdata=None if scores is None else np.array(scores, np.float32),
         name=text(run),
         mode="lines",
-        line=_line(k),
+        line=line(k),
         hovertemplate="%{y:.3f}" + ("" if scores is None else ", from score %{customdata:.2f} on"),
     )
 
@@ -139,7 +139,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figu
     )
     ticks = {"type": "category", "showgrid": False, "automargin": True}
     ticks |= {"tickfont": {"size": 12 if few else 9}}
-    return _figure(
+    return figure(
         [heat],
         xaxis={"title": "detected", "tickangle": -45} | ticks,
         yaxis={"title": "ground truth", "autorange": "reversed"} | ticks,
@@ -148,9 +148,11 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> go.Figu
 
 
 def errors(
-    splits: Mapping[str, Mapping[str, Mapping[str, float | None]]], meanings: Mapping[str, str]
+    splits: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    meanings: Mapping[str, str],
+    ap: str = "AP50",
 ) -> go.Figure:
-    """AP50 that mending each kind of error would give."""
+    """How much of that AP mending each kind of error would give."""
     bars = [
         go.Bar(
             x=list(meanings),
@@ -158,11 +160,43 @@ def errors(
             customdata=[[meanings[kind], split[kind]["count"]] for kind in meanings],
             name=text(run),
             marker_color=colour(k),
-            hovertemplate="%{customdata[0]}: +%{y:.3f} AP50, %{customdata[1]} errors at any score",
+            hovertemplate="%{customdata[0]}: +%{y:.3f} "
+            f"{ap}, %{{customdata[1]}} errors at any score",
         )
         for k, (run, split) in enumerate(splits.items())
     ]
-    return _figure(bars, yaxis={"title": "AP50 to be gained"}, height=340)
+    return figure(bars, yaxis={"title": f"{ap} to be gained"}, height=340)
+
+
+def reliability(bins: Mapping[str, Mapping[str, Sequence[float | None]]]) -> go.Figure:
+    """Precision over the mean score of bins, beside the line where they are equal."""
+    lines = [
+        go.Scatter(
+            x=of_run["score"],
+            y=of_run["precision"],
+            customdata=of_run["count"],
+            name=text(run),
+            mode="lines+markers",
+            marker_size=7,
+            line=line(k),
+            connectgaps=True,  # an empty bin
+            hovertemplate="score %{x:.2f}: %{y:.3f} of %{customdata} right",
+        )
+        for k, (run, of_run) in enumerate(bins.items())
+    ]
+    ideal = go.Scatter(
+        x=[0, 1], y=[0, 1], name="ideal", mode="lines", hoverinfo="skip", meta="ink",
+        line={"width": 1, "dash": "dot"},
+    )  # fmt: skip
+    unit = {"range": [0, 1.02]}
+    lowest = min(of_run["from"][0] or 0 for of_run in bins.values())
+    return figure(
+        [ideal, *lines],
+        xaxis={"title": "mean score", "range": [lowest, 1.02]},
+        yaxis={"title": "part that is right"} | unit,
+        height=340,
+        hovermode="closest",
+    )
 
 
 def features(
@@ -181,7 +215,7 @@ def features(
     if plane.centers is not None:
         traces.append(_crosses(plane.centers, classes, named=few))
     axis = {"showticklabels": False, "zeroline": False}
-    return _figure(
+    return figure(
         traces,
         xaxis=axis,
         yaxis=axis | {"scaleanchor": "x"},  # distances are what is looked at
@@ -240,7 +274,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return shown
 
 
-def _figure(traces: Sequence[Any], height: int, **layout: Any) -> go.Figure:
+def figure(traces: Sequence[Any], height: int, **layout: Any) -> go.Figure:
     defaults: dict[str, Any] = {
         "template": "none",
         "height": height,

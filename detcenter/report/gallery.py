@@ -18,6 +18,7 @@ def worst_images(
     annotations: Sequence[Mapping[str, Any]],
     score: float,
     most: int,
+    iou: float = 0.5,
 ) -> tuple[dict[int, dict[str, Any]], list[list[list[Any]]]]:
     """At most ``most`` images with errors in the detections of some run, the worst first.
 
@@ -26,7 +27,7 @@ def worst_images(
     [label, meant, kind, count].
     """
     judged = [
-        [verdict(annotation, found[i], score) for found in runs]
+        [verdict(annotation, found[i], score, iou) for found in runs]
         for i, annotation in enumerate(annotations)
     ]
     errors = [sum(map(errors_of, of_image), Counter()) for of_image in judged]
@@ -41,7 +42,9 @@ def worst_images(
     return worst, [[[*error, n] for error, n in sorted(total.items())] for total in totals]
 
 
-def verdict(annotation: Mapping[str, Any], detection: Mapping[str, Any], score: float) -> Verdict:
+def verdict(
+    annotation: Mapping[str, Any], detection: Mapping[str, Any], score: float, iou: float = 0.5
+) -> Verdict:
     """What the detections of at least ``score`` in an image are, as JSON values.
 
     `found` is a list of [x1, y1, x2, y2, label, score, kind, meant], boxes in pixels and `meant`
@@ -49,7 +52,7 @@ def verdict(annotation: Mapping[str, Any], detection: Mapping[str, Any], score: 
     """
     likely = surest_first(detection, score)
     boxes, labels = objects_in(annotation)
-    kinds, targets, missed = error_kinds(annotation, likely._asdict())
+    kinds, targets, missed = error_kinds(annotation, likely._asdict(), iou)
     meant = [int(labels[j]) if kind == "cls" else 0 for kind, j in zip(kinds, targets, strict=True)]
     found = [likely.labels.tolist(), likely.scores.round(3).tolist(), kinds.tolist(), meant]
     return {

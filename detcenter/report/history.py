@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 _GROUPS = {
     "Losses": r"train/[^/]+",
-    "Average precision": r"AP|AP50|AP75|mAP_12",
+    "Average precision": r"AP|AP50|AP75|mAP_12|AP_(rare|common|frequent)",
     "AP of classes": r"AP_by_class/.*",
     "Errors: AP50 that mending would give": r"errors/\w+",
     "Features: scatter within and between classes": r"train/.+/(ratio|within|between|silhouette)",

@@ -1,26 +1,24 @@
 """Runs in, one self-contained HTML page out."""
 
-import base64
-import gzip
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter import __version__
 from detcenter.analysis import compactness, comparison_rows, projections
 from detcenter.analysis.compactness import proportional_subset
 from detcenter.analysis.plots import colour
 from detcenter.evaluation import ERRORS, most_confused
-from detcenter.evaluation.coco import COCO_KEYS
+from detcenter.evaluation.coco import coco_keys
+from detcenter.evaluation.frequency import GROUPS
 from detcenter.evaluation.table import ERROR_MEANINGS
 from detcenter.report.cells import crops_of_cells
 from detcenter.report.crops import COLUMNS, CropSheet, thumbnail
 from detcenter.report.gallery import worst_images
 from detcenter.report.history import groups_of
 from detcenter.report.recipes import recipe_rows
-from detcenter.report.runs import Comparison, ReportedData, ReportedRun
+from detcenter.report.rendering import rendered
+from detcenter.report.runs import Comparison, ReportedData, ReportedRun, settings_of
 
 _MOST_POINTS = 1500  # boxes in the pictures of features
 _MOST_CROPS = 2000
@@ -33,6 +31,7 @@ _SECTIONS = {
     "curves": "Precision and recall",
     "confusion": "Confusions",
     "errors": "Errors",
+    "calibration": "Calibration",
     "gallery": "Images",
     "features": "Features",
     "compactness": "Compactness",
@@ -52,7 +51,7 @@ def report_page(
     many as can be looked at, and says of how many. It needs plotly and Jinja2.
 
     Args:
-        runs: all measured on `data`, and confusions from one score on.
+        runs: all measured on `data`, and with the same settings.
         image: from the number of an image to its pixels, uint8 [H, W, 3].
         progress: gets the numbers of the images that are shown, and gives them on one by one.
     """
@@ -81,7 +80,8 @@ def report_page(
         "images": pictures.images,
         "errors": pictures.errors,
     }
-    return _rendered(
+    return rendered(
+        "report",
         shown,
         title=runs[0].name if len(runs) == 1 else "Runs side by side",
         classes=data.classes,
@@ -97,8 +97,17 @@ def report_page(
         recipe=recipe_rows(runs),
         comparisons=[(folder, *comparison_rows(values)) for folder, values in comparisons],
         counts=_counts(data, pictures),
-        score=_score(runs),
+        settings=settings_of(runs),
+        keys=_keys(runs),
+        sections=[
+            (key, name)
+            for key, name in _SECTIONS.items()
+            if (key not in ("features", "compactness") or planes)
+            and (key != "calibration" or "reliability" in charts)
+        ],
         sheet=pictures.sheet.data_uri(),
+        kinds=ERROR_MEANINGS,
+        columns=COLUMNS,
     )
 
 
@@ -118,11 +127,12 @@ def _pictures(
     progress: Callable[[list[int]], Iterable[int]],
 ) -> _Pictures:
     """All that is cut out of images, of which each is read once."""
-    found, score = [run.detections for run in runs], _score(runs)
+    found, settings = [run.detections for run in runs], settings_of(runs)
+    score, iou = settings["score"], settings["iou"]
     sheet, numbers = CropSheet(_MOST_CROPS), data.images[taken].tolist()
     tiles = [sheet.register(*box) for box in zip(numbers, data.boxes[taken], strict=True)]
-    cells = crops_of_cells(found, data.annotations, len(data.classes), score, sheet)
-    shown, errors = worst_images(found, data.annotations, score, _MOST_IMAGES)
+    cells = crops_of_cells(found, data.annotations, len(data.classes), score, sheet, iou)
+    shown, errors = worst_images(found, data.annotations, score, _MOST_IMAGES, iou)
     for i in progress(sorted(sheet.images | shown.keys())):
         pixels = image(i)
         height, width = pixels.shape[:2]
@@ -140,10 +150,11 @@ def _known(runs: Sequence[ReportedRun], key: str) -> bool:
     return any(value is not None for run in runs for value in run.results[key].values())
 
 
-def _score(runs: Sequence[ReportedRun]) -> float:
-    """From which on detections are in the confusion matrices, and are shown."""
-    score: float = runs[0].results["confusion"]["score"]
-    return score
+def _keys(runs: Sequence[ReportedRun]) -> list[str]:
+    """The numbers of the first table; those of frequency where some run has them."""
+    groups = [f"AP_{group}" for group in GROUPS if any(f"AP_{group}" in r.results for r in runs)]
+    of_coco = coco_keys(settings_of(runs)["max_detections"])
+    return [*dict.fromkeys(of_coco), *groups, "mAP_07", "mAP_12"]
 
 
 def _counts(data: ReportedData, pictures: _Pictures) -> dict[str, int]:
@@ -175,30 +186,3 @@ def _for_the_page(
         "space": run.space,
         "compactness": compact,
     }
-
-
-def _rendered(shown: Mapping[str, Any], **values: Any) -> str:
-    """The page around ``shown``, which its script reads."""
-    from jinja2 import Environment, PackageLoader
-    from plotly.io.json import to_json_plotly
-    from plotly.offline import get_plotlyjs
-
-    own = files("detcenter.report")
-    environment = Environment(loader=PackageLoader("detcenter", "report"), autoescape=True)
-    return environment.get_template("report.html").render(
-        values,
-        version=__version__,
-        sections=_SECTIONS,
-        keys=(*COCO_KEYS, "mAP_07", "mAP_12"),
-        kinds=ERROR_MEANINGS,
-        columns=COLUMNS,
-        data=to_json_plotly(shown, engine="json"),  # it escapes what could end a script
-        css=(own / "report.css").read_text(encoding="utf-8"),
-        script=(own / "report.js").read_text(encoding="utf-8"),
-        plotly=_packed(get_plotlyjs()),
-    )
-
-
-def _packed(code: str) -> str:
-    """Gzip in base64, which the page unpacks: of five megabytes two are left."""
-    return base64.b64encode(gzip.compress(code.encode(), mtime=0)).decode()

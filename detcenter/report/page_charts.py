@@ -7,7 +7,7 @@ from detcenter.analysis import Projection
 from detcenter.evaluation.coco import SIZES as OF_OBJECTS
 from detcenter.evaluation.table import ERROR_MEANINGS
 from detcenter.report import charts
-from detcenter.report.runs import ReportedRun
+from detcenter.report.runs import ReportedRun, settings_of
 
 SIZES = {"all sizes": "AP_by_class"} | {size: f"AP_{size}_by_class" for size in OF_OBJECTS}
 
@@ -36,7 +36,11 @@ def charts_of(
         made[f"curve-{k}"] = charts.precision_over_recall(curves, name)
     for k, of_run in enumerate(found):
         made[f"confusion-{k}"] = charts.confusion(of_run["matrix"], of_run["labels"])
-    made["errors"] = charts.errors({n: of["errors"] for n, of in results.items()}, ERROR_MEANINGS)
+    splits = {name: of["errors"] for name, of in results.items()}
+    made["errors"] = charts.errors(splits, ERROR_MEANINGS, f"AP{100 * settings_of(runs)['iou']:g}")
+    bins = {name: of["calibration"]["bins"] for name, of in results.items() if "calibration" in of}
+    if bins:
+        made["reliability"] = charts.reliability(bins)
     made["compactness"] = charts.by_class(ratios, classes, "ratio")
     return {name: figure.to_dict() for name, figure in made.items()}
 

@@ -30,6 +30,13 @@ class ReportedData(NamedTuple):
     images: np.ndarray  # [N], the numbers of their images
 
 
+def settings_of(runs: Sequence[ReportedRun]) -> dict[str, Any]:
+    """How all runs were measured; earlier versions did not write it down."""
+    results = runs[0].results
+    known = {"max_detections": 100, "iou": 0.5, "score": results["confusion"]["score"]}
+    return known | results.get("settings", {})
+
+
 class Comparison(NamedTuple):
     """What `compare` made of variants that the runs may belong to."""
 

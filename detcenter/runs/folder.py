@@ -41,6 +41,8 @@ _FREE_TO_CHANGE = (  # when a run is continued
     "data.workers",
     "data.root",
     "evaluation.backend",
+    "evaluation.iou",
+    "evaluation.max_detections",
     "evaluation.score",
     "train.save_every_minutes",
     "train.save_every_steps",

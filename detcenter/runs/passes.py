@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,15 +14,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from detcenter.data import (
-    Annotation,
     BoxTransform,
     DetectionDataset,
     WithinSides,
     build_transform,
 )
+from detcenter.evaluation import limit_remarks
 from detcenter.models import box_features
 from detcenter.recipe.config import AugmentConfig
 from detcenter.training import as_floats, collate, detect, ignore_stops
+
+logger = logging.getLogger("detcenter")
 
 
 def augmentation(augment: AugmentConfig, model: nn.Module) -> BoxTransform:
@@ -29,7 +32,7 @@ def augmentation(augment: AugmentConfig, model: nn.Module) -> BoxTransform:
     switches = dataclasses.asdict(augment)
     preset = switches.pop("preset")
     chosen = {name: value for name, value in switches.items() if value is not None}
-    return build_transform(_input_size(model), preset, **chosen)
+    return build_transform(input_size(model), preset, **chosen)
 
 
 def detect_in(
@@ -47,13 +50,14 @@ def detect_in(
     Images are brought to the model's size as in training, by averaging where they shrink; the
     model's own interpolation skips pixels. The transform of ``dataset`` is set to do so.
     """
-    size = _input_size(model)
+    size = input_size(model)
     dataset.transform = build_transform(size, "none")
     indices = range(len(dataset)) if indices is None else indices
     loader = _in_order(dataset, indices, batch_size, workers)
     detections = detect(model, progress(loader), next(model.parameters()).device)
     for found, index in zip(detections, indices, strict=True):
-        found["boxes"] = found["boxes"] * _scale_back(dataset.annotations[index], size)
+        whole = dataset.annotations[index]
+        found["boxes"] = found["boxes"] * scale_back(whole["width"], whole["height"], size)
     return detections
 
 
@@ -85,12 +89,12 @@ def features_in(
     ``features`` float32 [N, D], ``labels`` [N], ``boxes`` [N, 4] in the pixels of the annotations
     and ``images`` [N], the index of each box's image. Images are resized as in training.
     """
-    size = _input_size(model)
+    size = input_size(model)
     dataset.transform = build_transform(size, "none")
     loader = _in_order(dataset, range(len(dataset)), batch_size, workers)
     device = next(model.parameters()).device
     columns: dict[str, list[Tensor]] = {"features": [], "labels": [], "boxes": [], "images": []}
-    scales = (_scale_back(annotation, size) for annotation in dataset.annotations)
+    scales = (scale_back(a["width"], a["height"], size) for a in dataset.annotations)
     image = itertools.count()
     for images, targets in progress(loader):
         boxes = [target["boxes"].to(device) for target in targets]
@@ -117,7 +121,15 @@ def _in_order(
     )
 
 
-def _input_size(model: Any) -> tuple[int, int] | WithinSides:
+def remark_limits(dataset: DetectionDataset, max_detections: int, model: Any = None) -> None:
+    """Warn of images with more objects than COCO's numbers count, or than ``model`` gives."""
+    of_images = getattr(model, "roi_heads", model)
+    given = None if model is None else int(of_images.detections_per_img)
+    for remark in limit_remarks(dataset.annotations, dataset.classes, max_detections, given):
+        logger.warning(remark)
+
+
+def input_size(model: Any) -> tuple[int, int] | WithinSides:
     """What ``model.transform`` resizes images to, so that it finds nothing left to do."""
     if model.transform.fixed_size is not None:
         width, height = model.transform.fixed_size
@@ -125,8 +137,12 @@ def _input_size(model: Any) -> tuple[int, int] | WithinSides:
     return WithinSides(model.transform.min_size[-1], model.transform.max_size)
 
 
-def _scale_back(annotation: Annotation, size: tuple[int, int] | WithinSides) -> Tensor:
+def size_within(width: int, height: int, size: tuple[int, int] | WithinSides) -> tuple[int, int]:
+    """(height, width) that an image is brought to."""
+    return size.size_of(width, height) if isinstance(size, WithinSides) else size
+
+
+def scale_back(width: int, height: int, size: tuple[int, int] | WithinSides) -> Tensor:
     """What boxes in an image of the model's size are multiplied with, [4]."""
-    whole = annotation["width"], annotation["height"]
-    height, width = size.size_of(*whole) if isinstance(size, WithinSides) else size
-    return torch.tensor([whole[0] / width, whole[1] / height] * 2)
+    small_height, small_width = size_within(width, height, size)
+    return torch.tensor([width / small_width, height / small_height] * 2)

@@ -12,9 +12,20 @@ import numpy as np
 import yaml
 from accelerate.utils import broadcast_object_list, set_seed
 
-from detcenter.evaluation import evaluate_detections, flat_numbers, results_table
+from detcenter.evaluation import (
+    evaluate_detections,
+    flat_numbers,
+    frequency_groups,
+    groups_in,
+    results_table,
+)
 from detcenter.recipe.config import Config
-from detcenter.recipe.datasets import check_backend, training_set, validation_set
+from detcenter.recipe.datasets import (
+    check_backend,
+    training_set,
+    validation_set,
+    warn_of_copies,
+)
 from detcenter.recipe.detectors import builder_arguments
 from detcenter.recipe.layouts import resolved
 from detcenter.runs.collapse import Watch
@@ -25,7 +36,7 @@ from detcenter.runs.folder import (
     clear_results,
     has_checkpoint,
 )
-from detcenter.runs.passes import augmentation, detect_together
+from detcenter.runs.passes import augmentation, detect_together, remark_limits
 from detcenter.runs.preparation import (
     accelerator_for,
     average_for,
@@ -101,6 +112,10 @@ class Run:
             self.train_set = training_set(config.data)
             self.classes = self.train_set.classes
             self.val_set = validation_set(config.data, self.classes)
+            counted = frequency_groups(self.train_set.annotations, self.classes)
+            self.frequency = counted | groups_in(self.train_set.categories, self.classes)
+        if self.main:
+            warn_of_copies(config.data, self.train_set, self.val_set)
         self.config, self.folder = config, folder
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
@@ -121,6 +136,8 @@ class Run:
             self.accelerator.scaler,
             Watch(model),
         )
+        if self.main:
+            remark_limits(self.val_set, config.evaluation.max_detections, model)
         if training.compile:
             compile_in_place(model)
         self.metrics: Mapping[str, Any] = {}
@@ -248,11 +265,20 @@ class Run:
         broadcast_object_list(metrics)
         assert metrics[0] is not None
         self.metrics = metrics[0]
+        best = {name: of["threshold"] for name, of in self.metrics["best_by_class"].items()}
+        self.state.thresholds = {k: score for k, score in best.items() if not math.isnan(score)}
 
     def _measured(self) -> dict[str, Any]:
         chosen = self.config.evaluation
         return evaluate_detections(
-            self.val_set.annotations, self.detections, self.classes, chosen.backend, chosen.score
+            self.val_set.annotations,
+            self.detections,
+            self.classes,
+            chosen.backend,
+            chosen.score,
+            chosen.max_detections,
+            chosen.iou,
+            self.frequency,
         )
 
     def finish(self) -> Mapping[str, Any]:
@@ -261,6 +287,7 @@ class Run:
             epochs = self.state.epochs_done
             self.say(f"the run was complete after {epochs} epochs; evaluating it again")
             self.evaluate()
+            self.save(LAST)  # with the thresholds
         self.accelerator.end_training()
         if self.main:
             write_results(self.folder, self.val_set, self.detections, self.metrics)
@@ -276,6 +303,7 @@ class Run:
                 self.config,
                 self.builder,
                 self.classes,
+                self.frequency,
                 self.batches.images_a_step,
                 self.records.rows,
             )

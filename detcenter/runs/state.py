@@ -37,6 +37,8 @@ class RunState:
     """steps passed over one after the other"""
     best: float = -math.inf
     """the highest AP"""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """by class the score of the best F1 in the last evaluation, where there is one"""
 
     @property
     def trained(self) -> nn.Module:
@@ -55,6 +57,7 @@ class RunState:
         config: Config,
         builder: Mapping[str, Any],
         classes: list[str],
+        frequency: Mapping[str, str],
         images_a_step: int,
         rows: list[dict[str, str]],
     ) -> None:
@@ -81,6 +84,8 @@ class RunState:
             recent=self.watch.state_dict(),
             skipped=self.skipped,
             best=self.best,
+            thresholds=self.thresholds,
+            frequency=dict(frequency),
             rows=rows,
         )
 
@@ -112,5 +117,6 @@ class RunState:
         self.means.load_state_dict(checkpoint["means"], device)
         self.watch.load_state_dict(checkpoint["recent"], device)
         self.skipped, self.best = checkpoint["skipped"], checkpoint["best"]
+        self.thresholds = checkpoint.get("thresholds", {})  # earlier versions had none
         rows: list[dict[str, str]] = checkpoint["rows"]
         return rows, damage

@@ -21,6 +21,8 @@ _OF_A_RUN = {
     "output",
     "data.workers",
     "evaluation.backend",
+    "evaluation.iou",
+    "evaluation.max_detections",  # see `_check_limits`
     "evaluation.score",
     "train.trackers",
 }
@@ -31,8 +33,10 @@ def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores
 
     Raises:
         ConfigError: if two runs have a seed (and fold) in common, if folds are missing, or if the
-            runs were not measured on the same images and classes.
+            runs were not measured on the same images and classes, or count other numbers of
+            detections.
     """
+    _check_limits({path: run for of_variant in runs.values() for path, run in of_variant.items()})
     expected: tuple[Path, Any] | None = None
     variants = []
     for name, of_variant in runs.items():
@@ -48,6 +52,17 @@ def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores
                 )
         variants.append(VariantScores(name, seeds))
     return variants
+
+
+def _check_limits(runs: Mapping[Path, MeasuredRun]) -> None:
+    limits = {path: run.config.evaluation.max_detections for path, run in runs.items()}
+    if len(set(limits.values())) > 1:
+        (low, few), *_, (high, many) = sorted(limits.items(), key=lambda item: item[1])
+        raise ConfigError(
+            f"evaluation.max_detections is {few} in {low} and {many} in {high}; `detcenter train "
+            f"--config {low / 'config.yaml'} --output {low} --resume --evaluation.max_detections "
+            f"{many}` measures that run again"
+        )
 
 
 def by_recipe(runs: Mapping[Path, MeasuredRun]) -> dict[str, dict[Path, MeasuredRun]]:
@@ -107,8 +122,10 @@ def _scores(folds: Sequence[MeasuredRun]) -> SeedScores:
     annotations = [annotation for run in folds for annotation in run.annotations]
     detections = [found for run in folds for found in run.detections]
     classes = folds[0].classes
-    metrics = coco_metrics(annotations, detections, classes, folds[0].config.evaluation.backend)
-    resampled = ResampledAP(annotations, detections, classes)(
+    chosen = folds[0].config.evaluation
+    limit = chosen.max_detections
+    metrics = coco_metrics(annotations, detections, classes, chosen.backend, limit)
+    resampled = ResampledAP(annotations, detections, classes, limit)(
         resampled_weights(len(annotations), _RESAMPLES)
     )
     costs = {

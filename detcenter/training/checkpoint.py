@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from detcenter.tensor_files import TensorFileError, bare_names, load_tensors
 
 _KEYS = {"model", "builder", "classes", "config"}
 
@@ -47,23 +48,26 @@ def save_checkpoint(path: Path, previous: Path | None = None, **entries: Any) ->
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, executing nothing that it may contain.
 
+    Its weights have the names that the bare model gives them, also if they were saved of a model in
+    DistributedDataParallel or torch.compile.
+
     Raises:
         CheckpointError: in one line, what is wrong with the file; every byte is checked.
     """
     try:
-        checkpoint: Any = torch.load(_intact(path), map_location="cpu", weights_only=True)
+        checkpoint = load_tensors(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch.load raises whatever the damage leads to
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
-    missing = _KEYS - set(checkpoint) if isinstance(checkpoint, dict) else _KEYS
+    except TensorFileError as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+    weights: Any = checkpoint.get("model", {}) if isinstance(checkpoint, dict) else None
+    missing = _KEYS - set(checkpoint) if isinstance(weights, Mapping) else _KEYS
     if missing:
         raise CheckpointError(
             f"{path}: not a detcenter checkpoint, it has no {', '.join(sorted(missing))}; "
             "plain torchvision weights go into init_from of a recipe"
         )
-    return dict(checkpoint)
+    return checkpoint | {"model": bare_names(weights)}
 
 
 def load_newest(path: Path, previous: Path) -> tuple[dict[str, Any], str | None]:
@@ -103,16 +107,6 @@ def _reason(error: Exception, file: Any) -> str:
     except OSError as system:
         return str(system.strerror)
     return str(error).splitlines()[0]
-
-
-def _intact(path: Path) -> Path:
-    """``path``, if the checksums in the archive that torch writes are those of its contents."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise CheckpointError(f"{broken} is damaged")
-    return path
 
 
 def _sync_folder(folder: Path) -> None:

@@ -55,9 +55,9 @@ def test_equal_differences_have_no_spread():
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    found = [paired_difference(np.zeros(4), rng.normal(1, 2, size=4)) for _ in range(1000)]
+    found = [paired_difference(np.zeros(4), rng.normal(1, 2, size=4)) for _ in range(400)]
     held = np.mean([pair.low <= 1 <= pair.high for pair in found])
-    assert held == pytest.approx(0.95, abs=0.02)
+    assert held == pytest.approx(0.95, abs=0.03)
 
 
 def test_seeds_to_tell_find_the_difference_four_times_of_five():

@@ -115,19 +115,28 @@ def test_another_recipe_in_the_same_folder(comparison, capsys):
     _, args = comparison
     line = fails(capsys, *args, "--train.lr", "0.5")
     assert "train.lr is 0.5" in line and "seed_7" in line
+    line = fails(capsys, *args, "--evaluation.max_detections", "300")
+    assert "evaluation.max_detections is 300, but the run was measured with 100" in line
 
 
-def test_a_failed_run_is_named_and_the_rest_goes_on(one_epoch, tmp_path, capsys):
-    args = ["compare", "--config", str(one_epoch), "--seeds", "3", "--jobs", "2", *VARIANTS]
-    args += ["--output", str(tmp_path / "out"), "--data.workers", "0"]
-    broken = tmp_path / "out" / "plain" / "seed_1"
-    broken.mkdir(parents=True)
+def test_a_failed_run_is_named_and_the_rest_goes_on(comparison, tmp_path, capsys):
+    folder, args = comparison
+    shutil.copytree(folder, tmp_path / "out")
+    broken = tmp_path / "out" / "plain" / "seed_9"
+    broken.mkdir()
     (broken / "last.pth").write_bytes(b"no checkpoint")
-    line = fails(capsys, *args)
+    others = ["--seeds", "3", "--output", str(tmp_path / "out")]
+    line = fails(capsys, *replaced(args, others))
     assert "1 of 6 runs failed" in line and str(broken) in line and "log.txt" in line
     values = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert [variant["seeds"] for variant in values["variants"]] == [[0, 2], [0, 1, 2]]
-    assert values["pairs"][0]["seeds"] == [0, 2]
+    assert [variant["seeds"] for variant in values["variants"]] == [[7, 8], [7, 8, 9]]
+    assert values["pairs"][0]["seeds"] == [7, 8]
+
+
+def replaced(args, others):
+    """The command line with other values of these options."""
+    new = dict(zip(others[::2], others[1::2], strict=True))
+    return [new.get(before, arg) for before, arg in zip(["", *args], args, strict=False)]
 
 
 def test_stopped_runs_end_with_it(one_epoch, tmp_path, monkeypatch, capsys):
@@ -166,6 +175,10 @@ BAD = [
     (("--runs", "RUN", "--train.lr", "0.1"), "keys of a recipe out"),
     (("--config", "RECIPE", *VARIANTS, "--set", "centre.weight=1"), "center.weight"),
     (("--config", "RECIPE", *VARIANTS, "--set", "train.seed=4"), "train.seed"),
+    (
+        ("--config", "RECIPE", *VARIANTS, "--set", "evaluation.max_detections=9"),
+        "evaluation.max_detections 9 is not for a variant",
+    ),
     (("--config", "RECIPE", *VARIANTS, "--set", "plain: recipe"), "plain is there twice"),
     (("--config", "RECIPE", "--set", "recipe", "--set", "center.weight=0.1"), "the same recipe"),
     (("--config", "RECIPE", *VARIANTS, "--set", "data.val=train"), "different validation images"),
@@ -244,6 +257,20 @@ def test_different_data_is_refused():
 def test_the_same_seed_twice():
     with pytest.raises(ConfigError, match="b and a are the same recipe with the same seed"):
         scored({"only": {Path("a"): measured(0), Path("b"): measured(0)}})
+
+
+def test_other_limits_are_refused_and_counted():
+    runs = {Path(name): measured(seed, boxes=[(0, 0, 9, 9)] * 3) for seed, name in enumerate("ab")}
+    for run in runs.values():
+        run.config.evaluation.max_detections = 1
+    # one of three is counted: precision 1 up to recall 1/3
+    (variant,) = scored({"only": runs})
+    assert [seed.ap["AP"] for seed in variant.seeds.values()] == pytest.approx([34 / 101] * 2)
+    assert variant.seeds[0].resampled == pytest.approx(34 / 101)
+    runs[Path("b")].config.evaluation.max_detections = 300
+    assert list(by_recipe(runs)) == ["recipe"]
+    with pytest.raises(ConfigError, match=r"is 1 in a and 300 in b; .* --output a --resume"):
+        scored({"only": runs})
 
 
 def test_names_say_in_what_recipes_differ():

@@ -168,6 +168,16 @@ def test_runs_that_no_page_can_show_together_are_one_line(run, copied, tmp_path,
     results["confusion"]["score"] = 0.3
     (copied / "results.json").write_text(json.dumps(results))
     assert "the runs differ in evaluation.score" in fails(capsys, "report", run, copied)
+    results["confusion"]["score"] = 0.5
+    for key, value in (("iou", 0.3), ("max_detections", 300)):
+        settings = results["settings"] | {key: value}
+        (copied / "results.json").write_text(json.dumps(results | {"settings": settings}))
+        assert f"the runs differ in evaluation.{key}" in fails(capsys, "report", run, copied)
+    # An earlier version wrote no settings, since it had no choice; the next key is looked at.
+    earlier = {key: value for key, value in results.items() if key != "settings"}
+    (copied / "results.json").write_text(json.dumps(earlier))
+    (copied / "config.yaml").write_text(changed)
+    assert "the runs differ in data.keep_difficult" in fails(capsys, "report", run, copied)
 
 
 def test_measuring_an_old_run_again_is_what_the_line_says(copied, tmp_path, capsys):

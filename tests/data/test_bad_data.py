@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detcenter.cli import main
 from detcenter.data import COCODataset, DataError, Fault, VOCDataset, build_transform, read_image
 from detcenter.errors import ConfigError
-from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.datasets import training_set, validation_set, warn_of_copies
 from tests.data.layouts import OBJECT, Coco, Voc, picture, skipping
 
 LAYOUTS = pytest.mark.parametrize("layout", [Coco, Voc])
@@ -463,6 +464,134 @@ def test_no_boxes_in_xml(voc):
     with pytest.raises(ConfigError, match="has no objects to learn from"):
         training_set(voc.config)
     assert len(validation_set(voc.config, ["cat"])) == 3
+
+
+def four_boxes(coco, *boxes):
+    """Boxes of an image of 160 x 120, in place of the others."""
+    picture(coco.image("b"), 160, 120)
+    coco.images[1] |= {"width": 160, "height": 120}
+    coco.boxes = [
+        {"id": k, "image_id": 2, "category_id": 5, "bbox": box} for k, box in enumerate(boxes, 1)
+    ]
+    coco.write()
+
+
+CORNERS = [12, 15, 44, 47], [63, 61, 91, 89], [111, 37, 138, 64], [120, 80, 150, 110]
+
+
+def test_boxes_as_parts_of_the_image(coco):
+    four_boxes(coco, *([x / 160, y / 120, 0.2, 0.2] for x, y, _, _ in CORNERS))
+    stops(coco, "boxes look like parts of the image, 0 to 1; they must be pixels: 4 (b.png")
+    with pytest.raises(DataError, match="0 to 1"):  # it would learn nothing
+        training_set(skipping(coco.config))
+
+
+def test_boxes_in_percent(coco):
+    boxes = [[x / 1.6, y / 1.2, 93.8 - x / 1.6, 95 - y / 1.2] for x, y, _, _ in CORNERS]
+    four_boxes(coco, *([*box] for box in boxes * 8))
+    for number, box in enumerate(coco.boxes):  # no copies
+        box["bbox"][0] += number / 9
+    picture(coco.image("b"), 640, 480)
+    coco.images[1] |= {"width": 640, "height": 480}
+    coco.write()
+    stops(coco, "boxes look like percent of the image, 0 to 100; they must be pixels: 32 (b.png")
+
+
+def test_corners_where_sizes_are_due(coco):
+    four_boxes(coco, *CORNERS)
+    stops(coco, "look like two corners where a corner, width and height are due: 3 (b.png")
+    four_boxes(coco, *([x, y, 30, 30] for x, y, _, _ in CORNERS))
+    assert len(training_set(coco.config).annotations[1]["boxes"]) == 4
+
+
+def warned(config, caplog):
+    """What is said when both parts are read."""
+    caplog.clear()
+    train = training_set(config)
+    val = validation_set(config, train.classes)
+    for dataset in (train, val):
+        for index in range(len(dataset)):
+            dataset[index]
+    warn_of_copies(config, train, val)
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_size_that_is_not_the_annotated_one(coco, caplog):
+    for image in coco.images[:2]:
+        image |= {"width": 80, "height": 60}
+    coco.images[2] |= {"width": 30, "height": 40}
+    coco.write()
+    said = warned(coco.config, caplog)
+    for part in ("train", "val"):
+        scaled, swapped = [line for line in said if line.startswith(f"data.{part}: ")][:2]
+        assert "smaller or larger than annotated" in scaled
+        assert scaled.endswith("other size: 2 (a.png: 40x30, annotated as 80x60, …)")
+        assert swapped.endswith("may lie across: 1 (c.png: 40x30, annotated as 30x40)")
+    assert len(said) == 5  # and the copies
+
+
+def test_size_before_the_turn(coco, caplog):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(coco.image("b"), exif=exif)
+    coco.boxes[1]["bbox"] = [1, 2, 10, 20]
+    coco.write()
+    said = warned(coco.config, caplog)
+    assert "annotated without their EXIF turn" in said[0]
+    assert said[0].endswith(": 1 (b.png: 30x40, annotated as 40x30)")
+
+
+def test_image_in_both_parts(coco, caplog):
+    other = coco.root / "other.json"
+    for number, name in enumerate("abc"):
+        picture(coco.image(name), 40, 30, compress_level=number)
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(coco.image(name))
+    (coco.root / "images" / "copy.png").write_bytes(coco.image("b").read_bytes())
+    Image.new("RGB", (40, 30), (99, 0, 0)).save(coco.image("d"))
+    coco.write()
+    coco.images = [
+        {"id": 1, "file_name": "copy.png", "width": 40, "height": 30},
+        {"id": 2, "file_name": "d.png", "width": 40, "height": 30},
+    ]
+    coco.boxes = coco.boxes[:2]
+    coco.file = other
+    coco.write()
+    coco.config.val = "other.json"
+    [said] = warned(coco.config, caplog)
+    assert said.startswith("data.val: images equal, byte by byte, to one of data.train: 1 (b.png")
+    coco.images[0]["file_name"] = "d.png"
+    coco.images.pop()
+    coco.boxes.pop()
+    coco.write()
+    assert warned(coco.config, caplog) == []
+
+
+def test_crowds_only(coco):
+    for box in coco.boxes:
+        box["iscrowd"] = 1
+    coco.write()
+    with pytest.raises(ConfigError, match="has no objects to learn from: boxes that are crowds: 3"):
+        training_set(coco.config)
+
+
+@pytest.mark.parametrize("flag", ["1", "True", "1.0"])
+def test_difficult_objects_only(voc, flag):
+    for name in "abc":
+        thing = OBJECT.format("cat", 2, 3, 11, 22)
+        voc.page(name, thing.replace("<name>", f"<difficult>{flag}</difficult><name>"))
+    with pytest.raises(ConfigError, match="difficult: 3; data.keep_difficult: true is for them"):
+        training_set(voc.config)
+    voc.config.keep_difficult = True
+    assert len(training_set(voc.config)) == 3
+
+
+def test_12_bits_in_a_file_of_16(coco, caplog, capsys):
+    values = np.linspace(0, 4095, 1200, dtype=np.uint16).reshape(30, 40)
+    Image.fromarray(values).save(coco.image("b"))
+    assert training_set(coco.config)[1][0].max() == 16  # read as 16 bits are
+    main(["check", "--data.root", str(coco.root), "--data.format", "coco",
+          "--data.train", "boxes.json", "--data.val", "boxes.json"])  # fmt: skip
+    assert "16-bit images of 12 bits: values up to 4095 of 65535" in capsys.readouterr().out
 
 
 @LAYOUTS

@@ -104,25 +104,26 @@ def lists_of_all_kinds(root):
         "JPEGImages/f.jpg Annotations/f.xml",
         "g 1",
         "two words",
+        "a 'name'",
         "h -1",  # not of the class that the list is for
     ]
-    for name in [*"abcdefghi", "two words"]:
+    for name in [*"abcdefghi", "two words", "a 'name'"]:
         picture(root / "JPEGImages" / f"{name}.jpg")
         xml(root / "Annotations" / f"{name}.xml")
     sets = root / "ImageSets" / "Layout"
     sets.mkdir(parents=True)
     (sets / "train.txt").write_text("\n".join(lines))
     (sets / "val.txt").write_text("'i.xml'\n")
-    names = [*"abcdefg", "two words"]
+    names = [*"abcdefg", "two words", "a 'name'"]
     return {f"JPEGImages/{name}.jpg": 1 for name in names}, {"JPEGImages/i.jpg": 1}
 
 
 def images_beside_json(root):
-    for name in ("a", "b"):
+    for name in ("a", ".hidden", "b"):
         picture(root / f"{name}.jpg")
-    json_of(root / "my_train.json", {"a.jpg": 2})
+    json_of(root / "my_train.json", {"a.jpg": 2, ".hidden.jpg": 1})
     json_of(root / "my_val.json", {"b.jpg": 1})
-    return {"a.jpg": 2}, {"b.jpg": 1}
+    return {"a.jpg": 2, ".hidden.jpg": 1}, {"b.jpg": 1}
 
 
 def coco_of_2017(root):
@@ -154,6 +155,66 @@ def roboflow(root):
     return {"train/train_jpg.rf.0123.jpg": 2}, {"valid/valid_jpg.rf.0123.jpg": 2}
 
 
+def yolo(root):
+    for part, names in (("train", "ab"), ("valid", "c")):
+        for name in names:
+            picture(root / part / "images" / f"{name}.jpg")
+            label = root / part / "labels" / f"{name}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("" if name == "b" else "0 0.5 0.5 0.2 0.2\n1 0.3 0.3 0.1 0.1\n")
+    yaml = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [cat, dog]\n"
+    (root / "data.yaml").write_text(yaml)
+    return {"train/images/a.jpg": 2, "train/images/b.jpg": 0}, {"valid/images/c.jpg": 2}
+
+
+def table(root):
+    rows = {
+        "train": "a.jpg,40,30,cat,1,2,9,9\na.jpg,40,30,dog,3,4,9,9",
+        "test": "b.jpg,40,30,cat,1,1,9,9",
+    }
+    for part, text in rows.items():
+        header = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+        (root / f"{part}_labels.csv").write_text(header + text)
+    for name in "ab":
+        picture(root / "images" / f"{name}.jpg")
+    return {"images/a.jpg": 2}, {"images/b.jpg": 1}
+
+
+def labelme(root):
+    for part, name in (("train", "a"), ("val", "b")):
+        picture(root / part / f"{name}.jpg")
+        shape = {"label": "cat", "shape_type": "rectangle", "points": [[9, 9], [1, 2]]}
+        page = {"shapes": [shape] * 3, "imagePath": f"{name}.jpg", "imageData": None}
+        size = {"imageWidth": 40, "imageHeight": 30}
+        (root / part / f"{name}.json").write_text(json.dumps(page | size))
+    return {"train/a.jpg": 3}, {"val/b.jpg": 3}
+
+
+def label_studio(root):
+    value = {"x": 10, "y": 10, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
+    region = {"type": "rectanglelabels", "original_width": 40, "original_height": 30}
+    for part, name in (("train", "a"), ("val", "b")):
+        picture(root / "images" / f"8c0b5f3a-{name}.jpg")
+        task = {
+            "id": 1,
+            "data": {"image": f"/data/upload/3/8c0b5f3a-{name}.jpg"},
+            "annotations": [{"was_cancelled": False, "result": [region | {"value": value}] * 2}],
+        }
+        (root / f"{part}.json").write_text(json.dumps([task]))
+    return {"images/8c0b5f3a-a.jpg": 2}, {"images/8c0b5f3a-b.jpg": 2}
+
+
+def cvat(root):
+    box = '<box label="cat" xtl="1" ytl="2" xbr="9" ybr="9" occluded="0"></box>'
+    for part, name in (("train", "a"), ("val", "b")):
+        picture(root / "images" / f"{name}.jpg")
+        image = f'<image id="0" name="{name}.jpg" width="40" height="30">{box * 2}</image>'
+        (root / f"{part}.xml").write_text(
+            f"<annotations><version>1.1</version>{image}</annotations>"
+        )
+    return {"images/a.jpg": 2}, {"images/b.jpg": 2}
+
+
 LAYOUTS = [
     voc_with_other_names,
     xml_beside_images_in_parts,
@@ -164,6 +225,11 @@ LAYOUTS = [
     coco_of_2017,
     names_of_other_machines,
     roboflow,
+    yolo,
+    table,
+    labelme,
+    label_studio,
+    cvat,
 ]
 
 
@@ -311,6 +377,19 @@ def test_a_folder_where_a_file_is_due(coco):
         read_parts(coco.config)
 
 
+def test_two_names_of_one_image_are_a_fault(coco, voc):
+    coco.images[1]["file_name"] = "old/a.png"
+    coco.write()
+    _, faults = read_parts(coco.config)
+    assert [f for f in faults if "'a.png' and 'old/a.png' would be the same image" in f.what]
+    voc.names = ["a", "b", "other/a"]
+    voc.write()
+    (voc.root / "Annotations" / "other").mkdir()
+    shutil.copy(voc.xml("a"), voc.xml("other/a"))
+    _, faults = read_parts(voc.config)
+    assert len(faults) == 1 and "would be the same image" in faults[0].what
+
+
 def test_images_of_another_case(coco):
     coco.write()
     coco.image("b").rename(coco.root / "images" / "B.PNG")
@@ -328,6 +407,7 @@ def test_objects_with_several_boxes(voc):
     assert not faults
     boxes = parts["train"].annotations[1]["boxes"].tolist()
     assert boxes == [[1, 2, 11, 22], [4, 4, 9, 9]]
+    assert parts["train"].annotations[1]["siblings"].tolist() == [True, True]
 
 
 @pytest.mark.parametrize("tag", ["name", "xmin"])

@@ -42,8 +42,8 @@ def test_flags_and_classes(tmp_path):
         tmp_path / "a.png", FILE, 40, 30, boxes, names, [True, False, True], [False, False, True]
     )
     faults = []
-    (found,), classes, ids = labelled([image], ["dog", "cat"], faults)
-    assert (classes, ids) == (["dog", "cat"], [1, 2])
+    (found,), classes, categories = labelled([image], ["dog", "cat"], faults)
+    assert (classes, categories) == (["dog", "cat"], [])
     assert found["labels"].tolist() == [2, 1]
     assert found["iscrowd"].tolist() == [False, True]
     assert found["difficult"].tolist() == [False, True]

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -12,8 +13,8 @@ from detcenter.report import report_page
 from .conftest import CLASSES, FILE, RUN, picture
 
 SECTIONS = [
-    "result", "training", "classes", "curves", "confusion", "errors", "gallery", "features",
-    "compactness",
+    "result", "training", "classes", "curves", "confusion", "errors", "calibration",
+    "gallery", "features", "compactness",
 ]  # fmt: skip
 
 
@@ -306,6 +307,79 @@ def test_without_a_box_there_are_no_features(opened, tmp_path, data, runs):
     assert letters(page.locator("#found")) == "errors: 24 of 24, images: 6"  # nothing is there
     page.locator("[data-chart='curve-0']").scroll_into_view_if_needed()
     page.locator("[data-chart='curve-0'] .main-svg").first.wait_for()
+
+
+def test_calibration_is_a_line_a_run_beside_the_ideal(opened, runs):
+    page = opened(color_scheme="dark")
+    chart = page.locator("[data-chart=reliability]")
+    chart.scroll_into_view_if_needed()
+    chart.locator(".main-svg").first.wait_for()
+    ideal, *lines = chart.evaluate("chart => chart.data.map(({ x, y, name }) => [name, x, y])")
+    assert ideal == ["ideal", [0, 1], [0, 1]]
+    for line, run in zip(lines, runs, strict=True):
+        bins = run.results["calibration"]["bins"]
+        assert line[1:] == [bins["score"], bins["precision"]]
+    stroke = "element => getComputedStyle(element).stroke"
+    assert chart.locator(".js-line").first.evaluate(stroke) == "rgb(230, 230, 230)"
+    rows = page.locator("#calibration tbody tr").all()
+    cells = [[letters(cell) for cell in row.locator("td").all()] for row in rows]
+    error = runs[0].results["calibration"]["error"]
+    assert cells == [[f"{error:.3f}", "24"], ["0.000", "24"]] and error > 0.1
+
+
+def test_the_best_thresholds_are_a_table(opened, runs):
+    page = opened()
+    table = page.locator("#classes details").first
+    table.locator("summary").click()
+    rows = [[letters(c) for c in r.locator("td").all()] for r in table.locator("tbody tr").all()]
+    # of the first class one is taken for another, and one is found at a corner, at 0.7
+    assert rows[0] == ["0.900", "1.000", "0.833", "0.909"]
+    assert rows[2] == ["0.900", "1.000", "1.000", "1.000"]
+    assert page.locator("#classes details").count() == 2
+
+
+def test_runs_of_an_earlier_version_have_no_calibration(runs, data):
+    later = ("calibration", "best_by_class", "settings")
+    results = {key: value for key, value in runs[0].results.items() if key not in later}
+    html = report_page(*without_features(runs[0]._replace(results=results), data), picture)
+    assert 'id="classes"' in html and "AP50 gained" in html and "IoU of 0.5" in html
+    assert "calibration" not in html and "F1 is best" not in html
+
+
+def without_features(run, data):
+    """Which take their time to be projected."""
+    none = {key: getattr(data, key)[:0] for key in ("labels", "boxes", "images")}
+    return [run._replace(features=run.features[:0])], data._replace(**none)
+
+
+def test_another_iou_other_limits_and_uneven_classes(opened, tmp_path, runs, data, annotations):
+    """The square that is off by a third is right at an IoU of 0.3, and is shown as that."""
+    moved = [a["boxes"] + np.array([12, 0, 12, 0], np.float32) for a in annotations]  # IoU 0.5
+    moved[0] = annotations[0]["boxes"] + np.array([18, 0, 18, 0], np.float32)  # IoU 1/3
+    found = [
+        {"boxes": boxes, "scores": np.full(4, 0.75), "labels": np.arange(1, 5)} for boxes in moved
+    ]
+    groups = dict(zip(CLASSES, ("rare", "rare", "rare", "frequent"), strict=True))
+    metrics = evaluate_detections(
+        annotations, found, CLASSES, "hotcoco", max_detections=7, iou=0.3, frequency=groups
+    )
+    run = runs[0]._replace(results=json.loads(metrics_json(metrics)), detections=found)
+    path = tmp_path / "other.html"
+    path.write_text(report_page(*without_features(run, data), picture))
+    page = opened(path.as_uri())
+    heads = [letters(head) for head in page.locator("#result thead").first.locator("th").all()]
+    assert heads[9:] == ["AR_7", "AR_small", "AR_medium", "AR_large", "AP_rare", "AP_common",
+                         "AP_frequent", "mAP_07", "mAP_12"]  # fmt: skip
+    cells = [letters(cell) for cell in page.locator("#result tbody").first.locator("td").all()]
+    assert cells[-2:] == ["1.000", "1.000"] and float(cells[1]) < 1  # VOC's and AP50
+    assert cells[13] == "–"  # no class is common
+    assert "VOC's mAP at an IoU of 0.3" in letters(page.locator("#result"))
+    assert letters(page.locator("#found")) == "errors: 0 of 0, images: 0"
+    assert page.locator("#errors th", has_text="AP30 gained").count() == 1
+    assert "at an IoU of 0.3, one to an object" in letters(page.locator("#confusion"))
+    click_cell(page, "confusion-0", 0, 0)
+    expect(page.locator("#tray h3")).to_have_text(f"{CLASSES[0]}, found (6)")
+    assert page.locator("#tray figure").count() == 6
 
 
 def test_the_comparison_is_there(opened):

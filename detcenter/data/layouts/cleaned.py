@@ -1,5 +1,6 @@
 """Annotation files as they would be without their faults; everything else in them stays."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,30 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from detcenter.data.dataset import Annotation, DetectionDataset, clean_boxes
-from detcenter.data.layouts.coco import Record, boxes_of, read_records
+from detcenter.data.layouts.coco_records import Record, boxes_of, flag_of, read_records
 from detcenter.data.layouts.voc_xml import Object, boxes_in, read_objects, read_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
+# What is counted beside what is left out for its faults.
+CLIPPED = "boxes clipped"
+DROPPED = "boxes without area left out"
+COPIES = "copies of boxes left out"
+FLAGS = "crowd flags written as 0 or 1"
+AREAS = "areas of boxes written"
 
-def cleaned_coco(file: Path, folder: Path, datasets: Sequence[DetectionDataset]) -> Record:
+
+def cleaned_coco(
+    file: Path, folder: Path, datasets: Sequence[DetectionDataset], changes: Counter[str]
+) -> Record:
     """The content of `file` with the images and boxes of `datasets` alone, boxes clipped.
+
+    Of boxes that are there twice the first is kept; crowd flags are 0 or 1, and an area that is
+    none is the box's.
 
     Args:
         folder: what file names are relative to.
+        changes: to which it is added what was changed, by number.
     """
     records = read_records(file, faults=[])
     images: list[Record] = []
@@ -27,19 +41,41 @@ def cleaned_coco(file: Path, folder: Path, datasets: Sequence[DetectionDataset])
         size = {key: annotation[key] for key in ("width", "height")}
         name = annotation["path"].relative_to(folder).as_posix()
         images.append(records.images[annotation["image_id"]] | size | {"file_name": name})
-        boxes += _cleaned_records(records.boxes[annotation["image_id"]], annotation)
+        boxes += _cleaned_records(records.boxes[annotation["image_id"]], annotation, changes)
     return records.content | {"images": images, "annotations": _with_own_ids(boxes)}
 
 
-def _cleaned_records(records: list[Record], annotation: Annotation) -> list[Record]:
+def _cleaned_records(
+    records: list[Record], annotation: Annotation, changes: Counter[str]
+) -> list[Record]:
     given = boxes_of(records)
     clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
-    cleaned = []
+    changes[DROPPED] += int((~keep).sum())
+    cleaned: dict[tuple[Any, ...], Record] = {}
     for index in np.flatnonzero(keep):
         record, (x1, y1, x2, y2) = records[index], clipped[index].tolist()
-        same = (given[index] == clipped[index]).all()
-        cleaned.append(record if same else record | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
-    return cleaned
+        key = record["category_id"], flag_of(record), *given[index].tolist()
+        if key in cleaned:
+            changes[COPIES] += 1
+            continue
+        if (given[index] != clipped[index]).any():
+            record = record | {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+            changes[CLIPPED] += 1
+        cleaned[key] = _with_numbers(record, changes)
+    return list(cleaned.values())
+
+
+def _with_numbers(record: Record, changes: Counter[str]) -> Record:
+    """A record whose crowd flag and area are what other readers expect."""
+    fixed: Record = {}
+    if "iscrowd" in record and type(record["iscrowd"]) is not int:
+        fixed["iscrowd"] = int(flag_of(record))
+        changes[FLAGS] += 1
+    area: Any = record.get("area")
+    if type(area) not in (int, float) or not area > 0:
+        fixed["area"] = record["bbox"][2] * record["bbox"][3]
+        changes[AREAS] += 1
+    return record | fixed
 
 
 def _with_own_ids(boxes: list[Record]) -> list[Record]:
@@ -50,17 +86,33 @@ def _with_own_ids(boxes: list[Record]) -> list[Record]:
     return [record | {"id": number} for number, record in enumerate(boxes, start=1)]
 
 
-def cleaned_voc(file: Path, annotation: Annotation, classes: list[str]) -> Element | None:
-    """The root element of `file` without faulty objects, boxes clipped; None if nothing changes."""
+def cleaned_voc(
+    file: Path, annotation: Annotation, classes: list[str], changes: Counter[str]
+) -> Element | None:
+    """The root element of `file` without faulty objects, boxes clipped; None if nothing changes.
+
+    Of objects that are there twice the first is kept.
+
+    Args:
+        changes: to which it is added what was changed, by number.
+    """
     tree = read_xml(file)
     objects = read_objects(tree, file, classes, faults=[])
     given = boxes_in(objects)
     clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
+    changes[DROPPED] += int((~keep).sum())
+    changes[COPIES] += int(keep.sum())
+    first: dict[tuple[float, ...], int] = {}
+    for index in np.flatnonzero(keep).tolist():
+        first.setdefault((objects[index].label, *objects[index].box), index)
+    changes[COPIES] -= len(first)
+    keep[:] = np.isin(np.arange(len(keep)), [*first.values()])
     kept = [objects[index] for index in np.flatnonzero(keep)]
     changed = _without_others(tree, kept)
     for thing, old, new in zip(kept, given[keep], clipped[keep], strict=True):
         # Inclusive pixels cannot say that a box is a pixel wide; unclipped it is read as such.
         if (new[2:] - new[:2] > 1).all() and (old != new).any():
+            changes[CLIPPED] += 1
             for key, value in zip(_CORNERS, (new + [1, 1, 0, 0]).tolist(), strict=True):
                 changed |= _write(thing.bounds, key, value)
     for key in ("width", "height"):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from detcenter.data.errors import DataError, Fault
+from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.cvat_xml import (
     box_in,
     elements,
@@ -19,7 +20,7 @@ from detcenter.data.layouts.cvat_xml import (
     read_meta,
     subsets_in,
 )
-from detcenter.data.layouts.files import IMAGES, Files
+from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, apart, image_paths, labelled
 from detcenter.data.layouts.reading import (
     below,
@@ -194,7 +195,7 @@ def _frames_here(
                 stem, ending = posixpath.splitext(posixpath.basename(image))
                 number = re.search(r"([0-9]{1,9})[^0-9]*$", stem)
                 is_here = posixpath.dirname(image) == inside.strip("/")
-                if is_here and number and ending.lower() in IMAGES:
+                if is_here and number and ending.lower() in ENDINGS:
                     found.setdefault(int(number[1]), []).append(image)
             if wanted & found.keys():
                 return found

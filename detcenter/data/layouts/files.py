@@ -10,31 +10,31 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from detcenter.data.errors import DataError, Fault
+from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.parts import role_in
-
-IMAGES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""Endings of image files, in lower case."""
 
 
 class Files:
-    """All files below a folder, in links to folders too; hidden ones are left out.
+    """All files below a folder, in links to folders too, but not in hidden folders.
 
     Attributes:
         root: the folder.
-        names: where they are below it, in order, folders separated by "/".
+        names: where they are below it, in order, folders separated by "/". Hidden files are left
+            out here; they are found if somebody names them.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.names = sorted(_names_below(root))
-        self._by_name = {name: name for name in self.names}
+        every = sorted(_names_below(root))
+        self.names = [name for name in every if not posixpath.basename(name).startswith(".")]
+        self._by_name = {name: name for name in every}
         self._by_lower: dict[str, str] = {}
         self._by_stem: dict[str, list[str]] = {}
         self._by_own_name: dict[str, list[str]] = {}
-        for name in self.names:
+        for name in every:
             self._by_lower.setdefault(name.lower(), name)
             stem, ending = posixpath.splitext(name)
-            if ending.lower() in IMAGES:
+            if ending.lower() in ENDINGS:
                 self._by_stem.setdefault(stem, []).append(name)
                 self._by_own_name.setdefault(posixpath.basename(stem), []).append(name)
 
@@ -43,7 +43,7 @@ class Files:
         return [name for name in self.names if name.lower().endswith(endings)]
 
     def images(self) -> list[str]:
-        return [name for name in self.names if posixpath.splitext(name)[1].lower() in IMAGES]
+        return [name for name in self.names if posixpath.splitext(name)[1].lower() in ENDINGS]
 
     def find(self, name: str) -> str | None:
         """The file of this name, or of the same but for upper and lower case."""
@@ -163,6 +163,4 @@ def _names_below(root: Path) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(os.path.relpath(folder, root)).as_posix()
-        for name in files:
-            if not name.startswith("."):
-                yield name if below == "." else f"{below}/{name}"
+        yield from (name if below == "." else f"{below}/{name}" for name in files)

@@ -3,12 +3,12 @@
 import posixpath
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, true_size
+from detcenter.data.dataset import Annotation, keep_annotated_size, true_size
 from detcenter.data.errors import DataError, Fault, nearest
 
 
@@ -17,7 +17,7 @@ class Labelled(NamedTuple):
 
     annotations: list[Annotation]
     classes: list[str]  # without background; label k is `classes[k - 1]`
-    category_ids: list[int | str]  # what COCO result files call them
+    categories: list[dict[str, Any]]  # what a COCO file says of each class; otherwise empty
 
 
 class NamedBoxes(NamedTuple):
@@ -52,7 +52,7 @@ def labelled(
             annotations.append(_annotation(image_id, image, labels, faults))
         except DataError as error:
             faults += error.args
-    return Labelled(annotations, classes, [*range(1, len(classes) + 1)])
+    return Labelled(annotations, classes, [])
 
 
 def _annotation(
@@ -66,7 +66,7 @@ def _annotation(
     width, height = true_size(image.path, image.width, image.height, boxes)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return Annotation(
+    annotation = Annotation(
         image_id=image_id,
         path=image.path,
         file=image.file,
@@ -78,6 +78,8 @@ def _annotation(
         difficult=_flags(image.difficult, known),
         area=area,
     )
+    keep_annotated_size(annotation, image.width, image.height)
+    return annotation
 
 
 def _flags(given: Sequence[bool], known: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from reprlib import repr as shortened
 from typing import NamedTuple
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import image_size
-from detcenter.data.layouts.files import IMAGES, Files
+from detcenter.data.images import ENDINGS, image_size
+from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, image_paths, labelled
 from detcenter.data.layouts.reading import few, folders_near, head, part_file, read_text, size_of
 
@@ -119,7 +119,7 @@ def _columns(row: list[str]) -> Columns | None:
         crowd = _first(names, ("isgroupof", "iscrowd"))
         return Columns(image, label, tuple(found), *sizes, crowd, {*names} >= _OPEN_IMAGES)
     ending = posixpath.splitext(row[0].strip())[1].lower() if row else ""
-    if len(row) == 6 and ending in IMAGES and all(map(_is_number_or_empty, row[1:5])):
+    if len(row) == 6 and ending in ENDINGS and all(map(_is_number_or_empty, row[1:5])):
         return Columns(0, 5, (1, 2, 3, 4), header=False)
     return None
 

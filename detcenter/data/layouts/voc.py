@@ -7,16 +7,24 @@ files beside the images, parts in folders of their own, and lists of all kinds o
 import contextlib
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, true_size
+from detcenter.data.dataset import (
+    Annotation,
+    BoxTransform,
+    DetectionDataset,
+    keep_annotated_size,
+    true_size,
+)
 from detcenter.data.errors import DataError, Fault, raise_or_add
-from detcenter.data.layouts.files import IMAGES, Files, ends_of, leads_out
-from detcenter.data.layouts.labelled import Labelled
+from detcenter.data.images import ENDINGS
+from detcenter.data.layouts.files import Files, ends_of, leads_out
+from detcenter.data.layouts.labelled import Labelled, apart
 from detcenter.data.layouts.parts import folders_of_parts, role_of
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
 
@@ -92,7 +100,10 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
             annotations[entry.page] = _annotation(files, entry, image_id, classes, faults)
         except DataError as error:
             faults += error.args
-    return Labelled([*annotations.values()], classes, [*range(1, len(classes) + 1)])
+    images = [annotation["path"] for annotation in annotations.values()]
+    kept = apart([*annotations], images, files.root / part, faults)
+    pairs = zip(annotations.values(), kept, strict=True)
+    return Labelled([a for a, path in pairs if path is not None], classes, [])
 
 
 class Entry(NamedTuple):
@@ -125,7 +136,7 @@ def listed(files: Files, part: str) -> list[Entry]:
     except UnicodeDecodeError as error:
         raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
     pages = _Pages(files)
-    entries = (_entry(line.strip().strip("\"'").strip(), pages, path) for line in lines)
+    entries = (_entry(_unquoted(line.strip(), pages), pages, path) for line in lines)
     return [entry for entry in entries if entry is not None]
 
 
@@ -194,6 +205,11 @@ class _Pages:
         return found[0] if len(found) == 1 else None
 
 
+def _unquoted(line: str, pages: _Pages) -> str:
+    """Without the quotes around it, unless a name ends with one."""
+    return line if pages.of(line) is not None else line.strip("\"'").strip()
+
+
 def _entry(line: str, pages: _Pages, named_by: Path) -> Entry | None:
     """None for an empty line, and for what is not of the class that a list is for."""
     page = pages.of(line) if line else None
@@ -222,8 +238,9 @@ def _annotation(
     boxes = boxes_in(objects)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    width, height = true_size(path, size_in(tree, "width"), size_in(tree, "height"), boxes)
-    return Annotation(
+    annotated = size_in(tree, "width"), size_in(tree, "height")
+    width, height = true_size(path, *annotated, boxes)
+    annotation = Annotation(
         image_id=image_id,
         path=path,
         file=file,
@@ -235,6 +252,11 @@ def _annotation(
         difficult=np.array([thing.difficult for thing in objects], dtype=bool),
         area=area,
     )
+    counts = Counter(id(thing.element) for thing in objects)
+    if len(counts) < len(objects):
+        annotation["siblings"] = np.array([counts[id(thing.element)] > 1 for thing in objects])
+    keep_annotated_size(annotation, *annotated)
+    return annotation
 
 
 def _image_path(files: Files, page: str, filename: str | None) -> Path:
@@ -282,7 +304,8 @@ def _is_list(files: Files, name: str) -> bool:
         first = (files.root / name).read_text(encoding="utf-8-sig").partition("\n")[0]
     except (OSError, UnicodeDecodeError):
         return False
-    entry = _entry(first.strip().strip("\"'").strip(), _Pages(files), files.root / name)
+    pages = _Pages(files)
+    entry = _entry(_unquoted(first.strip(), pages), pages, files.root / name)
     return entry is not None and files.find(entry.page) is not None
 
 
@@ -313,4 +336,4 @@ def _is_page(path: Path) -> bool:
 def _without(name: str) -> str:
     """The name without the ending of an image or an XML file."""
     stem, ending = posixpath.splitext(name)
-    return stem if ending.lower() in {*IMAGES, ".xml"} else name
+    return stem if ending.lower() in {*ENDINGS, ".xml"} else name

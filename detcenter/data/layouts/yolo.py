@@ -8,8 +8,8 @@ from reprlib import repr as shortened
 from typing import NamedTuple
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import image_size
-from detcenter.data.layouts.files import IMAGES, Files
+from detcenter.data.images import ENDINGS, image_size
+from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, apart, image_paths, labelled
 from detcenter.data.layouts.reading import below, few, head, read_text
 from detcenter.data.layouts.shapes import around
@@ -115,7 +115,7 @@ def _images(files: Files, part: Part, faults: list[Fault]) -> list[Path]:
     paths: list[Path | None] = []
     for name in part.places:
         if below(files, name):
-            images = [n for n in below(files, name) if posixpath.splitext(n)[1].lower() in IMAGES]
+            images = [n for n in below(files, name) if posixpath.splitext(n)[1].lower() in ENDINGS]
             names += images
             paths += [files.root / image for image in images]
         else:
@@ -213,7 +213,7 @@ def _lists_images(files: Files, name: str) -> bool:
     """Whether a text file is a list of images that are here, by its first line."""
     lines = iter(head(files.root / name).decode(errors="replace").splitlines())
     first = next(lines, "").strip()
-    if posixpath.splitext(first)[1].lower() not in IMAGES:
+    if posixpath.splitext(first)[1].lower() not in ENDINGS:
         return False
     try:
         files.image(first, [""], files.root / name)
@@ -225,7 +225,7 @@ def _lists_images(files: Files, name: str) -> bool:
 def _has_labels(files: Files, folder: str) -> bool:
     """Whether a label file of one of the first images in a folder begins with a box."""
     inside = (name for name in below(files, folder) if posixpath.dirname(name) == folder)
-    images = (name for name in inside if posixpath.splitext(name)[1].lower() in IMAGES)
+    images = (name for name in inside if posixpath.splitext(name)[1].lower() in ENDINGS)
     for image in islice(images, 20):
         text = head(_label_file(files, files.root / image)).decode(errors="replace")
         first = text.splitlines()[0] if text.strip() else ""

@@ -9,7 +9,7 @@ import yaml
 
 from detcenter.data.dataset import Annotation
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.layouts.files import IMAGES
+from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.written import (
     Parts,
     Place,
@@ -47,7 +47,7 @@ def write_yolo(
         for annotation in progress(part.annotations):
             path = annotation["path"]
             stem, ending = posixpath.splitext(names[path])
-            if ending.lower() not in IMAGES:
+            if ending.lower() not in ENDINGS:
                 what = "YOLO's layout tells images by their ending, and this is that of none"
                 raise DataError(Fault(path, f"{what}; rename it"))
             write_text(labels / f"{stem}.txt", _yolo_lines(annotation), path)

@@ -1,0 +1,74 @@
+"""What every detection is: right, ignored, or an error of some kind."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detcenter.evaluation.matching import (
+    box_iou,
+    greedy_matches,
+    ignorable,
+    objects_in,
+    surest_first,
+)
+
+RIGHT, IGNORED = "right", "ignored"
+
+
+class Verdicts(NamedTuple):
+    """What became of detections, N, and objects, M, of one image or of several."""
+
+    scores: np.ndarray  # [N]
+    labels: np.ndarray  # [N], from 1
+    kinds: np.ndarray  # [N], right, ignored, or an error
+    targets: np.ndarray  # [N], of cls and loc: the object that was meant, else -1
+    objects: np.ndarray  # [M], labels
+    taken: np.ndarray  # bool [M]
+
+
+def all_verdicts(
+    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    foreground: float = 0.5,
+    background: float = 0.1,
+) -> Verdicts:
+    """Of all images, one after another; see `error_split` for the kinds."""
+    nothing = np.zeros(0, dtype=np.int64)
+    parts = [Verdicts(np.zeros(0), nothing, np.zeros(0, "U7"), nothing, nothing, nothing > 0)]
+    first = 0  # number of this image's first object, among all images'
+    for annotation, detection in zip(annotations, detections, strict=True):
+        of_image = image_verdicts(annotation, detection, foreground, background)
+        targets = np.where(of_image.targets < 0, -1, of_image.targets + first)
+        parts.append(of_image._replace(targets=targets))
+        first += len(of_image.objects)
+    return Verdicts(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def image_verdicts(
+    annotation: Mapping[str, Any],
+    detection: Mapping[str, Any],
+    foreground: float = 0.5,
+    background: float = 0.1,
+) -> Verdicts:
+    """Of one image, its detections in order of score."""
+    found = surest_first(detection)
+    boxes, labels = objects_in(annotation)
+    overlap, same = box_iou(found.boxes, boxes), found.labels[:, None] == labels
+    own, other = np.where(same, overlap, -1), np.where(same, -1, overlap)
+    matches = greedy_matches(own, same, foreground)
+    nearest, another = own.max(axis=1, initial=-1), other.max(axis=1, initial=-1)
+    conditions = {
+        RIGHT: matches >= 0,
+        IGNORED: ignorable(found, annotation, foreground, of_class=True),
+        "loc": (background <= nearest) & (nearest < foreground),
+        "cls": another >= foreground,
+        "dupe": nearest >= foreground,
+        "bkg": np.maximum(nearest, another) <= background,
+    }
+    kinds = np.select(list(conditions.values()), list(conditions), "both").astype("U7")
+    targets = np.full(len(kinds), -1)
+    for kind, overlaps in (("loc", own), ("cls", other)):
+        targets[kinds == kind] = overlaps[kinds == kind].argmax(axis=1) if len(labels) else -1
+    taken = np.isin(np.arange(len(labels)), matches)
+    return Verdicts(found.scores, found.labels, kinds, targets, labels, taken)
