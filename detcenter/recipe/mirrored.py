@@ -21,17 +21,19 @@ _READ = re.compile(
 _CARD = re.compile(r"(10|[2-9ajqkt])[cdhs]")
 
 
-def mirrored(classes: Sequence[str]) -> str | None:
-    """Why left and right must not be exchanged, or None if no name speaks against it.
+def opposites(classes: Sequence[str]) -> str | None:
+    """Two names that are each other's mirror image, left and right say, in words; or None."""
+    pair = _pair({name: _words(name) for name in classes})
+    return None if pair is None else f"a mirror makes {pair[0]} of {pair[1]}"
 
-    What does: two names that are each other's mirror image (left and right); two names or more of
-    what is read (digits, letters, numbers written out, playing cards); a name that says so (text,
-    arrow). Much else that a mirror makes wrong has no such name.
+
+def writing(classes: Sequence[str]) -> str | None:
+    """Names of what is read and so has one right way round, in words; or None.
+
+    These are two names or more that are digits, letters, numbers written out or playing cards, or
+    one that says so (text, arrow). Much else that a mirror makes wrong has no such name.
     """
     words = {name: _words(name) for name in classes}
-    pair = _pair(words)
-    if pair is not None:
-        return f"a mirror makes {pair[0]} of {pair[1]}"
     own = _own_words(words)
     read = [name for name in classes if _is_read(own[name])]
     if len(read) >= 2:

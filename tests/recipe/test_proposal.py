@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import yaml
 
+from detcenter.analysis.symmetry import Symmetry
 from detcenter.recipe.anchors import Anchors, fitting_anchors, reached
 from detcenter.recipe.config import DataConfig, flat
 from detcenter.recipe.datasets import training_set
 from detcenter.recipe.detectors import builder_arguments, detector
 from detcenter.recipe.facts import Facts, Machine, downloaded_weights, facts_of, this_machine
-from detcenter.recipe.mirrored import mirrored
+from detcenter.recipe.mirrored import opposites, writing
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.recipe.proposal import (
     batch_size_for,
@@ -35,9 +36,9 @@ def boxes_of(*sides, count=50, ratio=1.0, seed=0):
     return np.concatenate([corner, corner + side], axis=1)
 
 
-def facts(boxes=None, images=200, size=640, classes=("bolt", "nut")):
+def facts(boxes=None, images=200, size=640, classes=("bolt", "nut"), symmetry=None):
     boxes = boxes_of(0.06, 0.09, count=10) if boxes is None else boxes
-    return Facts(images, float(size), size * 0.75, list(classes), boxes)
+    return Facts(images, float(size), size * 0.75, list(classes), boxes, symmetry)
 
 
 def proposed(of=None, machine=CPU, downloaded=lambda backbone: None, **given):
@@ -213,7 +214,8 @@ def test_epochs_batches_and_workers():
     ],
 )
 def test_names_that_a_mirror_makes_wrong(classes):
-    assert mirrored(classes.split()) is not None
+    names = classes.split()
+    assert (opposites(names) or writing(names)) is not None
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,24 @@ def test_names_that_a_mirror_makes_wrong(classes):
     ],
 )
 def test_names_that_say_nothing_against_it(classes):
-    assert mirrored(classes.split()) is None
+    assert opposites(classes.split()) is None and writing(classes.split()) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "seen", "flip", "rotate90"),
+    [
+        ("bolt nut", None, True, False),
+        ("one two", None, False, False),
+        ("one two", Symmetry(0.7, 0.6), True, True),  # dice
+        ("0 1", Symmetry(0.1, 0.1), False, False),
+        ("rook king", Symmetry(0.9, 0.1), True, False),
+        ("left_shoe right_shoe", Symmetry(0.7, 0.7), False, False),
+    ],
+)
+def test_objects_are_believed_before_their_names(classes, seen, flip, rotate90):
+    lines = proposed(facts(classes=classes.split(), symmetry=seen))
+    assert lines["data.augment.flip"].value is flip
+    assert lines["data.augment.rotate90"].value is rotate90
 
 
 @pytest.mark.parametrize("detector", ["ssd", "fasterrcnn"])
