@@ -10,12 +10,11 @@ import numpy as np
 from detcenter.recipe.anchors import fitting_anchors
 from detcenter.recipe.config import Config, DataConfig, differences
 from detcenter.recipe.facts import Facts, Machine
-from detcenter.recipe.mirrored import opposites, writing
+from detcenter.recipe.orientation import flips, turns
 
 GIVEN = "as it was given to detcenter init"
 _PATCH = 32  # pixels that a cell of the coarsest map covers; images are multiples of it
 _MANY_CLASSES = 20  # ten were not set back by the term, forty were (docs/study.md)
-_HOLDS = 0.5  # dice and cells keep more of an accuracy, digits and turned chessmen less than 0.1
 _GIB_AT_800 = 2.5  # memory an image of 800 x 800 takes, at most, in a Faster R-CNN on ResNet-50
 
 
@@ -202,32 +201,10 @@ def _data(draft: Draft, facts: Facts, data: DataConfig, machine: Machine) -> Non
         if key.startswith("data.") and not key.startswith(("data.augment", "data.workers")):
             draft.lines.setdefault(key, Line(value, ""))
     draft.settle("data.augment.preset", "light", "mild crops and colours, for short trainings")
-    draft.settle("data.augment.flip", *_flip(facts))
-    draft.settle("data.augment.rotate90", *_turns(facts))
+    draft.settle("data.augment.flip", *flips(facts.classes, facts.symmetry))
+    draft.settle("data.augment.rotate90", *turns(facts.classes, facts.symmetry))
     why = "processes that load images, on the cores that the training leaves"
     draft.settle("data.workers", workers_for(machine), why)
-
-
-def _flip(facts: Facts) -> tuple[bool, str]:
-    """Whether to exchange left and right, and why. How objects look tells more than their names."""
-    opposed = opposites(facts.classes)
-    if opposed is not None:
-        return False, opposed
-    if facts.symmetry is not None:
-        kept = facts.symmetry.mirrored
-        return kept >= _HOLDS, f"a mirror leaves {kept:.0%} of what tells the classes apart"
-    read = writing(facts.classes)
-    if read is not None:
-        return False, f"{read}; true if it may stand in a mirror all the same"
-    return True, "no name of a class speaks against it; false if a mirror changes what a class is"
-
-
-def _turns(facts: Facts) -> tuple[bool, str]:
-    """Whether to turn images by right angles, and why."""
-    if facts.symmetry is not None and opposites(facts.classes) is None:
-        kept = facts.symmetry.turned
-        return kept >= _HOLDS, f"turns leave {kept:.0%} of what tells the classes apart"
-    return False, "true for objects without an upright position, seen from above: cells, screws"
 
 
 def _train(draft: Draft, facts: Facts, machine: Machine) -> int:

@@ -12,7 +12,7 @@ from detcenter.recipe.config import DataConfig, flat
 from detcenter.recipe.datasets import training_set
 from detcenter.recipe.detectors import builder_arguments, detector
 from detcenter.recipe.facts import Facts, Machine, downloaded_weights, facts_of, this_machine
-from detcenter.recipe.mirrored import opposites, writing
+from detcenter.recipe.orientation import opposites, writing
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.recipe.proposal import (
     batch_size_for,

@@ -1,8 +1,11 @@
-"""Names of classes that a mirror would make wrong."""
+"""Whether images may be mirrored and turned, by the looks of objects and the names of classes."""
 
 import re
 from collections.abc import Sequence
 
+from detcenter.analysis.symmetry import Symmetry
+
+_HOLDS = 0.5  # dice and cells keep more of an accuracy, digits and turned chessmen less than 0.1
 _NUMBER = re.compile(r"\d+|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve")
 _OPPOSITES = [
     ("left", "right"),
@@ -19,6 +22,28 @@ _READ = re.compile(
     r"|qr|qrcode|handwriting|plate|clock"
 )
 _CARD = re.compile(r"(10|[2-9ajqkt])[cdhs]")
+
+
+def flips(classes: Sequence[str], symmetry: Symmetry | None) -> tuple[bool, str]:
+    """Whether to exchange left and right, and why; how objects look tells more than their names."""
+    opposed = opposites(classes)
+    if opposed is not None:
+        return False, opposed
+    if symmetry is not None:
+        kept = symmetry.mirrored
+        return kept >= _HOLDS, f"a mirror leaves {max(kept, 0):.0%} of what tells the classes apart"
+    read = writing(classes)
+    if read is not None:
+        return False, f"{read}; true if it may stand in a mirror all the same"
+    return True, "no name of a class speaks against it; false if a mirror changes what a class is"
+
+
+def turns(classes: Sequence[str], symmetry: Symmetry | None) -> tuple[bool, str]:
+    """Whether to turn images by right angles, and why."""
+    if symmetry is not None and opposites(classes) is None:
+        kept = symmetry.turned
+        return kept >= _HOLDS, f"turns leave {max(kept, 0):.0%} of what tells the classes apart"
+    return False, "true for objects without an upright position, seen from above: cells, screws"
 
 
 def opposites(classes: Sequence[str]) -> str | None:
