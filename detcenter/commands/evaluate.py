@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 
 from detcenter.data import COCODataset, DetectionDataset
+from detcenter.data.dataset import Annotation
+from detcenter.data.findings import Part, in_words, negative_sides, unit_findings
 from detcenter.errors import ConfigError
 from detcenter.evaluation import (
     calibration_line,
@@ -27,6 +31,8 @@ from detcenter.recipe.datasets import check_backend, validation_set
 from detcenter.recipe.parsing import data_parser, parse
 from detcenter.runs.checkpoints import checkpoint_in, detector_of
 from detcenter.runs.passes import detect_in, remark_limits
+
+logger = logging.getLogger("detcenter")
 
 _BATCH = 8  # images
 _OF_CHECKPOINTS = ("--checkpoint", "--detections", "--data.")
@@ -129,9 +135,35 @@ def _from_files(
     dataset = COCODataset(None, arguments.annotations)
     ids = [annotation["image_id"] for annotation in dataset.annotations]
     try:
-        return dataset, load_results(Path(arguments.predictions), ids, dataset.category_ids)
+        found = load_results(Path(arguments.predictions), ids, dataset.category_ids)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    _warn_of_boxes(arguments.annotations, dataset.annotations, dataset.classes)
+    detected = [_as_annotated(*pair) for pair in zip(dataset.annotations, found, strict=True)]
+    _warn_of_boxes(arguments.predictions, detected, dataset.classes)
+    return dataset, found
+
+
+def _as_annotated(annotation: Annotation, found: Mapping[str, Any]) -> Annotation:
+    """Detections as if they were annotated, for what is said of boxes."""
+    detected, none = annotation.copy(), np.zeros(len(found["labels"]), bool)
+    detected["boxes"], detected["labels"] = found["boxes"], found["labels"]
+    detected["iscrowd"] = detected["difficult"] = none
+    return detected
+
+
+def _warn_of_boxes(file: str, annotations: Sequence[Annotation], classes: Sequence[str]) -> None:
+    """Say what makes AP 0, as if the model had found nothing."""
+    sized = []
+    for annotation in annotations:
+        sized.append(annotation.copy())
+        width, height = annotation["width"], annotation["height"]
+        sized[-1]["width"], sized[-1]["height"] = annotation.get("annotated_size", (width, height))
+    part = Part(file, sized, classes, {})
+    # In COCO's files width and height are what is due.
+    units = [finding for finding in unit_findings(part) if finding and finding.kind != "sizes"]
+    for finding in filter(None, [*units, negative_sides(part)]):
+        logger.warning("%s: %s", file, in_words(finding))
 
 
 def _write(path: Path, text: str) -> None:

@@ -172,8 +172,6 @@ def read_part(
         name = str(getattr(data, part))
         packed = LMDBDataset(Path(data.root), name, keep_difficult=data.keep_difficult)
         return ReadPart(packed, Seen(part, packed.annotations, packed.classes, {}), faults)
-    if data.format == "coco":  # which declares its classes, and declares them again
-        classes = data.classes
     read = read_labelled(data, part, classes, faults)
     paths = (annotation["path"] for annotation in read.annotations)
     looks = look_at(paths, bar("checking images"), gray=gray)

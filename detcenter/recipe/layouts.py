@@ -1,11 +1,12 @@
 """From a recipe to the annotations that it names, as they are in the files."""
 
+import contextlib
 import dataclasses
 import logging
 from pathlib import Path
 from typing import Any, Literal
 
-from detcenter.data import Fault, lmdb_parts, make_digits
+from detcenter.data import DataError, Fault, lmdb_parts, make_digits
 from detcenter.data.layouts import coco
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.found import LAYOUTS, find_layout
@@ -39,13 +40,19 @@ def resolved(data: DataConfig) -> DataConfig:
         if None in found:
             raise ConfigError(f"data.train and data.val: name two of {', '.join(names)}")
         return dataclasses.replace(data, train=found[0], val=found[1])
-    layout = find_layout(Files(Path(data.root)), None if data.format == "auto" else [data.format])
-    train = layout.train if data.train is None else data.train
-    val = data.val
-    if val is None:
-        val = layout.val if layout.val not in (None, train) else HELD_OUT
+    formats: list[str] | None = None if data.format == "auto" else [data.format]
+    val = None if isinstance(data.val, float) else data.val
+    layout = find_layout(Files(Path(data.root)), formats, data.train, val)
     known: Any = layout.format
-    found_out = dataclasses.replace(data, format=known, train=train, val=val)
+    found_out = dataclasses.replace(
+        data,
+        format=known,
+        train=layout.train,
+        val=data.val if data.val is not None else (layout.val or HELD_OUT),
+    )
+    if layout.outside:
+        few = ", ".join(layout.outside[:5]) + (", …" if layout.outside[5:] else "")
+        logger.warning("%s: annotation files are in no part, and are left out: %s", data.root, few)
     also = f"; it has {', '.join(layout.others)} too: data.format chooses" if layout.others else ""
     logger.info("%s: %s%s", data.root, described(found_out), also)
     return found_out
@@ -106,10 +113,28 @@ def _check(data: DataConfig) -> None:
 def _read_coco(
     data: DataConfig, name: str, images: str | None, classes: list[str] | None, found: list[Fault]
 ) -> Labelled:
+    """With ``data.classes``; or those of the training set, if no other category has boxes."""
+    declared = _coco_of(data, name, images, data.classes, found)
+    if data.classes is not None or classes in (None, declared.classes):
+        return declared
+    with contextlib.suppress(DataError):  # a category is missing
+        as_trained = _coco_of(data, name, images, classes, [])
+        if _boxes(as_trained) == _boxes(declared):
+            return as_trained
+    return declared
+
+
+def _coco_of(
+    data: DataConfig, name: str, images: str | None, classes: list[str] | None, found: list[Fault]
+) -> Labelled:
     root = Path(data.root)
     if images is None:
         return coco.read(Files(root), name, classes, found)
     return coco.read_file(root / name, Files(root / images), [""], classes, found)
+
+
+def _boxes(labelled: Labelled) -> int:
+    return sum(len(annotation["labels"]) for annotation in labelled.annotations)
 
 
 def _check_images(

@@ -82,6 +82,39 @@ def test_more_objects_than_count_are_a_warning(files, tmp_path, caplog, capsys):
     assert "AR_2" in capsys.readouterr().out and "AR_2" in metrics and "AR_100" not in metrics
 
 
+RELATIVE = "boxes look like parts of the image, 0 to 1; they must be pixels: 4 (1.png: a"
+CORNERS = "boxes look like two corners where a corner, width and height are due: 4 (1.png: a"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["annotations", "predictions"])
+@pytest.mark.parametrize("words, move", [(RELATIVE, 1 / 200), (CORNERS, 1)])
+def test_boxes_in_other_units_are_a_warning(files, tmp_path, caplog, capsys, which, words, move):
+    for path in files:
+        content = json.loads(path.read_text())
+        for row in content if isinstance(content, list) else content["annotations"]:
+            x, y, w, h = row["bbox"] = [110, 110, 80, 60]
+            if path == files[which]:
+                row["bbox"] = (
+                    [x, y, x + w, y + h] if move == 1 else [v * move for v in (x, y, w, h)]
+                )
+        path.write_text(json.dumps(content))
+    metrics = measured(files, tmp_path)
+    assert metrics["AP50"] == 0
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING and record.name == "detcenter"
+    assert record.getMessage().startswith(f"{files[which]}: {words}")
+
+
+def test_annotations_of_negative_width_are_a_warning(files, tmp_path, caplog, capsys):
+    content = json.loads(files[0].read_text())
+    content["annotations"][0]["bbox"] = [50, 10, -40, 40]
+    files[0].write_text(json.dumps(content))
+    assert measured(files, tmp_path)["AP50"] == pytest.approx(0.5)
+    (record,) = caplog.records
+    what = "boxes of negative width or height, which no detection can match: 1"
+    assert record.getMessage() == f"{files[0]}: {what} (1.png: a [50, 10, 10, 50])"
+
+
 def test_groups_that_the_annotations_name(files, tmp_path, capsys):
     truth, found = files
     content = json.loads(truth.read_text())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from PIL import Image
 from detcenter.cli import main
 from detcenter.data import COCODataset, DataError, Fault, VOCDataset, build_transform, read_image
 from detcenter.errors import ConfigError
-from detcenter.recipe.datasets import training_set, validation_set, warn_of_copies
+from detcenter.recipe.datasets import read_parts, training_set, validation_set, warn_of_copies
 from tests.data.layouts import OBJECT, Coco, Voc, picture, skipping
 
 LAYOUTS = pytest.mark.parametrize("layout", [Coco, Voc])
@@ -324,7 +325,7 @@ def test_json_in_another_encoding(coco, encoding):
     if encoding == "utf-8-sig":
         assert training_set(coco.config).classes == ["kätzchen"]
     else:
-        stops(coco, "boxes.json: not readable as JSON")
+        stops(coco, "boxes.json: not a text file in UTF-8")
 
 
 @pytest.mark.parametrize(
@@ -642,6 +643,108 @@ def test_library_readers_raise_by_themselves(coco, voc):
         VOCDataset(voc.root, "list")
     with pytest.raises(DataError, match="not found"):
         read_image(voc.root / "none.png")
+
+
+def test_ids_that_are_text_in_one_place(coco):
+    coco.boxes[0] |= {"image_id": "1", "category_id": "5"}
+    coco.images[1]["id"] = "2"
+    coco.write()
+    parts, faults = read_parts(coco.config)
+    assert not faults
+    assert [len(a["labels"]) for a in parts["train"].annotations] == [1, 1, 1]
+
+
+def test_categories_with_ids_of_text(coco):
+    coco.categories = [{"id": "b", "name": "cat"}, {"id": "a", "name": "dog"}]
+    for box in coco.boxes:
+        box["category_id"] = "b"
+    coco.write()
+    parts, _ = read_parts(coco.config)
+    assert parts["train"].classes == ["dog", "cat"] and parts["train"].category_ids == ["a", "b"]
+
+
+def test_all_images_missing_is_one_line(coco):
+    coco.write()
+    (coco.root / "images").rename(coco.root / "pictures")
+    coco.config.train_images = "images"
+    with pytest.raises(ConfigError) as caught:
+        read_parts(coco.config)
+    said = str(caught.value)
+    assert "none of the 3 images that boxes.json names" in said and "data.train_images" in said
+    assert "they are in pictures" in said and "\n" not in said
+    shutil.rmtree(coco.root / "pictures")
+    coco.config.train_images = None
+    with pytest.raises(ConfigError, match="none of the 3 images .* set data.root"):
+        read_parts(coco.config)
+
+
+def test_a_folder_where_a_file_is_due(coco):
+    coco.write()
+    coco.config.train = "images"
+    with pytest.raises(DataError, match="images: a folder; the annotation file"):
+        read_parts(coco.config)
+
+
+def test_two_names_of_one_image_are_a_fault(coco, voc):
+    coco.images[1]["file_name"] = "old/a.png"
+    coco.write()
+    _, faults = read_parts(coco.config)
+    assert [f for f in faults if "'a.png' and 'old/a.png' would be the same image" in f.what]
+    voc.names = ["a", "b", "other/a"]
+    voc.write()
+    (voc.root / "Annotations" / "other").mkdir()
+    shutil.copy(voc.xml("a"), voc.xml("other/a"))
+    _, faults = read_parts(voc.config)
+    assert len(faults) == 1 and "would be the same image" in faults[0].what
+
+
+def test_images_of_another_case(coco):
+    coco.write()
+    coco.image("b").rename(coco.root / "images" / "B.PNG")
+    parts, faults = read_parts(coco.config)
+    assert not faults and parts["train"].annotations[1]["path"].name == "B.PNG"
+
+
+def test_objects_with_several_boxes(voc):
+    two = OBJECT.format("cat", 2, 3, 11, 22).replace(
+        "</object>",
+        "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>",
+    )
+    voc.page("b", two)
+    parts, faults = read_parts(voc.config)
+    assert not faults
+    boxes = parts["train"].annotations[1]["boxes"].tolist()
+    assert boxes == [[1, 2, 11, 22], [4, 4, 9, 9]]
+    assert parts["train"].annotations[1]["siblings"].tolist() == [True, True]
+
+
+@pytest.mark.parametrize("tag", ["name", "xmin"])
+def test_what_an_object_has_twice(voc, tag):
+    once = f"<{tag}>cat</{tag}>" if tag == "name" else f"<{tag}>2</{tag}>"
+    voc.page("b", OBJECT.format("cat", 2, 3, 11, 22).replace(once, once + once))
+    _, faults = read_parts(voc.config)
+    assert len(faults) == 1 and f"has 2 <{tag}>" in faults[0].what
+
+
+@pytest.mark.parametrize("flag", ["1", "True", " true ", "1.0", "yes", "0", "False", "no", ""])
+def test_difficult_as_tools_write_it(voc, flag):
+    flagged = OBJECT.format("cat", 2, 3, 11, 22).replace(
+        "<bndbox>", f"<difficult>{flag}</difficult><bndbox>"
+    )
+    voc.page("b", flagged)
+    parts, _ = read_parts(voc.config)
+    assert bool(parts["train"].annotations[1]["difficult"][0]) is (
+        flag.strip().lower() in ("1", "true", "1.0", "yes")
+    )
+
+
+@pytest.mark.parametrize("encoding", ["GB2312", "gbk", "Shift_JIS", "windows-1251", "utf-16"])
+def test_encodings_that_xml_declares(voc, encoding):
+    name = "кот" if encoding == "windows-1251" else "猫"
+    page = voc.xml("b").read_text().replace(">cat<", f">{name}<")
+    voc.xml("b").write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>{page}'.encode(encoding))
+    parts, faults = read_parts(voc.config)
+    assert not faults and parts["train"].classes == ["cat", name]
 
 
 def test_the_table_names_every_test_of_this_file_and_no_other():

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from detcenter.data.errors import by_cause
 from detcenter.data.layouts import cvat
+from detcenter.data.layouts.files import Files
 from tests.data.layouts import picture
 from tests.data.reading import boxes, parts, read, refused, sound, warnings, write
 
@@ -106,6 +108,16 @@ def test_subsets_of_a_project(tmp_path, inside):
     assert test == {f"{inside.format('Test')}1.png": [CAT]}
 
 
+def test_what_is_left_out_of_each_subset_is_said(root, caplog):
+    point = '<points label="cat" points="1,2"/>'
+    images = [("a.png", "Train"), ("b.png", "Test")]
+    export(root, *(image(name, point, more=f'subset="{subset}"') for name, subset in images))
+    for subset in ("Train", "Test", "Test"):
+        sound(cvat, root, f"annotations.xml/{subset}")
+    train, test = warnings(caplog)
+    assert train.endswith("annotations.xml/Train: left out (points: 1)") and "/Test:" in test
+
+
 def test_subsets_whose_images_lie_in_one_folder(root):
     images = [image("a.png", BOX, more=f'subset="{subset}"') for subset in ("Train", "Test")]
     export(root, *images)
@@ -164,7 +176,7 @@ def test_frames_that_are_missing_or_two(tmp_path):
     labelled, faults = read(cvat, tmp_path, "annotations.xml")
     assert boxes(labelled, tmp_path) == {"images/frame_000001.png": [CAT]}
     assert "has the frame 'x'" in faults[0]
-    assert "frame 2 may be images/b2.jpg or images/frame_000002.png" in faults[1]
+    assert "frame 2 may be 'images/b2.jpg' or 'images/frame_000002.png'" in faults[1]
     assert "frame_000003.png: image file not found, named by" in faults[2]
 
 
@@ -179,7 +191,7 @@ def test_frames_of_several_videos(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (BOX.replace("1.00", "one", 1), "a.png: a <box> has xtl='one', ytl="),
+        (BOX.replace("1.00", "one", 1), "'a.png': a <box> has xtl='one', ytl="),
         (BOX.replace('xtl="1.00"', ""), "xtl=None"),
         (BOX.replace("cat", ""), "a <box> has no label"),
         (BOX.replace("cat", "cow"), "unknown class 'cow'"),
@@ -194,6 +206,17 @@ def test_a_wrong_shape_is_left_out_alone(root, wrong, why):
     labelled, faults = read(cvat, root, "annotations.xml")
     assert boxes(labelled, root) == {"images/a.png": [CAT]}
     assert len(faults) == 1 and why in faults[0] and "annotations.xml" in faults[0]
+
+
+def test_one_cause_in_many_images_is_one_line(tmp_path):
+    names = [f"{letter}.png" for letter in "abcdefghij"]
+    for name in names:
+        picture(tmp_path / f"images/{name}")
+    export(tmp_path, *(image(name, BOX.replace('xtl="1.00"', "")) for name in names))
+    faults = []
+    cvat.read(Files(tmp_path), "annotations.xml", None, faults)
+    (line,) = by_cause(faults)
+    assert "'a.png': a <box> has xtl=None" in line and line.endswith("(and 9 more like this)")
 
 
 def test_a_wrong_image_is_left_out_alone(root):

@@ -11,6 +11,7 @@ import detcenter.data.findings
 from detcenter.data.checks import Look, look_at
 from detcenter.data.findings import (
     Part,
+    all_findings,
     box_findings,
     class_findings,
     copy_findings,
@@ -217,6 +218,31 @@ def test_corners_where_sizes_are_due():
     read[0] = [300, 300, 310, 900]  # 10 wide: not a corner right of 300
     assert found(unit_findings(part(image(read)))) == {}
     assert found(unit_findings(part(image(corners + [0, 0, 300, 300])))) == {}
+
+
+@pytest.mark.parametrize("first", [0, 1])  # pixel that the tool counts from
+def test_sizes_where_corners_are_due(first):
+    read = sound_boxes() * [640, 480, 640, 480]
+    read[:, 2:] -= read[:, :2]
+    read[:, :2] -= first
+    inverted = (read[:, 2:] < read[:, :2]).any(axis=1).sum()
+    assert 12 <= inverted < 24
+    finding = one(all_findings([part(image(read))], near=False), "sizes")
+    assert finding.total == inverted and finding.severity == "fault"
+    assert "inverted" not in found(all_findings([part(image(read))], near=False))
+    read[0] = [300, 300, 400, 20]  # 400 wide: not from 300 on
+    assert found(unit_findings(part(image(read)))) == {}
+
+
+def test_corners_in_the_wrong_order_are_no_sizes():
+    corners = sound_boxes() * [640, 480, 640, 480]
+    swapped = part(image(corners[:, [2, 3, 0, 1]]))
+    assert found(unit_findings(swapped)) == {} and found(box_findings(swapped))["inverted"] == 24
+    few = corners / 4  # all in the upper left, and as sizes they fit
+    few[:4] = few[:4, [2, 3, 0, 1]]
+    assert found(unit_findings(part(image(few)))) == {}  # four of 24
+    assert found(unit_findings(part(image(few[1:8])))) == {}  # three of seven
+    assert found(unit_findings(part(image(few[:20])))) == {"sizes": 4}  # as this says
 
 
 # Classes
@@ -476,7 +502,7 @@ def test_the_table_has_every_kind_and_its_test():
     package = Path(detcenter.data.findings.__file__).parent
     code = "".join(file.read_text() for file in package.glob("*.py"))
     tested = Path(__file__).read_text()
-    assert len(rows) == 30 == len({kind for kind, _, _ in rows})
+    assert len(rows) == 31 == len({kind for kind, _, _ in rows})
     for kind, _, test in rows:
         assert f'"{kind.removesuffix("_across")}"' in code and f'"{kind}"' in tested, kind
         assert test in globals(), test

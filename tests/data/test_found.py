@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ import pytest
 from detcenter.data import DataError
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.parts import part_for, role_in
+from detcenter.data.layouts.voc import find_parts
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import read_parts
@@ -337,112 +339,130 @@ def test_classes_of_coco_are_chosen(coco):
         read_parts(coco.config)
 
 
-def test_ids_that_are_text_in_one_place(coco):
-    coco.boxes[0] |= {"image_id": "1", "category_id": "5"}
-    coco.images[1]["id"] = "2"
-    coco.write()
-    parts, faults = read_parts(coco.config)
-    assert not faults
-    assert [len(a["labels"]) for a in parts["train"].annotations] == [1, 1, 1]
-
-
-def test_categories_with_ids_of_text(coco):
-    coco.categories = [{"id": "b", "name": "cat"}, {"id": "a", "name": "dog"}]
-    for box in coco.boxes:
-        box["category_id"] = "b"
-    coco.write()
-    parts, _ = read_parts(coco.config)
-    assert parts["train"].classes == ["dog", "cat"] and parts["train"].category_ids == ["a", "b"]
-
-
-def test_all_images_missing_is_one_line(coco):
-    coco.write()
-    (coco.root / "images").rename(coco.root / "pictures")
-    coco.config.train_images = "images"
-    with pytest.raises(ConfigError) as caught:
-        read_parts(coco.config)
-    said = str(caught.value)
-    assert "none of the 3 images that boxes.json names" in said and "data.train_images" in said
-    assert "they are in pictures" in said and "\n" not in said
-    shutil.rmtree(coco.root / "pictures")
-    coco.config.train_images = None
-    with pytest.raises(ConfigError, match="none of the 3 images .* set data.root"):
-        read_parts(coco.config)
-
-
-def test_a_folder_where_a_file_is_due(coco):
-    coco.write()
-    coco.config.train = "images"
-    with pytest.raises(DataError, match="images: a folder; the annotation file"):
-        read_parts(coco.config)
-
-
-def test_two_names_of_one_image_are_a_fault(coco, voc):
-    coco.images[1]["file_name"] = "old/a.png"
-    coco.write()
-    _, faults = read_parts(coco.config)
-    assert [f for f in faults if "'a.png' and 'old/a.png' would be the same image" in f.what]
-    voc.names = ["a", "b", "other/a"]
-    voc.write()
-    (voc.root / "Annotations" / "other").mkdir()
-    shutil.copy(voc.xml("a"), voc.xml("other/a"))
-    _, faults = read_parts(voc.config)
-    assert len(faults) == 1 and "would be the same image" in faults[0].what
-
-
-def test_images_of_another_case(coco):
-    coco.write()
-    coco.image("b").rename(coco.root / "images" / "B.PNG")
-    parts, faults = read_parts(coco.config)
-    assert not faults and parts["train"].annotations[1]["path"].name == "B.PNG"
-
-
-def test_objects_with_several_boxes(voc):
-    two = OBJECT.format("cat", 2, 3, 11, 22).replace(
-        "</object>",
-        "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>",
-    )
-    voc.page("b", two)
-    parts, faults = read_parts(voc.config)
-    assert not faults
-    boxes = parts["train"].annotations[1]["boxes"].tolist()
-    assert boxes == [[1, 2, 11, 22], [4, 4, 9, 9]]
-    assert parts["train"].annotations[1]["siblings"].tolist() == [True, True]
-
-
-@pytest.mark.parametrize("tag", ["name", "xmin"])
-def test_what_an_object_has_twice(voc, tag):
-    once = f"<{tag}>cat</{tag}>" if tag == "name" else f"<{tag}>2</{tag}>"
-    voc.page("b", OBJECT.format("cat", 2, 3, 11, 22).replace(once, once + once))
-    _, faults = read_parts(voc.config)
-    assert len(faults) == 1 and f"has 2 <{tag}>" in faults[0].what
-
-
-@pytest.mark.parametrize("flag", ["1", "True", " true ", "1.0", "0", "False", ""])
-def test_difficult_as_tools_write_it(voc, flag):
-    flagged = OBJECT.format("cat", 2, 3, 11, 22).replace(
-        "<bndbox>", f"<difficult>{flag}</difficult><bndbox>"
-    )
-    voc.page("b", flagged)
-    parts, _ = read_parts(voc.config)
-    assert bool(parts["train"].annotations[1]["difficult"][0]) is (
-        flag.strip().lower() in ("1", "true", "1.0")
-    )
-
-
-@pytest.mark.parametrize("encoding", ["GB2312", "gbk", "Shift_JIS", "windows-1251", "utf-16"])
-def test_encodings_that_xml_declares(voc, encoding):
-    name = "кот" if encoding == "windows-1251" else "猫"
-    page = voc.xml("b").read_text().replace(">cat<", f">{name}<")
-    voc.xml("b").write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>{page}'.encode(encoding))
-    parts, faults = read_parts(voc.config)
-    assert not faults and parts["train"].classes == ["cat", name]
-
-
 def test_a_link_to_a_folder_above_is_followed_once(tmp_path):
     picture(tmp_path / "a" / "b.jpg")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     assert Files(tmp_path).names == ["a/b.jpg"]
+
+
+def test_several_parts_that_are_as_good_are_one_line(tmp_path):
+    for name in ("cat_train", "dog_train", "val"):
+        picture(tmp_path / "images" / f"{name}.jpg")
+        json_of(tmp_path / f"{name}.json", {f"{name}.jpg": 1})
+    with pytest.raises(DataError, match=r"could be data.train: cat_train.json, dog_train.json;"):
+        found(tmp_path)
+    assert len(found(tmp_path, train="dog_train.json")["val"]) == 1
+    for name in ("cat_train", "dog_train", "val"):
+        (tmp_path / f"{name}.json").rename(tmp_path / f"{name.replace('train', 'x')[:5]}.json")
+    with pytest.raises(DataError, match=r"several parts, and no name says"):
+        (tmp_path / "val.json").unlink()
+        found(tmp_path)
+
+
+def test_folders_that_are_in_no_part_are_said(tmp_path, caplog):
+    for part in ("train", "extra", "val"):
+        picture(tmp_path / part / f"{part}.jpg")
+        xml(tmp_path / part / f"{part}.xml")
+    assert [*found(tmp_path)["train"]] == ["train/train.jpg"]
+    assert "annotation files are in no part, and are left out: extra" in caplog.text
+
+
+def test_a_list_is_one_whatever_its_first_lines_are(tmp_path):
+    for name in "abc":
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+        xml(tmp_path / "Annotations" / f"{name}.xml")
+    (tmp_path / "train.txt").write_text("# mine\n\ngone\na\nb\n")
+    (tmp_path / "val.txt").write_text("c\n")
+    parts, faults = read_parts(DataConfig(root=str(tmp_path)))
+    assert len(parts["train"]) == 2 and len(parts["val"]) == 1
+    assert len(faults) == 1 and "gone.xml: annotation file not found" in str(faults[0])
+
+
+def test_images_of_other_files_and_parts_are_not_taken(tmp_path):
+    for name in "ab":
+        xml(tmp_path / "lot1" / f"{name}.xml")
+        xml(tmp_path / "lot2" / f"{name}.xml")
+        picture(tmp_path / "lot2" / f"{name}.jpg")
+    picture(tmp_path / "lot1" / "a.jpg", width=50)
+    _, faults = read_parts(DataConfig(root=str(tmp_path)))
+    assert len(faults) == 1 and "lot1/b" in str(faults[0])
+    shutil.move(tmp_path / "lot1", tmp_path / "train")
+    shutil.move(tmp_path / "lot2", tmp_path / "val")
+    for name in "ab":
+        (tmp_path / "val" / f"{name}.xml").unlink()
+    xml(tmp_path / "val" / "a.xml")
+    _, faults = read_parts(DataConfig(root=str(tmp_path)))
+    assert len(faults) == 1 and "train/b" in str(faults[0])
+
+
+def test_of_several_images_the_texts_of_the_file_decide(tmp_path):
+    for camera in ("cam1", "cam2"):
+        for width, name in enumerate("abc", start=40):
+            picture(tmp_path / "photos" / camera / f"{name}.jpg", width)
+    for name, text in (("a", "<path>C:\\x\\cam2\\a.jpg</path>"), ("b", "<folder>cam1</folder>")):
+        xml(tmp_path / "xml" / f"{name}.xml")
+        page = (tmp_path / "xml" / f"{name}.xml").read_text()
+        page = page.replace("as it was called before.png", f"{name}.jpg")
+        (tmp_path / "xml" / f"{name}.xml").write_text(page.replace("<size>", text + "<size>"))
+    xml(tmp_path / "xml" / "c.xml")
+    parts, faults = read_parts(DataConfig(root=str(tmp_path)))
+    paths = [a["path"] for part in parts.values() for a in part.annotations]
+    assert {path.relative_to(tmp_path / "photos").as_posix() for path in paths} == {
+        "cam2/a.jpg",
+        "cam1/b.jpg",
+    }
+    assert "its image may be 'photos/cam1/c.jpg' or 'photos/cam2/c.jpg'" in str(faults[0])
+
+
+@pytest.mark.parametrize(
+    "start", ['<annotation verified="yes">', '<annotation xmlns="https://example.org/voc">']
+)
+def test_roots_of_xml_as_tools_write_them(voc, start):
+    for name in "abc":
+        text = voc.xml(name).read_text().replace("<annotation>", start)
+        voc.xml(name).write_text(text)
+    assert find_parts(Files(voc.root)) == ["list"]
+    assert len(found(voc.root, train="list", val="list")["train"]) == 3
+
+
+def test_several_voc_roots_each_have_their_own_files(tmp_path):
+    for root in ("A", "B"):
+        for name in "ab":
+            picture(tmp_path / root / "JPEGImages" / f"{name}.jpg")
+            xml(tmp_path / root / "Annotations" / f"{name}.xml", boxes=1 if root == "A" else 2)
+        (tmp_path / root / "ImageSets" / "Main").mkdir(parents=True)
+        (tmp_path / root / "ImageSets" / "Main" / "train.txt").write_text("a\nb")
+    with pytest.raises(DataError, match="could be data.train: A/ImageSets/Main/train.txt, B/"):
+        found(tmp_path)
+    parts = found(tmp_path, train="B/ImageSets/Main/train.txt", val="A/ImageSets/Main/train.txt")
+    assert parts["train"] == {"B/JPEGImages/a.jpg": 2, "B/JPEGImages/b.jpg": 2}
+
+
+def test_categories_are_no_kinds_of_themselves(tmp_path):
+    categories = [{"id": k, "name": n, "supercategory": n} for k, n in ((1, "cat"), (2, "dog"))]
+    for part in ("train", "val"):
+        picture(tmp_path / f"{part}.jpg")
+        json_of(tmp_path / f"{part}.json", {f"{part}.jpg": 1}, categories)
+    parts, faults = read_parts(DataConfig(root=str(tmp_path)))
+    assert not faults and parts["train"].classes == ["cat", "dog"]
+
+
+def test_a_kind_with_boxes_in_training_alone_is_in_both_parts(tmp_path):
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "tabby", "supercategory": "cat"}]
+    for part in ("train", "val"):
+        picture(tmp_path / f"{part}.jpg")
+        json_of(tmp_path / f"{part}.json", {f"{part}.jpg": 1}, categories)
+    text = (tmp_path / "val.json").read_text().replace('"category_id": 1', '"category_id": 2')
+    (tmp_path / "val.json").write_text(text)
+    parts, faults = read_parts(DataConfig(root=str(tmp_path)))
+    assert not faults and parts["train"].classes == parts["val"].classes == ["cat", "tabby"]
+
+
+def test_accents_that_macs_write_as_two_signs(tmp_path):
+    picture(tmp_path / "images" / unicodedata.normalize("NFD", "é.jpg"), width=50)
+    picture(tmp_path / "images" / "b.jpg")
+    json_of(tmp_path / "train.json", {"é.jpg": 1, "b.jpg": 1})
+    assert sum(map(len, found(tmp_path).values())) == 2
 
 
 def test_parts_by_their_names():
@@ -453,3 +473,7 @@ def test_parts_by_their_names():
     assert part_for("train", ["trainval", "train", "test"]) == "trainval"
     assert part_for("val", ["trainval", "train", "test"]) == "test"
     assert part_for("val", ["train"]) is None
+    assert part_for("train", ["trainset.csv", "testset.csv"]) == "trainset.csv"
+    assert part_for("train", ["trainval", "val", "test"]) == "trainval"
+    assert part_for("val", ["trainval", "val", "test"]) == "test"  # val's images are trained on
+    assert part_for("train", ["dice_train.json", "train2017.json"]) == "train2017.json"

@@ -84,8 +84,26 @@ def test_folders_are_parts(tmp_path):
     for folder in ("train", "val/indoors"):
         picture(tmp_path / folder / "a.png")
         page(tmp_path / folder / "a.json", shape())
-    assert parts(labelme, tmp_path) == ["train", "val/indoors"]
+    assert parts(labelme, tmp_path) == ["train", "val"]
     assert [*sound(labelme, tmp_path, "val")] == ["val/indoors/a.png"]
+
+
+@pytest.mark.parametrize("above, named", [(["train", "val"], ["train", "val"]), (["."], ["."])])
+def test_folders_in_parts_are_read_together(tmp_path, above, named):
+    """Folders of two cameras are no parts: nobody wants one of them alone."""
+    for folder in (f"{part}/{camera}" for part in above for camera in ("cam1", "cam2")):
+        picture(tmp_path / folder / "a.png")
+        page(tmp_path / folder / "a.json", shape())
+    assert parts(labelme, tmp_path) == named
+    images = [image for part in named for image in sound(labelme, tmp_path, part)]
+    assert len(images) == 2 * len(above)
+
+
+def test_a_part_behind_many_folders_is_found(tmp_path):
+    for folder in [f"train/{day:02}" for day in range(60)] + ["val/00"]:
+        for name in "abcde":
+            page(tmp_path / f"{folder}/{name}.json", shape())
+    assert parts(labelme, tmp_path) == ["train", "val"]
 
 
 def test_an_image_that_is_only_in_the_file(root):
@@ -140,3 +158,12 @@ def test_what_is_not_labelme(root):
     assert parts(labelme, root) == []
     assert "no folder with JSON files of LabelMe" in refused(labelme, root, ".")
     assert "no folder with JSON files of LabelMe" in refused(labelme, root, "train")
+
+
+def test_what_is_left_out_is_said_once_though_a_file_is_read_for_each_part(root, caplog):
+    page(root / "a.json", shape("line"), shape())
+    sound(labelme, root, ".")
+    sound(labelme, root, ".")
+    page(root / "a.json", shape("line"), shape("line"), shape())
+    sound(labelme, root, ".")
+    assert [line.rpartition("(")[2] for line in warnings(caplog)] == ["line: 1)", "line: 2)"]

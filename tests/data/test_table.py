@@ -7,7 +7,7 @@ import pytest
 
 from detcenter.data.layouts import table
 from tests.data.layouts import picture
-from tests.data.reading import boxes, parts, read, refused, sound, write
+from tests.data.reading import boxes, parts, read, refused, sound, warnings, write
 
 TWO = {"a.jpg": [("cat", [1, 2, 11, 22]), ("dog", [5, 5, 9, 9])]}
 
@@ -77,7 +77,7 @@ def test_open_images(tmp_path):
     found = boxes(labelled, tmp_path)
     assert found == {"train/0a1b.jpg": [("/m/01", [4, 4, 20, 18]), ("/m/02", [0, 0, 40, 20])]}
     assert labelled.annotations[0]["iscrowd"].tolist() == [False, True]
-    assert len(faults) == 1 and "line 4" in faults[0] and "parts of the image" in faults[0]
+    assert len(faults) == 1 and "line 4: '3, 0, 17, 1' is not between 0 and 1" in faults[0]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_an_image_that_may_be_two(tmp_path):
         picture(tmp_path / folder / "a.jpg")
     write(tmp_path / "t.csv", "ImageID,LabelName,XMin,XMax,YMin,YMax\na,cat,0,1,0,1\n")
     labelled, faults = read(table, tmp_path, "t.csv")
-    assert labelled.annotations == [] and "'a' may be x/a.jpg or y/a.jpg" in faults[0]
+    assert labelled.annotations == [] and "'a' may be 'x/a.jpg' or 'y/a.jpg'" in faults[0]
 
 
 def test_rows_as_the_csv_module_writes_them(tmp_path):
@@ -161,3 +161,91 @@ def test_rows_as_the_csv_module_writes_them(tmp_path):
     with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["file", "x1", "y1", "x2", "y2", "label"], *rows])
     assert sound(table, tmp_path, "t.csv") == expected
+
+
+HEADER = "filename,class,xmin,ymin,xmax,ymax"
+
+
+@pytest.mark.parametrize("column", ["split", "Set", "subset", "Usage"])
+def test_a_column_of_parts(root, caplog, column):
+    for name in "cde":
+        picture(root / f"{name}.jpg")
+    rows = ["a.jpg,cat,1,2,11,22,Train", "b.jpg,cat,1,2,11,22,train ", "c.jpg,dog,1,2,3,4,Val"]
+    rows += ["d.jpg,cow,1,2,3,4,test", "e.jpg,cow,1,2,3,4,later", "a.jpg,dog,5,5,9,9,TRAIN"]
+    rows += ["a.jpg,cat,1,one,3,4,val"]
+    write(root / "t.csv", "\n".join([f"{HEADER},{column}", *rows]))
+    found = parts(table, root)
+    assert [name.lower() for name in found] == ["t.csv/train", "t.csv/val", "t.csv/test"]
+    train, faults = read(table, root, found[0])
+    assert boxes(train, root) == TWO | {"b.jpg": TWO["a.jpg"][:1]} and faults == []
+    assert train.classes == ["cat", "cow", "dog"]  # of all parts
+    val, faults = read(table, root, "t.csv/val", train.classes)
+    assert boxes(val, root) == {"c.jpg": [("dog", [1, 2, 3, 4])], "a.jpg": []}
+    assert len(faults) == 1 and "line 8: 'one' is not a number" in faults[0]
+    (line,) = warnings(caplog)  # once for both
+    assert line.endswith("t.csv: rows of no part, left out ('later': 1)")
+    labelled, _ = read(table, root, "t.csv")
+    assert len(labelled.annotations) == 5
+    assert "no row is of 'tets'; did you mean 'test'?" in refused(table, root, "t.csv/tets")
+
+
+@pytest.mark.parametrize("words", ["train", "12", "  "])
+def test_a_column_that_makes_no_parts(root, words):
+    rows = [f"{name}.jpg,cat,1,2,3,4,{words}" for name in "ab"]
+    write(root / "t.csv", "\n".join([f"{HEADER},split", *rows]))
+    assert parts(table, root) == ["t.csv"] and len(sound(table, root, "t.csv")) == 2
+    write(root / "t.csv", "\n".join([HEADER, *(row.rpartition(",")[0] for row in rows)]))
+    assert "it has no column split" in refused(table, root, "t.csv/train")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "b.jpg,nan,nan,nan,nan,nan",
+        "b.jpg,NaN,NaN,NaN,NaN,NaN",
+        "b.jpg,None,None,None,None,None",
+        "b.jpg,background,,,nan,",
+        "b.jpg,nan,0,0.0,0,0",
+        "b.jpg,,0,0,0,0",
+    ],
+)
+@pytest.mark.parametrize("header", [[HEADER], []])
+def test_what_pandas_writes_for_nothing(root, row, header):
+    rows = ["a.jpg,cat,1,2,11,22", "a.jpg,dog,5,5,9,9"]
+    if not header:
+        corners, name = row.split(",")[2:], row.split(",")[1]
+        row = ",".join(["b.jpg", *corners, name])
+        rows = ["a.jpg,1,2,11,22,cat", "a.jpg,5,5,9,9,dog"]
+    lines = [row, *rows] if not header else [*rows, row]
+    write(root / "t.csv", "\n".join([*header, *lines]))
+    assert parts(table, root) == ["t.csv"]
+    labelled, faults = read(table, root, "t.csv")
+    assert (boxes(labelled, root), faults) == (TWO | {"b.jpg": []}, [])
+    assert labelled.classes == ["cat", "dog"]
+
+
+def test_a_box_whose_class_is_missing(root):
+    write(root / "t.csv", f"{HEADER}\na.jpg,nan,1,2,3,4\na.jpg,cat,1,2,11,22\nnan,cat,1,2,3,4")
+    labelled, faults = read(table, root, "t.csv")
+    assert boxes(labelled, root) == {"a.jpg": TWO["a.jpg"][:1]} and labelled.classes == ["cat"]
+    assert "line 2: a box without class" in faults[0] and "line 4: no image is named" in faults[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "taken", "other"),
+    [
+        ("class,label", ["0,cat", "1,dog"], "label", None),
+        ("class,name", ["0,cat", "1,dog"], "name", None),
+        ("name,class", ["cat,0", "dog,1"], "name", None),
+        ("class,label", ["cat,0", "dog,0"], "class", "label"),
+        ("category,label", ["pet,cat", "pet,dog"], "label", "category"),
+        ("class,label", [",cat", ",dog"], "label", None),
+    ],
+)
+def test_two_columns_of_classes(root, caplog, columns, cells, taken, other):
+    rows = [f"a.jpg,1,2,11,22,{cells[0]}", f"a.jpg,5,5,9,9,{cells[1]}", "b.jpg,,,,,,"]
+    write(root / "t.csv", "\n".join([f"filename,xmin,ymin,xmax,ymax,{columns}", *rows]))
+    assert sound(table, root, "t.csv") == TWO | {"b.jpg": []}
+    assert sound(table, root, "t.csv")  # said once
+    said = f"classes may be in the column {taken!r} or {other!r}; {taken!r} is taken"
+    assert [line.partition(": ")[2] for line in warnings(caplog)] == ([said] if other else [])

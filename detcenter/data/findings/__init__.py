@@ -5,7 +5,7 @@ meant to speak of ordinary data.
 """
 
 from detcenter.data.findings.as_json import findings_json
-from detcenter.data.findings.boxes import box_findings
+from detcenter.data.findings.boxes import box_findings, negative_sides
 from detcenter.data.findings.classes import boxes_by_class, class_findings, name_findings
 from detcenter.data.findings.copies import copy_findings, near_copy_findings
 from detcenter.data.findings.found import Example, Finding, Part, Shown, in_words
@@ -28,6 +28,7 @@ __all__ = [
     "light_findings",
     "name_findings",
     "near_copy_findings",
+    "negative_sides",
     "size_findings",
     "unit_findings",
 ]

@@ -20,6 +20,19 @@ def box_findings(part: Part) -> Iterator[Finding | None]:
     yield _of_one_object(part, boxes)
 
 
+def negative_sides(part: Part) -> Finding | None:
+    """Boxes that end before they begin, where they are measured with and not dropped."""
+    boxes = boxes_of(part)
+    chosen = np.flatnonzero(_inverted(boxes))
+    what = "boxes of negative width or height, which no detection can match"
+    return of_boxes("inverted", "warning", what, part, boxes, chosen)
+
+
+def _inverted(boxes: Boxes) -> np.ndarray:
+    finite = np.isfinite(boxes.values).all(axis=1)
+    return np.asarray(finite & (boxes.sides < 0).any(axis=1))
+
+
 def _of_one_object(part: Part, boxes: Boxes) -> Finding | None:
     """Boxes that are several in one <object> of VOC's XML, as some tools write them."""
     siblings = [a.get("siblings", np.zeros(len(a["labels"]), bool)) for a in part.annotations]
@@ -31,7 +44,7 @@ def _of_one_object(part: Part, boxes: Boxes) -> Finding | None:
 def _without_area(part: Part, boxes: Boxes) -> Iterator[Finding | None]:
     """Boxes that are dropped, and those of less than a pixel, which hardly are any."""
     finite, sides = np.isfinite(boxes.values).all(axis=1), boxes.sides
-    inverted = finite & (sides < 0).any(axis=1)
+    inverted = _inverted(boxes)
     flat = finite & ~inverted & (sides == 0).any(axis=1)
     tiny = finite & (sides > 0).all(axis=1) & (sides < 1).any(axis=1)
     kinds = {

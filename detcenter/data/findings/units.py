@@ -7,6 +7,7 @@ import numpy as np
 from detcenter.data.findings.found import Boxes, Finding, Part, boxes_of, of_boxes
 
 _MOST = 0.9  # of all boxes
+_MANY = 0.2  # of all boxes; of large objects, which begin near 0, few end before they begin
 _FEW = 4  # boxes, below which nothing is said: they may be so by chance
 _ROUNDED = 1.0  # pixel that a box may reach out
 _SMALL = 16  # pixels: in images smaller than this a box may well be a pixel
@@ -24,6 +25,9 @@ def unit_findings(part: Part) -> Iterator[Finding | None]:
     if (relative := _relative(boxes, real)).sum() >= _MOST * real.sum():
         what = "boxes look like parts of the image, 0 to 1; they must be pixels"
         yield of_boxes("relative", "fault", what, part, boxes, np.flatnonzero(relative))
+    elif (inverted := _sizes(boxes, real)).any():
+        what = "boxes look like a corner, width and height where two corners are due"
+        yield of_boxes("sizes", "fault", what, part, boxes, np.flatnonzero(inverted))
     elif (percent := _percent(boxes, real)).any():
         what = "boxes look like percent of the image, 0 to 100; they must be pixels"
         yield of_boxes("percent", "fault", what, part, boxes, np.flatnonzero(percent))
@@ -54,6 +58,19 @@ def _percent(boxes: Boxes, real: np.ndarray) -> np.ndarray:
     reach = (values[:, 2:].max(axis=0) >= _ALMOST_WHOLE).all()
     chance = np.log(100 / sizes).sum()
     return real & bool(reach and chance <= _BY_CHANCE)
+
+
+def _sizes(boxes: Boxes, real: np.ndarray) -> np.ndarray:
+    """Those that end before they begin, if many do and as x, y, w, h nearly all fit their image.
+
+    Boxes that were two corners in the wrong order fit so one time in four, in the upper left.
+    """
+    corners, sides = boxes.values[:, :2], boxes.values[:, 2:]
+    inverted = real & (boxes.sides < 0).any(axis=1)
+    fits = (sides > 0).all(axis=1) & (corners >= -_ROUNDED).all(axis=1)
+    fits &= (corners + sides <= boxes.sizes + _ROUNDED).all(axis=1)
+    many = inverted.sum() >= max(_FEW, _MANY * real.sum())
+    return inverted & bool(many and (fits & real).sum() >= 0.99 * real.sum())
 
 
 def _corners(boxes: Boxes, real: np.ndarray) -> np.ndarray:

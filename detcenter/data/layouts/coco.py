@@ -1,7 +1,6 @@
 """Data sets in COCO's layout: images, and a JSON file that says what is in them."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -185,11 +184,12 @@ def _names(categories: list[Record]) -> list[str]:
 def _kinds_without_boxes(records: Records) -> set[int | str]:
     """Ids of categories that others name as their supercategory, and that have no boxes."""
     used = {record["category_id"] for boxes in records.boxes.values() for record in boxes}
-    kinds = Counter(str(c.get("supercategory")) for c in records.categories)
+    pairs = [(c["name"], c.get("supercategory")) for c in records.categories]
+    kinds = {str(kind) for name, kind in pairs if kind != name}
     found = {
         category["id"]: category["name"]
         for category in records.categories
-        if category["id"] not in used and kinds[str(category["name"])] > 0
+        if category["id"] not in used and str(category["name"]) in kinds
     }
     if len(found) == len(records.categories):
         return set()

@@ -83,7 +83,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     meta, name = read_meta(file), file.relative_to(files.root).as_posix()
     here = _frames_here(files, name, subset, tracks)
     frames = _frames(tracks, meta, here, left_out)
-    report_left_out(left_out, file, "left out")
+    report_left_out(left_out, file / (subset or ""), "left out")
     names = [image.name for image in (*drawn, *frames)]
     paths = image_paths(names[: len(drawn)], _finder(files, name, file), file, faults)
     paths += image_paths(names[len(drawn) :], _frame_finder(files, here, file), file, faults)
@@ -148,7 +148,7 @@ def _add_image(
                 image.names.append(label_of(shape))
                 image.boxes.append(box)
         except ValueError as error:
-            faults.append(Fault(file, f"{name}: {error}"))
+            faults.append(Fault(file, f"{name!r}: {error}"))
     drawn.append(image)
 
 
@@ -238,7 +238,7 @@ def _frame_finder(files: Files, here: dict[int, list[str]], file: Path) -> Calla
     def find(number: str) -> Path:
         images = here.get(int(number), [])
         if len(images) > 1:
-            what = f"frame {number} may be {images[0]} or {images[1]}"
+            what = f"frame {number} may be {images[0]!r} or {images[1]!r}"
             raise DataError(Fault(file, what))
         if not images:
             what = f"image file not found, named by {file}"

@@ -5,6 +5,7 @@ import ntpath
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
@@ -32,7 +33,7 @@ class Files:
         self._by_stem: dict[str, list[str]] = {}
         self._by_own_name: dict[str, list[str]] = {}
         for name in every:
-            self._by_lower.setdefault(name.lower(), name)
+            self._by_lower.setdefault(_folded(name), name)
             stem, ending = posixpath.splitext(name)
             if ending.lower() in ENDINGS:
                 self._by_stem.setdefault(stem, []).append(name)
@@ -47,7 +48,7 @@ class Files:
 
     def find(self, name: str) -> str | None:
         """The file of this name, or of the same but for upper and lower case."""
-        return self._by_name.get(name) or self._by_lower.get(name.lower())
+        return self._by_name.get(name) or self._by_lower.get(_folded(name))
 
     def image(self, name: str, folders: Sequence[str], named_by: Path) -> Path:
         """The image that is called `name`, as tools write it.
@@ -72,21 +73,32 @@ class Files:
             raise DataError(Fault(named_by, f"the name {name!r} leads out of {where}"))
         raise DataError(Fault(where / name, f"image file not found, named by {named_by}"))
 
+    def images_of(self, stem: str) -> list[str]:
+        """The images of this name without its ending."""
+        return self._by_stem.get(stem, [])
+
     def image_of(self, stem: str) -> str | None:
-        """The image of this name without its ending; of several the first."""
-        found = self._by_stem.get(stem)
-        return found[0] if found else None
+        """The first of `images_of`."""
+        return next(iter(self.images_of(stem)), None)
 
-    def image_like(self, stem: str) -> str | None:
-        """The image that goes with an annotation file of this name, without its ending.
+    def images_like(self, stem: str, ending: str) -> list[str]:
+        """The images that may go with the annotation file of this name and ending.
 
-        Of the images with the same own name, the one whose folders agree most: at their end
+        Of the images with the same own name, those whose folders agree most: at their end
         (labels/cam1/a and images/cam1/a), then at their beginning (train/labels and
-        train/images); then one in a folder that is called for images, as masks have the same
-        names.
+        train/images); then those in a folder that is called for images, as masks have the same
+        names. Not those of another part, nor those that have an annotation file beside them.
         """
         found = self._by_own_name.get(posixpath.basename(stem), [])
-        return max(found, key=lambda name: _likeness(name, stem), default=None)
+        part = role_in(posixpath.dirname(stem))
+        likely = [
+            (_likeness(name, stem), name)
+            for name in found
+            if part is None or role_in(posixpath.dirname(name)) in (part, None)
+            if self.find(posixpath.splitext(name)[0] + ending) is None
+        ]
+        most = max((likeness for likeness, _ in likely), default=None)
+        return [name for likeness, name in likely if likeness == most]
 
     def folder_holding(self, names: Sequence[str], near: str) -> str | None:
         """The folder that most of these images are named relative to; None if none is here.
@@ -109,8 +121,13 @@ class Files:
         return [
             name[1 : len(name) - len(end)].rstrip("/")
             for name in found
-            if name.lower().endswith(f"/{end.lower()}")
+            if _folded(name).endswith(f"/{_folded(end)}")
         ]
+
+
+def _folded(name: str) -> str:
+    """For comparing: in lower case, and with accents as one sign (Macs write two)."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).lower()
 
 
 def leads_out(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, apart, labelled
+from detcenter.data.layouts.parts import folders_of_parts, role_in
 from detcenter.data.layouts.reading import (
     below,
     few,
@@ -33,12 +34,14 @@ _LEAST_POINTS = {
 
 
 def find_parts(files: Files) -> list[str]:
-    """Names of the folders that hold LabelMe's files, "." for the root."""
-    found: dict[str, None] = {}
-    for name in few(files.ending(".json"), each=5):
-        if holds(files.root / name, b'"shapes"', b'"imagePath"'):
-            found[posixpath.dirname(name) or "."] = None
-    return [*found]
+    """The folders named after parts that hold LabelMe's files, in folders of their own or not;
+    without such names the only folder with files, or "." for those of several."""
+    words = b'"shapes"', b'"imagePath"'
+    names = few(files.ending(".json"), each=5, most=2000)  # a folder for every camera and day
+    found = [name for name in names if holds(files.root / name, *words)]
+    folders = {posixpath.dirname(name) or "." for name in found}
+    named = any(map(role_in, folders))
+    return folders_of_parts(found) if named or len(folders) > 1 else [*folders]
 
 
 def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]) -> Labelled:

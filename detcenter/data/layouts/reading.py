@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,4 +134,10 @@ def report_left_out(left_out: Counter[str], file: Path, what: str) -> None:
     """A warning that counts what is left out though nothing is wrong with it."""
     if left_out:
         counts = ", ".join(f"{key}: {number}" for key, number in left_out.most_common(5))
-        logger.warning("%s: %s (%s)", printable(str(file)), what, printable(counts))
+        warn_once(f"{file}: {what} ({counts})")
+
+
+@cache
+def warn_once(line: str) -> None:
+    """A warning that is not said again in the same process: a file is read for every part of it."""
+    logger.warning("%s", printable(line))

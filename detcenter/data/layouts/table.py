@@ -1,55 +1,40 @@
 """Data sets in a table, a CSV file with a row for every box."""
 
 import csv
-import io
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import NamedTuple
 
-from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS, image_size
+from detcenter.data.errors import DataError, Fault, nearest
+from detcenter.data.images import image_size
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, image_paths, labelled
-from detcenter.data.layouts.reading import few, folders_near, head, part_file, read_text, size_of
+from detcenter.data.layouts.parts import role_of
+from detcenter.data.layouts.reading import (
+    few,
+    folders_near,
+    head,
+    part_file,
+    read_text,
+    report_left_out,
+    size_of,
+)
+from detcenter.data.layouts.table_columns import (
+    Columns,
+    cells_in,
+    columns_in,
+    is_missing,
+    is_negative,
+    row_word,
+    with_label,
+)
 
-# What headers call a column, in lower case and without signs.
-_IMAGE = (
-    "filename",
-    "file",
-    "image",
-    "imagepath",
-    "imageid",
-    "imagename",
-    "path",
-    "filepath",
-    "img",
-)
-_CLASS = ("class", "label", "labelname", "classname", "category", "name")
-_CORNERS = (
-    ("xmin", "x1", "left", "xtl", "bboxxmin"),
-    ("ymin", "y1", "top", "ytl", "bboxymin"),
-    ("xmax", "x2", "right", "xbr", "bboxxmax"),
-    ("ymax", "y2", "bottom", "ybr", "bboxymax"),
-)
-_OPEN_IMAGES = {"imageid", "labelname", "xmin", "xmax", "ymin", "ymax"}
 _ROUNDING = 0.01
-
-
-class Columns(NamedTuple):
-    """Which column of a table says what."""
-
-    image: int
-    label: int
-    corners: tuple[int, ...]  # four
-    width: int | None = None  # of the image
-    height: int | None = None
-    crowd: int | None = None
-    relative: bool = False  # corners are parts of the image's sides
-    header: bool = True
 
 
 @dataclass
@@ -64,98 +49,114 @@ class Rows:
 
 
 def find_parts(files: Files) -> list[str]:
-    """Names of the tables that can be read here."""
-    return [name for name in few(files.ending(".csv", ".tsv")) if _begins_as_table(files, name)]
+    """Names of the tables that can be read here; if a column says which rows are to train on and
+    which not, one for each of its words, with "/" and the word behind."""
+    found = []
+    for name in few(files.ending(".csv", ".tsv")):
+        columns = _begins_as_table(files, name)
+        if columns is not None:
+            words = [] if columns.split is None else _words(files.root / name, columns.split)
+            found += [f"{name}/{word}" for word in words] if len(words) > 1 else [name]
+    return found
 
 
 def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]) -> Labelled:
-    """The images of a table, with corners in pixels from 0 as they stand.
+    """The images of a table, or of those rows that one word marks, with corners in pixels from 0 as
+    they stand.
 
-    Corners of Open Images' tables are parts of the image. A row whose corners are empty says that
-    an image has no boxes; images that no row names are none of the part.
+    Corners of Open Images' tables are parts of the image. A row without corners says that an image
+    has no boxes; images that no row names are none of the part.
 
     Args:
-        part: the name of the table.
-        classes: in the order of their labels; None takes those that occur, sorted.
+        part: the name of the table, or that, "/" and the word.
+        classes: in the order of their labels; None takes those that occur in the table, sorted.
 
     Raises:
-        DataError: no such table, or not one of boxes in pixels.
+        DataError: no such table, or not one of boxes in pixels; no row has the word.
     """
-    file = part_file(files, part)
-    rows, columns = _read_rows(file, faults)
-    _check_pixels(rows, columns, file)
-    names = [*rows]
+    table, word = _table_and_word(files, part)
+    file = part_file(files, table)
+    by_word, columns = _read_rows(file, word, faults)
+    _check_pixels(
+        [rows for of_word in by_word.values() for rows in of_word.values()], columns, file
+    )
+    rows = by_word.get((word or "").casefold(), {})
+    if word is not None and not rows:
+        known = [mark for mark in by_word if mark]
+        why = nearest(word, known) if known else "it has no column split, set, subset or usage"
+        raise DataError(Fault(file, f"no row is of {word!r}; {why}"))
     find = _finder(files, file)
     images = []
-    for path, name in zip(image_paths(names, find, file, faults), names, strict=True):
+    for path, name in zip(image_paths([*rows], find, file, faults), rows, strict=True):
         try:
             if path is not None:
                 images.append(_image(path, file, rows[name], columns))
         except DataError as error:
             faults += error.args
+    if classes is None and word is not None:  # parts of one table have the same
+        every = (rows.names for of_word in by_word.values() for rows in of_word.values())
+        classes = sorted({name for names in every for name in names})
     return labelled(images, classes, faults)
 
 
-def _begins_as_table(files: Files, name: str) -> bool:
-    lines = head(files.root / name, 1 << 16).decode("utf-8-sig", errors="replace").splitlines()
+def _table_and_word(files: Files, part: str) -> tuple[str, str | None]:
+    found = re.match(r"(.*?\.[ct]sv)/(.+)", part, re.IGNORECASE)
+    return (part, None) if found is None or files.find(part) is not None else (found[1], found[2])
+
+
+def _begins_as_table(files: Files, name: str) -> Columns | None:
+    text = head(files.root / name, 1 << 16).decode("utf-8-sig", errors="replace")
     try:
-        first = next(csv.reader(lines[:1], delimiter=_delimiter(lines[0]))) if lines else []
+        _, first = next(cells_in(text))
     except (csv.Error, StopIteration):
-        return False
-    return _columns(first) is not None
+        return None
+    return columns_in(first)
 
 
-def _delimiter(line: str) -> str:
-    return max(",;\t", key=line.count)
-
-
-def _columns(row: list[str]) -> Columns | None:
-    """What the columns are by the first row, which is a header in most tables."""
-    names = [re.sub(r"[^a-z0-9]", "", text.lower()) for text in row]
-    image, label, *corners = (_first(names, known) for known in (_IMAGE, _CLASS, *_CORNERS))
-    found = [column for column in corners if column is not None]
-    if image is not None and label is not None and len(found) == 4:
-        sizes = _first(names, ("width", "imagewidth")), _first(names, ("height", "imageheight"))
-        crowd = _first(names, ("isgroupof", "iscrowd"))
-        return Columns(image, label, tuple(found), *sizes, crowd, {*names} >= _OPEN_IMAGES)
-    ending = posixpath.splitext(row[0].strip())[1].lower() if row else ""
-    if len(row) == 6 and ending in ENDINGS and all(map(_is_number_or_empty, row[1:5])):
-        return Columns(0, 5, (1, 2, 3, 4), header=False)
-    return None
-
-
-def _first(names: list[str], known: tuple[str, ...]) -> int | None:
-    return next((names.index(name) for name in known if name in names), None)
-
-
-def _is_number_or_empty(text: str) -> bool:
-    return re.fullmatch(r"\s*(-?[0-9]+([.,][0-9]*)?)?\s*", text) is not None
-
-
-def _read_rows(file: Path, faults: list[Fault]) -> tuple[dict[str, Rows], Columns]:
-    """By the image's name."""
-    text = read_text(file)
-    delimiter = _delimiter(text.partition("\n")[0])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns: Columns | None = None
-    rows: dict[str, Rows] = {}
+def _words(file: Path, split: int) -> list[str]:
+    """Those in a column that name a part, as they are first written."""
     try:
-        for row in reader:
-            if columns is None:
-                columns = _columns_or_raise(row, file)
-                if columns.header:
-                    continue
+        rows = (row for _, row in islice(cells_in(read_text(file)), 1, None) if len(row) > split)
+        words = {row[split].strip().casefold(): row[split].strip() for row in rows}
+    except (csv.Error, DataError):
+        return []
+    return [word for word in words.values() if role_of(word) is not None]
+
+
+def _read_rows(
+    file: Path, word: str | None, faults: list[Fault]
+) -> tuple[dict[str, dict[str, Rows]], Columns]:
+    """By the word that they are marked with, "" if they are not to be parted, and the image's name.
+
+    What is wrong with rows of other words than `word` is not told.
+    """
+    text = read_text(file)
+    rows, line = cells_in(text), 0
+    by_word: dict[str, dict[str, Rows]] = {}
+    left_out = Counter[str]()
+    try:
+        line, first = next(rows, (0, None))
+        columns = _columns_or_raise(first, file)
+        columns = with_label(columns, text, file)
+        for line, row in rows if columns.header else cells_in(text):
+            mark = "" if word is None else row_word(row, columns)
             if any(cell.strip() for cell in row):
-                _add(rows, row, columns, delimiter, Fault(file, f"line {reader.line_num}"), faults)
+                mine = mark == (word or "").casefold()
+                if word is not None and role_of(mark) is None:
+                    left_out[repr(mark)] += 1
+                where = Fault(file, f"line {line}")
+                told = faults if mine else []
+                _add(by_word.setdefault(mark, {}), row, columns, where, told)
     except csv.Error as error:
-        raise DataError(Fault(file, f"line {reader.line_num}: no table ({error})")) from None
-    if columns is None:
+        raise DataError(Fault(file, f"line {line + 1}: no table ({error})")) from None
+    report_left_out(left_out, file, "rows of no part, left out")
+    return by_word, columns
+
+
+def _columns_or_raise(row: list[str] | None, file: Path) -> Columns:
+    if row is None:
         raise DataError(Fault(file, "empty, not a table of boxes"))
-    return rows, columns
-
-
-def _columns_or_raise(row: list[str], file: Path) -> Columns:
-    columns = _columns(row)
+    columns = columns_in(row)
     if columns is None:
         what = f"the columns {shortened(row)} are not an image, a class, xmin, ymin, xmax and ymax"
         raise DataError(Fault(file, what))
@@ -163,12 +164,7 @@ def _columns_or_raise(row: list[str], file: Path) -> Columns:
 
 
 def _add(
-    rows: dict[str, Rows],
-    row: list[str],
-    columns: Columns,
-    delimiter: str,
-    line: Fault,
-    faults: list[Fault],
+    rows: dict[str, Rows], row: list[str], columns: Columns, line: Fault, faults: list[Fault]
 ) -> None:
     """Put a row to those of its image, or what is wrong with it to `faults`."""
     cells = [cell.strip() for cell in row]
@@ -177,43 +173,43 @@ def _add(
         return cells[column] if column is not None and column < len(cells) else ""
 
     name, needed = cell(columns.image), max(columns.image, columns.label, *columns.corners) + 1
-    if not name or len(cells) < needed:
-        what = f"{len(cells)} cells, not {needed}" if name else "no image is named"
+    if is_missing(name) or len(cells) < needed:
+        what = "no image is named" if is_missing(name) else f"{len(cells)} cells, not {needed}"
         faults.append(line._replace(what=f"{line.what}: {what}"))
         return
     image = rows.setdefault(name, Rows(size_of(cell(columns.width)), size_of(cell(columns.height))))
-    corners = [cell(column) for column in columns.corners]
-    if not any(corners):
+    corners, label = [cell(column) for column in columns.corners], cell(columns.label)
+    if is_negative(label, corners):
         return
     try:
-        box = [_number(text, delimiter) for text in corners]
-        _check_box(box, cell(columns.label), columns)
+        box = [_number(text, columns.decimal_comma) for text in corners]
+        _check_box(box, label, columns)
     except ValueError as error:
         faults.append(line._replace(what=f"{line.what}: {error}"))
         return
     image.boxes.append(box)
-    image.names.append(cell(columns.label))
+    image.names.append(label)
     image.iscrowd.append(cell(columns.crowd).lower() in ("1", "true"))
 
 
-def _number(text: str, delimiter: str) -> float:
+def _number(text: str, decimal_comma: bool) -> float:
     try:
-        # Where semicolons separate, a comma may be that of a fraction.
-        return float(text.replace(",", ".") if delimiter == ";" else text)
+        return float(text.replace(",", ".") if decimal_comma else text)
     except ValueError:
         raise ValueError(f"{shortened(text)} is not a number") from None
 
 
 def _check_box(box: list[float], label: str, columns: Columns) -> None:
-    if not label:
+    if is_missing(label):
         raise ValueError("a box without class")
     if columns.relative and not all(-_ROUNDING <= v <= 1 + _ROUNDING for v in box):
         what = "in Open Images' tables corners are parts of the image, not pixels"
-        raise ValueError(f"{shortened(box)} is not between 0 and 1; {what}")
+        corners = ", ".join(f"{v:g}" for v in box)
+        raise ValueError(f"'{corners}' is not between 0 and 1; {what}")
 
 
-def _check_pixels(rows: dict[str, Rows], columns: Columns, file: Path) -> None:
-    numbers = [v for image in rows.values() for box in image.boxes for v in box]
+def _check_pixels(rows: list[Rows], columns: Columns, file: Path) -> None:
+    numbers = [v for image in rows for box in image.boxes for v in box]
     if numbers and not columns.relative and all(0 <= v <= 1 for v in numbers):
         what = "all corners are between 0 and 1, parts of the image; a table must have pixels"
         raise DataError(Fault(file, what))
@@ -235,7 +231,7 @@ def _finder(files: Files, file: Path) -> Callable[[str], Path]:
             if not found:
                 raise
             if len(found) > 1 and found == by_stem.get(name):
-                what = f"the image {name!r} may be {found[0]} or {found[1]}"
+                what = f"the image {name!r} may be {found[0]!r} or {found[1]!r}"
                 raise DataError(Fault(file, what)) from None
             return files.root / found[0]
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files, ends_of, leads_out
 from detcenter.data.layouts.labelled import Labelled, apart
 from detcenter.data.layouts.parts import folders_of_parts, role_of
+from detcenter.data.layouts.reading import head
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
 
 
@@ -71,7 +73,7 @@ def find_parts(files: Files) -> list[str]:
     Lists, or where there are none the folders whose names say what they are for, or ".".
     """
     pages = files.ending(".xml")
-    if not any(_is_page(files.root / name) for name in pages[:: max(1, len(pages) // 5)]):
+    if not any(_is_page(files.root / name) for name in pages[:: max(1, len(pages) // 20)]):
         return []
     lists = [name for name in files.ending(".txt") if _is_list(files, name)]
     if lists:
@@ -135,7 +137,7 @@ def listed(files: Files, part: str) -> list[Entry]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
-    pages = _Pages(files)
+    pages = _Pages(files, found)
     entries = (_entry(_unquoted(line.strip(), pages), pages, path) for line in lines)
     return [entry for entry in entries if entry is not None]
 
@@ -175,10 +177,16 @@ def _pages_of(parts: list[str], files: Files) -> Iterator[str]:
 
 
 class _Pages:
-    """The XML files, by every end of their names."""
+    """The XML files, by every end of their names.
 
-    def __init__(self, files: Files) -> None:
+    Args:
+        listed: the list that names them; those beside its own ImageSets come first.
+    """
+
+    def __init__(self, files: Files, listed: str) -> None:
         self.files = files
+        before = re.match("(.*/)?ImageSets/", listed)
+        self._annotations = f"{(before and before[1]) or ''}Annotations"
         self._by_stem: dict[str, list[str]] = {}
         for name in files.ending(".xml"):
             self._by_stem.setdefault(posixpath.basename(_without(name)), []).append(name)
@@ -189,7 +197,7 @@ class _Pages:
         stems = [name, spelled, _without(spelled)]
         for stem in dict.fromkeys(stems):
             if not leads_out(stem):
-                found = self.files.find(posixpath.normpath(f"Annotations/{stem}.xml"))
+                found = self.files.find(posixpath.normpath(f"{self._annotations}/{stem}.xml"))
                 if found is not None:
                     return found
         for stem in dict.fromkeys(stems):
@@ -211,10 +219,12 @@ def _unquoted(line: str, pages: _Pages) -> str:
 
 
 def _entry(line: str, pages: _Pages, named_by: Path) -> Entry | None:
-    """None for an empty line, and for what is not of the class that a list is for."""
+    """None for an empty line or a comment, and for what is not of the class that a list is for."""
     page = pages.of(line) if line else None
     if not line or page is not None:  # "photo 1" may be a name
         return Entry(line, page, named_by) if page else None
+    if line.startswith("#"):
+        return None
     row = re.fullmatch(r"(.*?)\s+(-1|0|1)", line)
     if row is not None:
         return None if row[2] == "-1" else _entry(row[1], pages, named_by)
@@ -233,7 +243,7 @@ def _annotation(
         raise DataError(Fault(entry.named_by, what))
     file = files.root / entry.page
     tree = read_xml(file)
-    path = _image_path(files, entry.page, tree.findtext("filename"))
+    path = _image_path(files, entry.page, tree)
     objects = read_objects(tree, file, classes, faults)
     boxes = boxes_in(objects)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
@@ -259,24 +269,39 @@ def _annotation(
     return annotation
 
 
-def _image_path(files: Files, page: str, filename: str | None) -> Path:
+def _image_path(files: Files, page: str, tree: Element) -> Path:
     """The image of the XML file's own name, as the devkit has it, else <filename>.
 
-    Many tools rename or copy files and leave <filename> as it was, so it is asked last.
+    Many tools rename or copy files and leave <filename> as it was, so it is asked last, or which of
+    several images is meant.
     """
     stem = _without(page)
-    below = stem.partition("/")[2]
-    found = files.image_of(f"JPEGImages/{below}") or files.image_of(stem)
-    found = found or files.image_like(stem)
-    if found is not None:
-        return files.root / found
+    as_voc = stem.replace("Annotations/", "JPEGImages/", 1)
+    filename, path, folder = (
+        (tree.findtext(key) or "").strip() for key in ("filename", "path", "folder")
+    )
+    for found in (files.images_of(as_voc), files.images_of(stem), files.images_like(stem, ".xml")):
+        if found:
+            said = [path, f"{folder}/{filename}", filename]
+            return files.root / _meant(found, said, files.root / page)
     name = posixpath.basename(stem)
-    beside = "JPEGImages" if page.startswith("Annotations/") else posixpath.dirname(page)
-    if filename and filename.strip():
+    beside = posixpath.dirname(as_voc)
+    if filename:
         folders = dict.fromkeys([beside, posixpath.dirname(page), "JPEGImages", ""])
-        return files.image(filename.strip(), [*folders], files.root / page)
+        return files.image(filename, [*folders], files.root / page)
     what = f"image file not found, nor {name}.jpg, .jpeg or .png"
     raise DataError(Fault(files.root / beside / f"{name}.jpg", what))
+
+
+def _meant(images: list[str], said: list[str], file: Path) -> str:
+    """The one of several images that an XML file's texts speak of, or the first of a folder."""
+    for end in (end for text in said for end in ends_of(text)):
+        agreeing = [name for name in images if f"/{name}".endswith(f"/{end}")]
+        if len(agreeing) == 1:
+            return agreeing[0]
+    if len({posixpath.dirname(name) for name in images}) > 1:
+        raise DataError(Fault(file, f"its image may be {' or '.join(map(repr, images[:3]))}"))
+    return images[0]
 
 
 def list_of(files: Files, part: str) -> str | None:
@@ -300,13 +325,10 @@ def _is_list(files: Files, name: str) -> bool:
         return True
     if role_of(name) is None:
         return False
-    try:
-        first = (files.root / name).read_text(encoding="utf-8-sig").partition("\n")[0]
-    except (OSError, UnicodeDecodeError):
-        return False
-    pages = _Pages(files)
-    entry = _entry(_unquoted(first.strip(), pages), pages, files.root / name)
-    return entry is not None and files.find(entry.page) is not None
+    pages = _Pages(files, name)
+    lines = head(files.root / name).decode("utf-8-sig", "replace").splitlines()[:20]
+    entries = (_entry(_unquoted(line.strip(), pages), pages, files.root / name) for line in lines)
+    return any(entry is not None and files.find(entry.page) is not None for entry in entries)
 
 
 def _part_name(name: str) -> str:
@@ -326,11 +348,8 @@ def _no_part(files: Files) -> str:
 
 
 def _is_page(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return b"<annotation>" in file.read(4096)
-    except OSError:
-        return False
+    start = head(path).replace(b"\0", b"")  # of UTF-16
+    return re.search(rb"<annotation[\s>]", start) is not None
 
 
 def _without(name: str) -> str:

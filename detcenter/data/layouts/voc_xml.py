@@ -15,6 +15,10 @@ from defusedxml.ElementTree import fromstring
 from detcenter.data.errors import DataError, Fault, nearest
 from detcenter.data.images import MAX_PIXELS
 
+# What tools write for <difficult>.
+_FLAGS = dict.fromkeys(("0", "0.0", "false", "no", "n", "f", "none", ""), False)
+_FLAGS |= dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), True)
+
 
 class Object(NamedTuple):
     """What a <bndbox> of an <object> says; some tools put several into one."""
@@ -52,6 +56,9 @@ def parse_xml(path: Path) -> Element:
     except (ParseError, ValueError, LookupError, OSError) as error:
         what = f"not readable as XML ({' '.join(str(error).split())})"
         raise DataError(Fault(path, what)) from error
+    if "}" in tree.tag:  # in a namespace
+        for element in tree.iter():
+            element.tag = element.tag.rpartition("}")[2]
     return tree
 
 
@@ -102,10 +109,12 @@ def _objects(element: Element, file: Path, classes: list[str]) -> list[Object]:
         raise DataError(Fault(file, f"unknown class {name!r}; {nearest(name, classes)}"))
     if element.find("bndbox") is None:
         raise DataError(Fault(file, "an <object> has no <bndbox>"))
-    difficult = (element.findtext("difficult") or "0").strip().lower() in ("1", "1.0", "true")
+    flag = (element.findtext("difficult") or "0").strip().lower()
+    if flag not in _FLAGS:
+        raise DataError(Fault(file, f"<difficult> is {shortened(flag)}, neither 0 nor 1"))
     label = classes.index(name) + 1
     return [
-        Object(element, bounds, label, _box(bounds, file), difficult)
+        Object(element, bounds, label, _box(bounds, file), _FLAGS[flag])
         for bounds in element.findall("bndbox")
     ]
 

@@ -1,19 +1,26 @@
 """What the files beside YOLO's labels say: the classes by name, and where the parts are."""
 
+import logging
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from detcenter.data.errors import DataError, Fault
+from detcenter.data.errors import DataError, Fault, printable
 from detcenter.data.layouts.files import Files, leads_out
 from detcenter.data.layouts.reading import below, few, head, read_text
 
+logger = logging.getLogger("detcenter")
+
 _MOST = 100_000  # classes; an index far beyond would fill the memory with names
 _CLASS_LISTS = {"_darknet.labels", "classes.names", "classes.txt", "obj.names"}
+_USUAL = {"data.yaml", "data.yml", "obj.data"}
+KEYS = ("train", "val", "test")
+_NOTHING = {"", "~", "null", "none"}  # as YAML's null is written
 
 
 class Declared(NamedTuple):
@@ -24,23 +31,41 @@ class Declared(NamedTuple):
     path: str  # which the parts are below, as it is written
     parts: dict[str, list[str]]  # "train", "val", "test": folders or lists, as they are written
     keypoints: bool  # labels hold more than boxes
+    nc: int | None = None  # the number of classes, where it is said
+
+
+@cache  # once, though every part is read with it
+def warn_of_count(file: Path, count: int, names: int) -> None:
+    """Say that a file counts more or fewer classes than it names."""
+    what = f"it counts {count} classes and names {names}; the names are taken"
+    logger.warning("%s: %s", printable(str(file)), what)
 
 
 def declared(files: Files, faults: list[Fault]) -> list[Declared]:
-    """All such files at the root or a folder below; those that cannot be read go to `faults`."""
-    names = [name for name in files.ending(".yaml", ".yml", ".data") if name.count("/") < 2]
-    names.sort(key=lambda name: posixpath.basename(name) not in ("data.yaml", "obj.data"))
+    """All such files by `rank`; those that cannot be read go to `faults`."""
+    names = sorted(files.ending(".yaml", ".yml", ".data"), key=rank)
     found = []
     for name in few(names):
         try:
             read = _of_darknet if name.lower().endswith(".data") else _of_yaml
             declaration = read(files, name)
         except DataError as error:
-            faults += error.args
+            faults += error.args if _is_meant(files, name) else ()
         else:
             if declaration is not None:
                 found.append(declaration)
     return found
+
+
+def rank(name: str) -> tuple[int, bool]:
+    """Less for a file nearer to the root, and there for one with the usual name."""
+    return name.count("/"), posixpath.basename(name).lower() not in _USUAL
+
+
+def _is_meant(files: Files, name: str) -> bool:
+    """Whether a file that cannot be read is of a data set, by its name or its keys."""
+    keys = head(files.root / name, 1 << 20)
+    return rank(name)[1] is False or re.search(rb"(?m)^\W*(train|val)\b\W*[:=]", keys) is not None
 
 
 def _of_yaml(files: Files, name: str) -> Declared | None:
@@ -59,7 +84,7 @@ def _of_yaml(files: Files, name: str) -> Declared | None:
         return None
     if "val" not in content and "valid" in content:
         content["val"] = content["valid"]
-    parts = {key: _texts(content.get(key)) for key in ("train", "val", "test")}
+    parts = {key: _texts(content.get(key)) for key in KEYS}
     path = content.get("path")
     return Declared(
         name,
@@ -67,12 +92,13 @@ def _of_yaml(files: Files, name: str) -> Declared | None:
         path if isinstance(path, str) else "",
         {key: places for key, places in parts.items() if places},
         bool(content.get("kpt_shape")),
+        _index(content.get("nc")),
     )
 
 
 def _texts(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    return [text for text in values if isinstance(text, str) and text]
+    return [text for text in values if isinstance(text, str) and text.lower() not in _NOTHING]
 
 
 def _classes(content: dict[Any, Any], file: Path) -> list[str] | None:
@@ -118,6 +144,7 @@ def _of_darknet(files: Files, name: str) -> Declared | None:
         "test": content.get("test"),
     }
     empty = Declared(name, None, "", {key: [text] for key, text in parts.items() if text}, False)
+    empty = empty._replace(nc=_index(content.get("classes")))
     listed = place(files, empty, content.get("names", ""))
     return empty._replace(classes=_lines(files, listed) if listed else None)
 
@@ -164,5 +191,6 @@ def _shared(name: str, folder: str) -> int:
 
 
 def _lines(files: Files, name: str) -> list[str]:
-    lines = read_text(files.root / name).strip().splitlines()
-    return unlike([line.strip() for line in lines[:_MOST]])
+    """An empty line takes a number too, which its class is called by; those at the end do not."""
+    lines = [line.strip() for line in read_text(files.root / name).rstrip().splitlines()[:_MOST]]
+    return unlike([line or str(number) for number, line in enumerate(lines)])
