@@ -221,8 +221,7 @@ def _train(draft: Draft, facts: Facts, machine: Machine) -> int:
     rate = float(f"{rate * math.sqrt(batch / 8):.1g}")
     draft.settle("train.lr", rate, "for this batch size; half of it if losses do not fall")
     if _pretrained(draft):
-        why = "of lr; pretrained layers want to be changed little"
-        draft.settle("train.backbone_lr", 0.1, why)
+        draft.settle("train.backbone_lr", *_backbone_lr(draft))
     draft.settle("train.weight_decay", 0.01, "")
     draft.settle("train.schedule", "cosine", "nothing to choose but the epochs")
     steps = epochs * max(1, facts.images // batch)
@@ -232,6 +231,15 @@ def _train(draft: Draft, facts: Facts, machine: Machine) -> int:
     draft.settle("train.channels_last", True, "a memory format that convolutions like")
     draft.settle("train.eval_every", math.ceil(epochs / 12), "epochs; measuring takes time too")
     return steps
+
+
+def _backbone_lr(draft: Draft) -> tuple[float, str]:
+    """As a part of the learning rate, and why."""
+    if draft.lines["model.name"].value == "fasterrcnn":
+        return 0.2, "of lr; pretrained layers want to be changed little"
+    if draft.lines["model.strides"].value[-1] >= _PATCH:
+        return 0.3, "of lr; at 1 the map of stride 32 may die, and objects on it are not seen"
+    return 1.0, "of lr; lower it, to 0.3 say, for anchors at stride 32"
 
 
 def _sides(boxes: np.ndarray) -> np.ndarray:
