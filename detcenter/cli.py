@@ -1,4 +1,4 @@
-"""The command line: `detcenter train | check | evaluate | predict | features | ...`."""
+"""The command line: `detcenter init | train | check | evaluate | predict | features | ...`."""
 
 import logging
 import signal
@@ -13,6 +13,7 @@ from detcenter.commands import (
     convert,
     evaluate,
     features,
+    init,
     pack,
     predict,
     report,
@@ -26,6 +27,7 @@ from detcenter.training import CheckpointError, TrainingError
 
 USAGE = """usage: detcenter COMMAND ...
 
+  init      write a recipe:       detcenter init FOLDER
   train     train a detector:     detcenter train --config configs/digits.yaml
   check     find bad data:        detcenter check --config configs/digits.yaml
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
@@ -50,6 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     args = sys.argv[1:] if args is None else list(args)
     commands: dict[str, Callable[[Sequence[str]], int | None]] = {
+        "init": init.main,
         "train": train.main,
         "check": check.main,
         "evaluate": evaluate.main,

@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import RENAMED, Config, DataConfig, LossConfig
+from detcenter.recipe.config import RENAMED, Config, DataConfig, LossConfig, flat
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -65,6 +65,13 @@ def recipe_parser(prog: str, description: str) -> ArgumentParser:
     return parser
 
 
+def keys_parser(prog: str, description: str) -> ArgumentParser:
+    """A parser for every key of :class:`Config` but ``output``, without a recipe."""
+    parser = _Parser(prog=prog, description=description)
+    parser.add_class_arguments(Config, None, skip={"output"})
+    return parser
+
+
 def data_parser(
     prog: str, description: str, defaults: DataConfig, skip: set[str] = _OF_TRAINING
 ) -> ArgumentParser:
@@ -94,6 +101,16 @@ def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, N
     config = Config(**{f.name: arguments[f.name] for f in dataclasses.fields(Config)})
     _check_nulls(config)
     return config, arguments
+
+
+def given_keys(config: Config, args: Sequence[str]) -> dict[str, Any]:
+    """Of ``config``, which ``args`` were parsed to, the keys but ``output`` that they name."""
+    named = [arg.removeprefix("--").partition("=")[0] for arg in args if arg.startswith("--")]
+    return {
+        key: value
+        for key, value in flat(config).items()
+        if key != "output" and any(key == name or key.startswith(f"{name}.") for name in named)
+    }
 
 
 def data_of_recipe(prog: str, args: Sequence[str]) -> DataConfig:

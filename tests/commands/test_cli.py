@@ -306,7 +306,7 @@ def test_a_broken_image_may_be_left_out(recipe, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "tool", ["train", "check", "evaluate", "predict", "features", "sweep", "pack"]
+    "tool", ["train", "check", "evaluate", "predict", "features", "sweep", "pack", "init"]
 )
 def test_the_tools_are_the_same_commands(tool, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{tool}.py", "--help"])
