@@ -99,7 +99,10 @@ def read_labelled(
 
 def _check(data: DataConfig) -> None:
     if data.format not in ("lmdb", "digits") and not Path(data.root).is_dir():
-        raise ConfigError(f"data.root {data.root!r} is no folder; set it to where the data set is")
+        where = "" if Path(data.root).is_absolute() else f" below {Path.cwd()}"
+        raise ConfigError(
+            f"data.root {data.root!r} is no folder{where}; set it to where the data set is"
+        )
     if isinstance(data.val, float):
         if not 0 < data.val < 1:
             raise ConfigError(

@@ -1,5 +1,6 @@
 """From a recipe to what a training needs on this machine: device, batches, model, schedule."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from detcenter.training import (
     make_optimizer,
     make_schedule,
 )
+
+logger = logging.getLogger("detcenter")
 
 
 def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
@@ -143,10 +146,17 @@ def average_for(model: nn.Module, training: TrainConfig) -> AveragedModel | None
 
 def schedule_for(training: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> Any:
     """Over optimizer steps, ``steps`` an epoch."""
+    total = training.epochs * steps
+    if training.warmup_steps >= total:
+        logger.warning(
+            "train.warmup_steps is %d, but the training has %d steps: it ends before its rate is "
+            "train.lr",
+            *(training.warmup_steps, total),
+        )
     return make_schedule(
         optimizer,
         training.schedule,
-        training.epochs * steps,
+        total,
         training.warmup_steps,
         [milestone * steps for milestone in training.milestones],
         training.gamma,

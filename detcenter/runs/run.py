@@ -326,7 +326,8 @@ class Run:
     def _report(self, epoch: int, cost: dict[str, float]) -> None:
         losses = self.state.means.means()
         found = flat_numbers(self.metrics)
-        numbers = {"lr": self.state.schedule.get_last_lr()[0]} | cost
+        # The last group is of the head; a backbone's rate may be a part of that.
+        numbers = {"lr": self.state.schedule.get_last_lr()[-1]} | cost
         features = self.state.watch.numbers(self.classes)
         numbers |= {f"train/{k}": v for k, v in (losses | features).items()}
         self.records.add(epoch, numbers | found)

@@ -259,6 +259,16 @@ def test_an_unsplit_folder_is_parted_by_a_seed(tmp_path, caplog):
     assert len(found(tmp_path, train="all", val=0.5)["val"]) == 10
 
 
+def test_images_that_nobody_labelled_are_counted(tmp_path, caplog):
+    unsplit(tmp_path, images=4)
+    picture(tmp_path / "all" / "none.png", width=90)
+    picture(tmp_path / "all" / "0.jpg", width=40)  # a mask, say, of the image 0.png
+    picture(tmp_path / "elsewhere" / "other.png")
+    assert sum(map(len, found(tmp_path).values())) == 4
+    said = [text for text in caplog.messages if "without an XML file" in text]
+    assert len(said) == 1 and said[0].endswith("left out images without an XML file: 1 (none.png)")
+
+
 def test_an_image_more_moves_few_others(tmp_path):
     unsplit(tmp_path)
     before = found(tmp_path)["val"].keys()

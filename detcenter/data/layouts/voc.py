@@ -27,7 +27,7 @@ from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files, ends_of, leads_out
 from detcenter.data.layouts.labelled import Labelled, apart
 from detcenter.data.layouts.parts import folders_of_parts, role_of
-from detcenter.data.layouts.reading import head
+from detcenter.data.layouts.reading import head, warn_once
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
 
 
@@ -103,9 +103,22 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         except DataError as error:
             faults += error.args
     images = [annotation["path"] for annotation in annotations.values()]
+    if list_of(files, part) is None:
+        _count_unlabelled(files, images, entries)
     kept = apart([*annotations], images, files.root / part, faults)
     pairs = zip(annotations.values(), kept, strict=True)
     return Labelled([a for a, path in pairs if path is not None], classes, [])
+
+
+def _count_unlabelled(files: Files, used: list[Path], entries: list["Entry"]) -> None:
+    """Say how many images beside those of a part have no XML file: nobody labelled them."""
+    folders = {path.parent for path in used}
+    names = {path.stem for path in used} | {Path(entry.page).stem for entry in entries}
+    images = [files.root / name for name in files.images()]
+    left = [path for path in images if path.parent in folders and path.stem not in names]
+    if left:
+        few = ", ".join(path.name for path in left[:3]) + (", …" if left[3:] else "")
+        warn_once(f"{files.root}: left out images without an XML file: {len(left)} ({few})")
 
 
 class Entry(NamedTuple):
