@@ -27,7 +27,7 @@ from tests.command_line import fails
 from tests.data.layouts import OBJECT, picture
 
 DIFFICULT = OBJECT.replace("<bndbox>", "<difficult>1</difficult><bndbox>")
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def options(config):
