@@ -40,10 +40,12 @@ def _groups(paths: Sequence[Path], root: Path) -> dict[str, list[int]]:
     """Positions of copies by the first of their names."""
     names = [_name(path, root) for path in paths]
     of_roboflow = [re.sub(r"\.rf\..*", "", name) for name in names]
-    keys = [np.unique(values, return_inverse=True)[1] for values in (of_roboflow, _contents(paths))]
-    everyone = np.arange(len(paths))
-    shared = [coo_array((np.ones(len(paths)), (everyone, key))).tocsr() for key in keys]
-    _, group_of = connected_components(sum(x @ x.T for x in shared))
+    # Every image is joined with its name and its content; who shares one is in one piece.
+    keys = [f"name {name}" for name in of_roboflow] + [f"content {c}" for c in _contents(paths)]
+    kinds, key_of = np.unique(keys, return_inverse=True)
+    rows, size = np.tile(np.arange(len(paths)), 2), len(paths) + len(kinds)
+    joined = coo_array((np.ones(len(keys)), (rows, key_of + len(paths))), shape=(size, size))
+    group_of = connected_components(joined, directed=False)[1][: len(paths)]
     groups: dict[int, list[int]] = {}
     for position, group in enumerate(group_of.tolist()):
         groups.setdefault(group, []).append(position)

@@ -27,7 +27,7 @@ from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files, ends_of, leads_out
 from detcenter.data.layouts.labelled import Labelled, apart
 from detcenter.data.layouts.parts import folders_of_parts, role_of
-from detcenter.data.layouts.reading import head, warn_once
+from detcenter.data.layouts.reading import head, read_text, warn_once
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
 
 
@@ -146,11 +146,7 @@ def listed(files: Files, part: str) -> list[Entry]:
             raise DataError(Fault(files.root / "ImageSets/Main" / f"{part}.txt", _no_part(files)))
         return [Entry(_without(name), name, files.root / name) for name in there]
     path = files.root / found
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(Fault(path, f"not a text file in UTF-8 ({error.reason})")) from None
-    pages = _Pages(files, found)
+    pages, lines = _Pages(files, found), read_text(path).splitlines()
     entries = (_entry(_unquoted(line.strip(), pages), pages, path) for line in lines)
     return [entry for entry in entries if entry is not None]
 
@@ -333,7 +329,7 @@ def _in_sets(name: str) -> bool:
 
 
 def _is_list(files: Files, name: str) -> bool:
-    """Those of ImageSets, and beside them lists whose first line names an XML file."""
+    """Those of ImageSets, and lists beside them, one of whose first lines names an XML file."""
     if _in_sets(name):
         return True
     if role_of(name) is None:

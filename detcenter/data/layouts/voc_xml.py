@@ -13,7 +13,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from detcenter.data.errors import DataError, Fault, nearest
-from detcenter.data.images import MAX_PIXELS
+from detcenter.data.layouts.reading import size_of
 
 # What tools write for <difficult>.
 _FLAGS = dict.fromkeys(("0", "0.0", "false", "no", "n", "f", "none", ""), False)
@@ -38,13 +38,13 @@ def read_xml(path: Path) -> Element:
     Raises:
         DataError: no such file, or not the XML of an annotation.
     """
-    tree = parse_xml(path)
+    tree = _parsed(path)
     if tree.tag != "annotation" and tree.find(".//object") is None:
         raise DataError(Fault(path, f"<{tree.tag}> without an <object>, not a VOC annotation"))
     return tree
 
 
-def parse_xml(path: Path) -> Element:
+def _parsed(path: Path) -> Element:
     """The root element of any XML file, as in `read_xml`."""
     if not os.path.isfile(path):
         raise DataError(Fault(path, "annotation file not found"))
@@ -146,8 +146,4 @@ def _number(bounds: Element, key: str, file: Path) -> float:
 
 def size_in(tree: Element, key: str) -> int:
     """The annotated size in pixels, 0 where it is missing or nonsense."""
-    try:
-        value = float(tree.findtext(f"size/{key}") or 0)
-    except ValueError:
-        return 0
-    return int(value) if 0 < value <= MAX_PIXELS else 0
+    return size_of(tree.findtext(f"size/{key}"))
