@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import ElementTree
 
 from detcenter.data import DetectionDataset
-from detcenter.data.layouts import voc
+from detcenter.data.layouts import voc_lists
 from detcenter.data.layouts.cleaned import cleaned_coco, cleaned_voc
 from detcenter.data.layouts.files import Files, leads_out
 from detcenter.data.layouts.written import link_image
@@ -91,10 +91,10 @@ def _write_voc(
                 shutil.copyfile(file, target)
             else:
                 ElementTree(tree).write(target, encoding="utf-8", xml_declaration=True)
-    listed = voc.list_of(files, part)
+    listed = voc_lists.list_of(files, part)
     if listed is not None:
         target = out / listed
         target.parent.mkdir(parents=True, exist_ok=True)
-        entries = [e for e in voc.listed(files, part) if files.root / e.page in kept]
+        entries = [e for e in voc_lists.listed(files, part) if files.root / e.page in kept]
         names = dict.fromkeys(entry.name for entry in entries)
         target.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")

@@ -62,23 +62,56 @@ def _annotation(
     for name in dict.fromkeys(name for name in image.names if name not in labels):
         what = f"unknown class {name!r}; {nearest(name, [*labels])}"
         faults.append(Fault(image.file, what))
-    boxes = np.array(image.boxes, dtype=np.float64).reshape(-1, 4)[known]
-    width, height = true_size(image.path, image.width, image.height, boxes)
+    annotation = annotated(
+        image_id,
+        image.path,
+        image.file,
+        (image.width, image.height),
+        np.array(image.boxes, dtype=np.float64).reshape(-1, 4)[known],
+        [labels[name] for name in image.names if name in labels],
+        _flags(image.difficult, known),
+    )
+    annotation["iscrowd"] = _flags(image.iscrowd, known)
+    return annotation
+
+
+def annotated(
+    image_id: int,
+    path: Path,
+    file: Path,
+    size: tuple[int, int],
+    boxes: np.ndarray,
+    labels: Sequence[int],
+    difficult: Sequence[bool] | np.ndarray,
+) -> Annotation:
+    """An annotation without crowds, of an image that is there.
+
+    Args:
+        file: that says where the boxes are.
+        size: (width, height) in pixels as annotated, 0 where nothing is said.
+        boxes: float64 [M, 4], xyxy pixels.
+        labels: M, from 1.
+        difficult: M.
+
+    Raises:
+        DataError: the size has to be the image's, and its header cannot be read.
+    """
+    width, height = true_size(path, *size, boxes)
     with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
         area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     annotation = Annotation(
         image_id=image_id,
-        path=image.path,
-        file=image.file,
+        path=path,
+        file=file,
         width=width,
         height=height,
         boxes=boxes,
-        labels=np.array([labels[n] for n in image.names if n in labels], dtype=np.int64),
-        iscrowd=_flags(image.iscrowd, known),
-        difficult=_flags(image.difficult, known),
+        labels=np.array(labels, dtype=np.int64),
+        iscrowd=np.zeros(len(boxes), dtype=bool),
+        difficult=np.array(difficult, dtype=bool),
         area=area,
     )
-    keep_annotated_size(annotation, image.width, image.height)
+    keep_annotated_size(annotation, *size)
     return annotation
 
 

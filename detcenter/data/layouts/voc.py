@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -19,15 +18,13 @@ from detcenter.data.dataset import (
     Annotation,
     BoxTransform,
     DetectionDataset,
-    keep_annotated_size,
-    true_size,
 )
 from detcenter.data.errors import DataError, Fault, raise_or_add
-from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files, ends_of, leads_out
-from detcenter.data.layouts.labelled import Labelled, apart
-from detcenter.data.layouts.parts import folders_of_parts, role_of
-from detcenter.data.layouts.reading import head, read_text, warn_once
+from detcenter.data.layouts.labelled import Labelled, annotated, apart
+from detcenter.data.layouts.parts import folders_of_parts
+from detcenter.data.layouts.reading import head, warn_once
+from detcenter.data.layouts.voc_lists import Entry, list_of, listed, lists_in, without_ending
 from detcenter.data.layouts.voc_xml import boxes_in, name_in, read_objects, read_xml, size_in
 
 
@@ -40,7 +37,7 @@ class VOCDataset(DetectionDataset):
     Args:
         root: the folder that holds Annotations, ImageSets and JPEGImages; or others.
         image_set: a file of ImageSets/Main without its ".txt", another list below `root`, or a
-            folder of XML files there, "." for all. See `listed`.
+            folder of XML files there, "." for all. See `voc_lists`.
         classes: names without background; found with `find_classes` when None.
         faults: a list that takes what is wrong with single images and objects, which are left out;
             without one, all of it is raised.
@@ -75,10 +72,7 @@ def find_parts(files: Files) -> list[str]:
     pages = files.ending(".xml")
     if not any(_is_page(files.root / name) for name in pages[:: max(1, len(pages) // 20)]):
         return []
-    lists = [name for name in files.ending(".txt") if _is_list(files, name)]
-    if lists:
-        return [_part_name(name) for name in lists]
-    return folders_of_parts(pages)
+    return lists_in(files) or folders_of_parts(pages)
 
 
 def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]) -> Labelled:
@@ -110,7 +104,7 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     return Labelled([a for a, path in pairs if path is not None], classes, [])
 
 
-def _count_unlabelled(files: Files, used: list[Path], entries: list["Entry"]) -> None:
+def _count_unlabelled(files: Files, used: list[Path], entries: list[Entry]) -> None:
     """Say how many images beside those of a part have no XML file: nobody labelled them."""
     folders = {path.parent for path in used}
     names = {path.stem for path in used} | {Path(entry.page).stem for entry in entries}
@@ -119,36 +113,6 @@ def _count_unlabelled(files: Files, used: list[Path], entries: list["Entry"]) ->
     if left:
         few = ", ".join(path.name for path in left[:3]) + (", …" if left[3:] else "")
         warn_once(f"{files.root}: left out images without an XML file: {len(left)} ({few})")
-
-
-class Entry(NamedTuple):
-    """An image of a part, as a list names it."""
-
-    name: str
-    page: str  # the XML file's name below the root; it need not be there
-    named_by: Path
-
-
-def listed(files: Files, part: str) -> list[Entry]:
-    """The images of a part, whose XML files may be missing.
-
-    A line of a list is a name as in VOC (what a second column of -1 says of is left out), or a
-    path, with or without its ending, in quotes or not, or an image's and its XML file's.
-
-    Raises:
-        DataError: there is no such list, nor a folder with XML files.
-    """
-    found = list_of(files, part)
-    if found is None:
-        below = "" if part in ("", ".") else posixpath.normpath(part.replace("\\", "/")) + "/"
-        there = [name for name in files.ending(".xml") if name.startswith(below)]
-        if not there:
-            raise DataError(Fault(files.root / "ImageSets/Main" / f"{part}.txt", _no_part(files)))
-        return [Entry(_without(name), name, files.root / name) for name in there]
-    path = files.root / found
-    pages, lines = _Pages(files, found), read_text(path).splitlines()
-    entries = (_entry(_unquoted(line.strip(), pages), pages, path) for line in lines)
-    return [entry for entry in entries if entry is not None]
 
 
 def find_classes(root: str | Path) -> list[str]:
@@ -185,65 +149,6 @@ def _pages_of(parts: list[str], files: Files) -> Iterator[str]:
             yield from (entry.page for entry in listed(files, part))
 
 
-class _Pages:
-    """The XML files, by every end of their names.
-
-    Args:
-        listed: the list that names them; those beside its own ImageSets come first.
-    """
-
-    def __init__(self, files: Files, listed: str) -> None:
-        self.files = files
-        before = re.match("(.*/)?ImageSets/", listed)
-        self._annotations = f"{(before and before[1]) or ''}Annotations"
-        self._by_stem: dict[str, list[str]] = {}
-        for name in files.ending(".xml"):
-            self._by_stem.setdefault(posixpath.basename(_without(name)), []).append(name)
-
-    def of(self, name: str) -> str | None:
-        """The one that a line of a list means."""
-        spelled = name.replace("\\", "/")
-        stems = [name, spelled, _without(spelled)]
-        for stem in dict.fromkeys(stems):
-            if not leads_out(stem):
-                found = self.files.find(posixpath.normpath(f"{self._annotations}/{stem}.xml"))
-                if found is not None:
-                    return found
-        for stem in dict.fromkeys(stems):
-            for end in ends_of(stem):
-                found = self._ending_with(end)
-                if found is not None:
-                    return found
-        return None
-
-    def _ending_with(self, end: str) -> str | None:
-        pages = self._by_stem.get(posixpath.basename(end), [])
-        found = [page for page in pages if f"/{_without(page)}".endswith(f"/{end}")]
-        return found[0] if len(found) == 1 else None
-
-
-def _unquoted(line: str, pages: _Pages) -> str:
-    """Without the quotes around it, unless a name ends with one."""
-    return line if pages.of(line) is not None else line.strip("\"'").strip()
-
-
-def _entry(line: str, pages: _Pages, named_by: Path) -> Entry | None:
-    """None for an empty line or a comment, and for what is not of the class that a list is for."""
-    page = pages.of(line) if line else None
-    if not line or page is not None:  # "photo 1" may be a name
-        return Entry(line, page, named_by) if page else None
-    if line.startswith("#"):
-        return None
-    row = re.fullmatch(r"(.*?)\s+(-1|0|1)", line)
-    if row is not None:
-        return None if row[2] == "-1" else _entry(row[1], pages, named_by)
-    pair = re.fullmatch(r"(.+\S)[\s,;]+(\S+\.xml)", line, re.IGNORECASE)
-    if pair is not None and pages.of(pair[2]) is not None:
-        return _entry(pair[2], pages, named_by)
-    stem = line.replace("\\", "/")
-    return Entry(line, f"Annotations/{stem}.xml", named_by)
-
-
 def _annotation(
     files: Files, entry: Entry, image_id: int, classes: list[str], faults: list[Fault]
 ) -> Annotation:
@@ -254,27 +159,18 @@ def _annotation(
     tree = read_xml(file)
     path = _image_path(files, entry.page, tree)
     objects = read_objects(tree, file, classes, faults)
-    boxes = boxes_in(objects)
-    with np.errstate(over="ignore", invalid="ignore"):  # of boxes that are dropped
-        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    annotated = size_in(tree, "width"), size_in(tree, "height")
-    width, height = true_size(path, *annotated, boxes)
-    annotation = Annotation(
-        image_id=image_id,
-        path=path,
-        file=file,
-        width=width,
-        height=height,
-        boxes=boxes,
-        labels=np.array([thing.label for thing in objects], dtype=np.int64),
-        iscrowd=np.zeros(len(objects), dtype=bool),
-        difficult=np.array([thing.difficult for thing in objects], dtype=bool),
-        area=area,
+    annotation = annotated(
+        image_id,
+        path,
+        file,
+        (size_in(tree, "width"), size_in(tree, "height")),
+        boxes_in(objects),
+        [thing.label for thing in objects],
+        [thing.difficult for thing in objects],
     )
     counts = Counter(id(thing.element) for thing in objects)
     if len(counts) < len(objects):
         annotation["siblings"] = np.array([counts[id(thing.element)] > 1 for thing in objects])
-    keep_annotated_size(annotation, *annotated)
     return annotation
 
 
@@ -284,7 +180,7 @@ def _image_path(files: Files, page: str, tree: Element) -> Path:
     Many tools rename or copy files and leave <filename> as it was, so it is asked last, or which of
     several images is meant.
     """
-    stem = _without(page)
+    stem = without_ending(page)
     as_voc = stem.replace("Annotations/", "JPEGImages/", 1)
     filename, path, folder = (
         (tree.findtext(key) or "").strip() for key in ("filename", "path", "folder")
@@ -313,55 +209,6 @@ def _meant(images: list[str], said: list[str], file: Path) -> str:
     return images[0]
 
 
-def list_of(files: Files, part: str) -> str | None:
-    """The list that a part's name means, if it means one: its name below the root."""
-    name = part.replace("\\", "/")
-    for candidate in (f"ImageSets/Main/{name}.txt", f"ImageSets/{name}.txt", f"{name}.txt", name):
-        found = files.find(candidate)
-        if found is not None and found.lower().endswith(".txt"):
-            return found
-    others = [n for n in files.ending(".txt") if n.endswith(f"/{name}.txt") and _in_sets(n)]
-    return others[0] if others else None
-
-
-def _in_sets(name: str) -> bool:
-    return "imagesets" in name.lower().split("/")[:-1]
-
-
-def _is_list(files: Files, name: str) -> bool:
-    """Those of ImageSets, and lists beside them, one of whose first lines names an XML file."""
-    if _in_sets(name):
-        return True
-    if role_of(name) is None:
-        return False
-    pages = _Pages(files, name)
-    lines = head(files.root / name).decode("utf-8-sig", "replace").splitlines()[:20]
-    entries = (_entry(_unquoted(line.strip(), pages), pages, files.root / name) for line in lines)
-    return any(entry is not None and files.find(entry.page) is not None for entry in entries)
-
-
-def _part_name(name: str) -> str:
-    """ImageSets/Main/train.txt is called train, another list by its name."""
-    in_main = re.fullmatch(r"ImageSets/Main/(.+)\.txt", name)
-    return in_main[1] if in_main else name
-
-
-def _no_part(files: Files) -> str:
-    lists = [_part_name(name) for name in files.ending(".txt") if _in_sets(name)]
-    if lists:
-        return f"image set not found; the folder holds {', '.join(lists)}"
-    return (
-        "image set not found, nor a folder of XML files of this name; VOC's root holds "
-        "Annotations, ImageSets/Main and JPEGImages"
-    )
-
-
 def _is_page(path: Path) -> bool:
     start = head(path).replace(b"\0", b"")  # of UTF-16
     return re.search(rb"<annotation[\s>]", start) is not None
-
-
-def _without(name: str) -> str:
-    """The name without the ending of an image or an XML file."""
-    stem, ending = posixpath.splitext(name)
-    return stem if ending.lower() in {*ENDINGS, ".xml"} else name
