@@ -9,6 +9,7 @@ import numpy as np
 
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import ENDINGS, frame_numbers, read_frames
+from detcenter.data.layouts.files import names_below
 from detcenter.data.videos import read_video, video_length
 
 _VIDEOS = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
@@ -52,25 +53,16 @@ def files_at(path: Path, leave_out: Path | None = None) -> Iterator[tuple[Path, 
     if not path.is_dir():
         yield path, path.stem
         return
-    skipped = {path.resolve()} | ({leave_out.resolve()} if leave_out else set())
-    file = None
-    for file in _below(path, skipped):
-        yield file, file.relative_to(path).with_suffix("").as_posix()
-    if file is None:
+    names = [name for name in sorted(names_below(path, leave_out)) if _is_shown(Path(name))]
+    if not names:
         known = ", ".join(sorted(ENDINGS) + sorted(_VIDEOS))
         raise DataError(Fault(path, f"no images or videos ({known}) in this folder"))
+    for name in names:
+        yield path / name, Path(name).with_suffix("").as_posix()
 
 
-def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield from _below(path, seen)
-        elif path.suffix.lower() in ENDINGS | _VIDEOS:
-            yield path
+def _is_shown(file: Path) -> bool:
+    return file.suffix.lower() in ENDINGS | _VIDEOS and not file.name.startswith(".")
 
 
 def sources(

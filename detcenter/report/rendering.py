@@ -10,7 +10,7 @@ from detcenter import __version__
 
 
 def rendered(name: str, shown: Mapping[str, Any], **values: Any) -> str:
-    """The page `<name>.html` around ``shown``, which its script `<name>.js` reads.
+    """The page `<name>.html`, in the frame `page.html`, around ``shown``, which `<name>.js` reads.
 
     It needs plotly and Jinja2.
     """

@@ -26,7 +26,7 @@ class Files:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        every = sorted(_names_below(root))
+        every = sorted(names_below(root))
         self.names = [name for name in every if not posixpath.basename(name).startswith(".")]
         self._by_name = {name: name for name in every}
         self._by_lower: dict[str, str] = {}
@@ -170,11 +170,16 @@ def _agreeing(a: Sequence[str], b: Sequence[str]) -> int:
     return len([*itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])
 
 
-def _names_below(root: Path) -> Iterator[str]:
-    seen: set[str] = set()
+def names_below(root: Path, leave_out: Path | None = None) -> Iterator[str]:
+    """The files below a folder, "/" between folders, in any order; hidden folders are left out.
+
+    Folders, linked ones too, are entered once, `leave_out` only if it is `root`.
+    """
+    left_out = set() if leave_out is None else {os.path.realpath(leave_out)}
+    seen = left_out - {os.path.realpath(root)}
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder above
+        if real in seen:
             folders.clear()
             continue
         seen.add(real)
