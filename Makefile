@@ -19,6 +19,7 @@ test: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/rank_hard.py
+	$(BIN)/python benchmarks/checking.py
 	$(BIN)/python benchmarks/data_loading.py --config configs/digits.yaml
 
 $(INSTALLED): setup.py pyproject.toml
