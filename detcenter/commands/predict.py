@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 
 from detcenter.data import DataError, Fault, Source, files_at, sources
+from detcenter.data.errors import printable
 from detcenter.errors import ConfigError
 from detcenter.evaluation import FORMATS, Prediction
 from detcenter.progress import bar
@@ -51,6 +52,8 @@ def main(args: Sequence[str]) -> None:
             )
         writes = [stack.enter_context(writer) for writer in writers.values()]
         count = _detect(model, files, arguments, lowest, writes, faults)
+    if threshold is None:
+        print(f"shown from a score of: {_in_words(checkpoint['classes'], lowest)}")
     print(f"{count} image{'' if count == 1 else 's'} to {output}: {', '.join(writers)}")
     if faults:
         raise DataError(*dict.fromkeys(faults))
@@ -121,6 +124,11 @@ def _lowest_scores(threshold: float | None, checkpoint: Mapping[str, Any], path:
         )
     values = [best.get(name) for name in classes]
     return torch.tensor([math.nan if x is None else x for x in values]).nan_to_num(_LOWEST)
+
+
+def _in_words(classes: Sequence[str], lowest: Tensor) -> str:
+    pairs = [f"{printable(c)} {x:.3f}" for c, x in zip(classes, lowest.tolist(), strict=True)]
+    return ", ".join(pairs[:10]) + (", …" if pairs[10:] else "")
 
 
 def _check_apart(files: Iterable[Source], output: Path, every: int) -> None:

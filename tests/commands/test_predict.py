@@ -272,9 +272,12 @@ def test_the_best_threshold_of_each_class(stand_in, run, predict, scenes, tmp_pa
     checkpoint = torch.load(run / "last.pth", weights_only=True)
     torch.save(checkpoint | {"thresholds": best}, tmp_path / "best.pth")
     args = ["--checkpoint", tmp_path / "best.pth", "--threshold", "best", "--no-pictures", *scenes]
+    capsys.readouterr()
     rows = rows_in(predict(*args))
     shown = [(x["class"], x["score"]) for row in rows for x in row["detections"]]
     lowest = best | {unknown: 0.5, missing: 0.5}
+    said = ", ".join(f"{name} {lowest.get(name, 0.5):.3f}" for name in map(str, range(10)))
+    assert f"shown from a score of: {said}\n" in capsys.readouterr().out
     assert 10 < len(shown) < 7 * len(scenes)
     assert sorted(shown) == sorted(
         (name, score) for name, of in scores.items() for score in of if score >= lowest[name]

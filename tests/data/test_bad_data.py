@@ -685,6 +685,15 @@ def test_a_folder_where_a_file_is_due(coco):
         read_parts(coco.config)
 
 
+def test_one_file_name_under_two_ids(coco, caplog):
+    coco.images[1]["file_name"] = "a.png"
+    coco.write()
+    _, faults = read_parts(coco.config)
+    assert not faults
+    said = [text for text in caplog.messages if "'images' with a file_name" in text]
+    assert len(said) == 1 and "another has: 1;" in said[0]
+
+
 def test_two_names_of_one_image_are_a_fault(coco, voc):
     coco.images[1]["file_name"] = "old/a.png"
     coco.write()

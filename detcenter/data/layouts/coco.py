@@ -26,7 +26,7 @@ from detcenter.data.layouts.coco_records import (
 )
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, image_paths
-from detcenter.data.layouts.reading import holds, size_of
+from detcenter.data.layouts.reading import holds, size_of, warn_once
 
 logger = logging.getLogger("detcenter")
 
@@ -144,6 +144,12 @@ def _paths(
     names = [*dict.fromkeys(image["file_name"] for image in records.images.values())]
     if files is None:
         return {name: Path(name) for name in names}
+    again = len(records.images) - len(names)
+    if again:
+        warn_once(
+            f"{file}: entries of 'images' with a file_name that another has: {again}; the boxes of "
+            "one are background to the other"
+        )
     if folders is None:
         folders = [folder_of_images(names, file, files)]
     find = partial(files.image, folders=folders, named_by=file)
