@@ -52,16 +52,17 @@ def write_fixed(data: DataConfig, parts: dict[Part, DetectionDataset], out: Path
     """
     root, changes = Path(data.root), Counter[str]()
     if isinstance(data.val, float):  # both parts are of one file
-        of_file = {data.train: [*parts.values()]}
+        of_files = {(data.train, data.train_images): [*parts.values()]}
     else:
-        of_file = {data.train: [parts["train"]], data.val: [parts["val"]]}
-    for name, datasets in of_file.items():
+        of_files = {(data.train, data.train_images): [parts["train"]]}
+        of_files |= {(data.val, data.val_images): [parts["val"]]}
+    for (name, images), datasets in of_files.items():
         for annotation in (a for dataset in datasets for a in dataset.annotations):
             link_image(annotation["path"], out / annotation["path"].relative_to(root))
         assert name is not None  # it is resolved
         if data.format == "coco":
-            images = (data.train_images if name == data.train else data.val_images) or ""
-            _write_json(out / name, cleaned_coco(root / name, root / images, datasets, changes))
+            folder = root / (images or "")
+            _write_json(out / name, cleaned_coco(root / name, folder, datasets, changes))
         else:
             _write_voc(Files(root), name, datasets, out, changes)
     return {what: number for what, number in changes.items() if number}

@@ -35,11 +35,7 @@ def resolved(data: DataConfig) -> DataConfig:
     if data.format == "digits":
         return dataclasses.replace(data, train=data.train or "train", val=data.val or "val")
     if data.format == "lmdb":
-        names = lmdb_parts(Path(data.root))
-        found = data.train or part_for("train", names), data.val or part_for("val", names)
-        if None in found:
-            raise ConfigError(f"data.train and data.val: name two of {', '.join(names)}")
-        return dataclasses.replace(data, train=found[0], val=found[1])
+        return _parts_of_lmdb(data)
     formats: list[str] | None = None if data.format == "auto" else [data.format]
     val = None if isinstance(data.val, float) else data.val
     layout = find_layout(Files(Path(data.root)), formats, data.train, val)
@@ -54,14 +50,20 @@ def resolved(data: DataConfig) -> DataConfig:
         few = ", ".join(layout.outside[:5]) + (", …" if layout.outside[5:] else "")
         logger.warning("%s: annotation files are in no part, and are left out: %s", data.root, few)
     also = f"; it has {', '.join(layout.others)} too: data.format chooses" if layout.others else ""
-    logger.info("%s: %s%s", data.root, described(found_out), also)
+    said = ", ".join(f"data.{key} {getattr(found_out, key)}" for key in ("format", "train", "val"))
+    logger.info("%s: %s%s", data.root, said, also)
     return found_out
 
 
-def described(data: DataConfig) -> str:
-    """What is read, in the words of a recipe."""
-    values = {"data.format": data.format, "data.train": data.train, "data.val": data.val}
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+def _parts_of_lmdb(data: DataConfig) -> DataConfig:
+    names = lmdb_parts(Path(data.root))
+    try:
+        train, val = data.train or part_for("train", names), data.val or part_for("val", names)
+    except ValueError:  # several are as good
+        train = val = None
+    if train is None or val is None:
+        raise ConfigError(f"data.train and data.val: name two of {', '.join(names)}")
+    return dataclasses.replace(data, train=train, val=val)
 
 
 def read_labelled(
@@ -82,8 +84,9 @@ def read_labelled(
             make_digits(root, **dataclasses.asdict(data.digits))
         except ValueError as error:
             raise ConfigError(f"data.digits: {error}") from None
-    name = str(data.train if part == "train" or isinstance(data.val, float) else data.val)
-    images = data.train_images if name == data.train else data.val_images
+    of_train = part == "train" or isinstance(data.val, float)
+    name = str(data.train if of_train else data.val)
+    images = data.train_images if of_train else data.val_images
     found = list[Fault]()
     if data.format == "coco":
         labelled = _read_coco(data, name, images, classes, found)

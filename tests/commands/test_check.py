@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -98,6 +99,15 @@ def test_fix_of_json(coco, tmp_path, capsys):
     assert content["annotations"][0] == coco.boxes[0] | {"bbox": [0, 2, 5, 28], "area": 140}
     areas = {k: {"area": np.prod(coco.boxes[k]["bbox"][2:])} for k in (1, 2, 4, 5)}
     assert content["annotations"][1:] == [coco.boxes[k] | areas[k] for k in (1, 2, 4, 5)]
+
+
+def test_fix_of_one_file_for_two_folders_of_images(coco, tmp_path):
+    coco.write()
+    shutil.copytree(coco.root / "images", coco.root / "others")
+    keys = "--data.train_images", "images", "--data.val_images", "others"
+    assert check(coco, "--fix", tmp_path / "fixed", *keys) == 0
+    for folder in ("images", "others"):
+        assert len(COCODataset(tmp_path / "fixed" / folder, tmp_path / "fixed/boxes.json")) == 3
 
 
 def assert_same(fixed, skipped):

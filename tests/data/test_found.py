@@ -325,6 +325,16 @@ def test_nothing_that_is_known(tmp_path):
         resolved(DataConfig(root=str(tmp_path / "a.jpg")))
 
 
+def test_one_file_for_two_folders_of_images(coco):
+    coco.write()
+    shutil.copytree(coco.root / "images", coco.root / "others")
+    coco.config.train_images, coco.config.val_images = "images", "others"
+    parts, faults = read_parts(coco.config)
+    assert not faults
+    folders = {part: {a["path"].parent.name for a in of.annotations} for part, of in parts.items()}
+    assert folders == {"train": {"images"}, "val": {"others"}}
+
+
 def test_the_class_of_no_boxes_that_roboflow_adds(tmp_path, caplog):
     roboflow(tmp_path)
     parts, _ = read_parts(DataConfig(root=str(tmp_path)))
