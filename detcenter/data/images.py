@@ -1,6 +1,7 @@
 """Reading image files of any kind as RGB."""
 
 import io
+import posixpath
 import struct
 import threading
 import warnings
@@ -50,6 +51,11 @@ class DecodedImage(NamedTuple):
     pixels: np.ndarray  # uint8 RGB [H, W, 3], upright
     turned: bool  # whether EXIF exchanges its sides
     highest: int | None  # value in a gray image of integers of more than 8 bits, else None
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name ends as an image's."""
+    return posixpath.splitext(name)[1].lower() in ENDINGS
 
 
 def read_image(source: str | Path | bytes, name: str | Path | None = None) -> np.ndarray:

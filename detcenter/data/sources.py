@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS, frame_numbers, read_frames
+from detcenter.data.images import ENDINGS, frame_numbers, is_image, read_frames
 from detcenter.data.layouts.files import names_below
 from detcenter.data.videos import read_video, video_length
 
@@ -62,7 +62,7 @@ def files_at(path: Path, leave_out: Path | None = None) -> Iterator[tuple[Path, 
 
 
 def _is_shown(file: Path) -> bool:
-    return file.suffix.lower() in ENDINGS | _VIDEOS and not file.name.startswith(".")
+    return (is_image(file.name) or is_video(file)) and not file.name.startswith(".")
 
 
 def sources(

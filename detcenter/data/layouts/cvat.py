@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS
+from detcenter.data.images import is_image
 from detcenter.data.layouts.cvat_xml import (
     box_in,
     elements,
@@ -192,10 +192,10 @@ def _frames_here(
         for inside in (posixpath.join(folder, subset or ""), folder):
             found: dict[int, list[str]] = {}
             for image in below(files, inside.strip("/")):
-                stem, ending = posixpath.splitext(posixpath.basename(image))
+                stem = posixpath.splitext(posixpath.basename(image))[0]
                 number = re.search(r"([0-9]{1,9})[^0-9]*$", stem)
                 is_here = posixpath.dirname(image) == inside.strip("/")
-                if is_here and number and ending.lower() in ENDINGS:
+                if is_here and number and is_image(image):
                     found.setdefault(int(number[1]), []).append(image)
             if wanted & found.keys():
                 return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS
+from detcenter.data.images import is_image
 from detcenter.data.layouts.parts import role_in
 
 
@@ -34,8 +34,8 @@ class Files:
         self._by_own_name: dict[str, list[str]] = {}
         for name in every:
             self._by_lower.setdefault(_folded(name), name)
-            stem, ending = posixpath.splitext(name)
-            if ending.lower() in ENDINGS:
+            if is_image(name):
+                stem = posixpath.splitext(name)[0]
                 self._by_stem.setdefault(stem, []).append(name)
                 self._by_own_name.setdefault(posixpath.basename(stem), []).append(name)
 
@@ -44,7 +44,7 @@ class Files:
         return [name for name in self.names if name.lower().endswith(endings)]
 
     def images(self) -> list[str]:
-        return [name for name in self.names if posixpath.splitext(name)[1].lower() in ENDINGS]
+        return [name for name in self.names if is_image(name)]
 
     def find(self, name: str) -> str | None:
         """The file of this name, or of the same but for upper and lower case."""

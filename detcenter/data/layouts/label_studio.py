@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS, image_size
+from detcenter.data.images import image_size, is_image
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.label_studio_regions import Record, labelled_box, labels_of, shape_of
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, image_paths, labelled
@@ -162,7 +162,7 @@ def _image_name(record: Record) -> str:
             return texts[key]
     for text in texts.values():
         path = urlsplit(text).path if "//" in text[:12] else text.partition("?")[0]
-        if posixpath.splitext(path)[1].lower() in ENDINGS or "/data/" in text:
+        if is_image(path) or "/data/" in text:
             return text
     raise ValueError("no image is named in its data")
 

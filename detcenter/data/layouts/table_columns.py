@@ -2,13 +2,12 @@
 
 import csv
 import io
-import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from detcenter.data.images import ENDINGS
+from detcenter.data.images import is_image
 from detcenter.data.layouts.reading import warn_once
 
 # What headers call a column, in lower case and without signs.
@@ -84,8 +83,7 @@ def columns_in(row: list[str]) -> Columns | None:
             labels=labels,
             relative={*names} >= _OPEN_IMAGES,
         )
-    ending = posixpath.splitext(row[0].strip())[1].lower() if row else ""
-    if len(row) == 6 and ending in ENDINGS and all(map(_is_number_or_missing, row[1:5])):
+    if len(row) == 6 and is_image(row[0].strip()) and all(map(_is_number_or_missing, row[1:5])):
         return Columns(0, 5, (1, 2, 3, 4), header=False)
     return None
 

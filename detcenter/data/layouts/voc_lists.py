@@ -9,7 +9,7 @@ from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import ENDINGS
 from detcenter.data.layouts.files import Files, ends_of, leads_out
 from detcenter.data.layouts.parts import role_of
-from detcenter.data.layouts.reading import head, read_text
+from detcenter.data.layouts.reading import below, head, read_text
 
 
 class Entry(NamedTuple):
@@ -31,8 +31,8 @@ def listed(files: Files, part: str) -> list[Entry]:
     """
     found = list_of(files, part)
     if found is None:
-        below = "" if part in ("", ".") else posixpath.normpath(part.replace("\\", "/")) + "/"
-        there = [name for name in files.ending(".xml") if name.startswith(below)]
+        inside = below(files, posixpath.normpath(part.replace("\\", "/")))
+        there = [name for name in inside if name.lower().endswith(".xml")]
         if not there:
             raise DataError(Fault(files.root / "ImageSets/Main" / f"{part}.txt", _no_part(files)))
         return [Entry(without_ending(name), name, files.root / name) for name in there]

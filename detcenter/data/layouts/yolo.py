@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS, image_size
+from detcenter.data.images import image_size, is_image
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, labelled
 from detcenter.data.layouts.parts import folders_of_parts
@@ -152,7 +152,7 @@ def _numbers(images: list[NamedBoxes]) -> list[str]:
 def _has_labels(files: Files, folder: str) -> bool:
     """Whether a label file of one of the first images in a folder begins with a box."""
     inside = (name for name in below(files, folder) if posixpath.dirname(name) == folder)
-    images = (name for name in inside if posixpath.splitext(name)[1].lower() in ENDINGS)
+    images = (name for name in inside if is_image(name))
     return any(
         begins_with_box(label_file(files, files.root / image)) for image in islice(images, 20)
     )

@@ -6,7 +6,7 @@ from reprlib import repr as shortened
 from typing import NamedTuple
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS
+from detcenter.data.images import is_image
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import apart, image_paths
 from detcenter.data.layouts.reading import below, head, read_text
@@ -139,7 +139,7 @@ def images_of(files: Files, part: Part, faults: list[Fault]) -> list[Path]:
     paths: list[Path | None] = []
     for name in part.places:
         if below(files, name):
-            images = [n for n in below(files, name) if posixpath.splitext(n)[1].lower() in ENDINGS]
+            images = [n for n in below(files, name) if is_image(n)]
             names += images
             paths += [files.root / image for image in images]
         else:
@@ -170,7 +170,7 @@ def lists_images(files: Files, name: str) -> bool:
     """Whether a text file is a list of images, some of which are here, by its first lines."""
     lines = head(files.root / name).decode("utf-8-sig", errors="replace").splitlines()
     entries = _entries(files, "\n".join(lines[:_FIRST]), [""])
-    images = [line for line in entries if posixpath.splitext(line)[1].lower() in ENDINGS]
+    images = [line for line in entries if is_image(line)]
     return len(images) > len(entries) / 2 and any(_has_image(files, line) for line in images)
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from detcenter.data.dataset import Annotation
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import ENDINGS
+from detcenter.data.images import is_image
 from detcenter.data.layouts.written import (
     Parts,
     Place,
@@ -46,8 +46,8 @@ def write_yolo(
         names = image_names(paths_of({name: part}), flat=True)
         for annotation in progress(part.annotations):
             path = annotation["path"]
-            stem, ending = posixpath.splitext(names[path])
-            if ending.lower() not in ENDINGS:
+            stem = posixpath.splitext(names[path])[0]
+            if not is_image(names[path]):
                 what = "YOLO's layout tells images by their ending, and this is that of none"
                 raise DataError(Fault(path, f"{what}; rename it"))
             write_text(labels / f"{stem}.txt", _yolo_lines(annotation), path)
