@@ -23,6 +23,15 @@ class Adopted:
         return _blank, (own_class(self), *lent), self.__getstate__()
 
 
+class NotScripted(Adopted):
+    """What ``torch.jit.script`` cannot take, and a plain class can be had in its place."""
+
+    undone_by: str
+
+    def __prepare_scriptable__(self) -> Any:
+        raise TypeError(f"torch.jit.script takes no such model: {self.undone_by} first")
+
+
 def adopt(found: Any, mixin: type[Adopted], below: bool = False) -> None:
     """Put ``mixin`` before the class of ``found``, if it is not there yet; in place.
 

@@ -11,13 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from detcenter.adoption import Adopted
-from detcenter.batched.suppression import suppressed
+from detcenter.adoption import NotScripted
+from detcenter.batched.suppression import suppressed, top_candidates
 
 _SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
 
 
-class SSDDetections(Adopted):
+class _Detections(NotScripted):
+    undone_by = "detcenter.fast(model, False)"
+
+
+class SSDDetections(_Detections):
     """Lent to an SSD."""
 
     def postprocess_detections(
@@ -26,14 +30,17 @@ class SSDDetections(Adopted):
         image_anchors: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
+        if _exporting():
+            plain: Any = super().postprocess_detections  # type: ignore[misc]
+            return plain(head_outputs, image_anchors, image_shapes)
         codes = head_outputs["bbox_regression"]
-        scores = _candidates(F.softmax(head_outputs["cls_logits"], dim=-1), self.score_thresh)
-        scores[..., 0] = -torch.inf  # background
+        scores = _without_background(F.softmax(head_outputs["cls_logits"], dim=-1))
         anchors = torch.cat(image_anchors)
         boxes = self.box_coder.decode_single(codes.flatten(0, 1), anchors).view(codes.shape)
         found = suppressed(
             _clipped(boxes, image_shapes),
             scores,
+            score_threshold=self.score_thresh,
             iou_threshold=self.nms_thresh,
             limit=self.detections_per_img,
             most_per_class=self.topk_candidates,
@@ -41,7 +48,7 @@ class SSDDetections(Adopted):
         return [x._asdict() for x in found]
 
 
-class _LevelDetections(Adopted):
+class _LevelDetections(_Detections):
     """Lent to detectors that take their best candidates level by level."""
 
     def postprocess_detections(
@@ -63,6 +70,7 @@ class _LevelDetections(Adopted):
             _clipped(boxes, image_shapes),
             scores.unsqueeze(2),
             labels,
+            score_threshold=-torch.inf,
             iou_threshold=self.nms_thresh,
             limit=self.detections_per_img,
         )
@@ -74,8 +82,7 @@ class _LevelDetections(Adopted):
         """Boxes [N, k, 4], scores and labels [N, k] of a level's best candidates."""
         scores = self._scores(outputs)
         classes = scores.shape[2]
-        scores = _candidates(scores, self.score_thresh).flatten(1)
-        values, index = scores.topk(min(self.topk_candidates, scores.shape[1]))
+        values, index = top_candidates(scores.flatten(1), self.score_thresh, self.topk_candidates)
         at = (index // classes).unsqueeze(2).expand(-1, -1, 4)
         codes, anchors = outputs["bbox_regression"].gather(1, at), anchors.gather(1, at)
         boxes = self._decoded(codes.flatten(0, 1), anchors.flatten(0, 1)).view(codes.shape)
@@ -105,7 +112,7 @@ class FCOSDetections(_LevelDetections):
         return boxes
 
 
-class RoIDetections(Adopted):
+class RoIDetections(_Detections):
     """Lent to the heads of an R-CNN."""
 
     def postprocess_detections(
@@ -115,20 +122,22 @@ class RoIDetections(Adopted):
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        if _exporting():
+            plain: Any = super().postprocess_detections  # type: ignore[misc]
+            return plain(class_logits, box_regression, proposals, image_shapes)
         counts = [len(of_image) for of_image in proposals]
         boxes = _by_image(self.box_coder.decode(box_regression, proposals), counts, 0.0)
         scores = _by_image(F.softmax(class_logits, -1), counts, -torch.inf)
         classes = scores.shape[2]
         boxes = _clipped(boxes.flatten(1, 2), image_shapes)
-        scores = _candidates(scores, self.score_thresh)
-        scores[..., 0] = -torch.inf  # background
-        sides = boxes[..., 2:] - boxes[..., :2]
-        small = (sides < _SMALLEST_SIDE).any(2, keepdim=True)
+        scores = _without_background(scores).flatten(1)
+        small = (boxes[..., 2:] - boxes[..., :2] < _SMALLEST_SIDE).any(2)
         labels = torch.arange(classes, device=boxes.device).repeat(max(counts))
         found = suppressed(
             boxes,
-            scores.flatten(1).unsqueeze(2).masked_fill(small, -torch.inf),
+            scores.masked_fill(small, -torch.inf).unsqueeze(2),
             labels.expand(len(boxes), -1),
+            score_threshold=self.score_thresh,
             iou_threshold=self.nms_thresh,
             limit=self.detections_per_img,
         )
@@ -136,9 +145,16 @@ class RoIDetections(Adopted):
         return list(of_boxes), list(of_scores), list(of_labels)
 
 
-def _candidates(scores: Tensor, threshold: float) -> Tensor:
-    """A copy of scores in which those not above the threshold are ``-inf``."""
-    return scores.masked_fill(~(scores > threshold), -torch.inf)
+def _exporting() -> bool:
+    """Whether a graph for any input is made, which numbers of candidates may not go into."""
+    return torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
+
+
+def _without_background(scores: Tensor) -> Tensor:
+    """Scores [..., C] whose first class is no candidate; in place where no gradient needs them."""
+    scores = scores.clone() if scores.requires_grad else scores
+    scores[..., 0] = -torch.inf
+    return scores
 
 
 def _clipped(boxes: Tensor, image_shapes: Sequence[tuple[int, int]]) -> Tensor:

@@ -8,19 +8,27 @@ from torch import Tensor
 from torchvision.ops import nms
 
 _BLOCK = 256  # candidates that are compared with each other at once
-_TURNS = 8  # of settling a block, at first
-_GROWTH = 4
+_TURNS = 32  # of settling a block, at first
+_FEW = {"cpu": 1_000, "cuda": 25_000}  # boxes that torchvision compares moved apart by class
+_MANY = 1 / 16  # of all, from which on it is sooner to look at all than to gather them
 _ROUNDING = 2e-6  # more than float32 can be wrong by in an IoU, as a part of it
 _SAFE_SIDE = 1e-4  # pixels; of narrower boxes float64 loses too much when they are moved far
-_FEW = {"cpu": 1_000, "cuda": 25_000}  # boxes that torchvision compares moved apart by class
 
 
 class Detections(NamedTuple):
     """Boxes of one image [K, ...], or of R images [R, K, ...], the highest score first."""
 
     boxes: Tensor  # [K, 4]
-    scores: Tensor  # [K], -inf for what is no candidate
+    scores: Tensor  # [K]
     labels: Tensor  # [K]
+
+
+class _Candidates(NamedTuple):
+    """What is known of the candidates of N images."""
+
+    totals: list[int]
+    counts: list[int]  # without those that are beyond the most of their class
+    gaps: Tensor  # [N], by how much torchvision moves classes apart
 
 
 def suppressed(
@@ -28,6 +36,7 @@ def suppressed(
     scores: Tensor,
     labels: Tensor | None = None,
     *,
+    score_threshold: float,
     iou_threshold: float,
     limit: int,
     most_per_class: int | None = None,
@@ -43,66 +52,78 @@ def suppressed(
 
     Args:
         boxes: [N, B, 4], xyxy in pixels, not negative.
-        scores: [N, B, C] of every class a box, from label 0; ``-inf`` for what is no candidate.
+        scores: [N, B, C] of every class a box, from label 0.
         labels: [N, B] of boxes that have one score only, C = 1.
+        score_threshold: candidates have a score above it.
         iou_threshold: what overlaps more with a better box of its class is dropped.
         limit: detections an image.
         most_per_class: candidates that a class has at most in an image, its best; None is all.
     """
-    candidates, counts, gaps = _counts_and_gaps(boxes, scores, most_per_class)
+    known = _candidates(boxes, scores, score_threshold, most_per_class)
     found: dict[int, Detections] = {}
     size, turns = 2 * limit, _TURNS
     while left := [image for image in range(len(boxes)) if image not in found]:
-        size = min(size, max(candidates[image] for image in left))
+        size = min(size, max(known.totals[image] for image in left))
         best = _best(boxes, scores, labels, left, size)
-        apart = best.boxes.detach() + (best.labels * gaps[left].unsqueeze(1)).unsqueeze(2)
-        valid = best.scores > -torch.inf
+        valid = best.scores > score_threshold
         if most_per_class is not None and size > most_per_class:
             valid &= _rank_in_class(best.labels) < most_per_class
-        by_kernel = None
-        if not boxes.is_cuda:
-            by_kernel = _by_kernel(apart, best.labels, valid, gaps[left], iou_threshold, limit)
-        if by_kernel is None:
-            keep, settled = _greedy(apart, best.labels, valid, iou_threshold, limit, turns)
-        else:
-            keep, settled = by_kernel, valid.new_ones(())
-        kept, looked_at = torch.stack([keep.sum(1), valid.sum(1)]).where(settled, -1).tolist()
+        gaps = known.gaps if len(left) == len(boxes) else known.gaps[left]
+        keep, settled = _greedy(best, valid, gaps, iou_threshold, limit, turns)
+        kept, seen = torch.stack([keep.sum(1), valid.sum(1)]).where(settled, -1).tolist()
         if -1 in kept:
-            turns *= _GROWTH
+            turns *= 4
             continue
         chosen = _chosen(best, keep, limit)
         for row, image in enumerate(left):
-            if kept[row] == limit or looked_at[row] == counts[image]:
+            if kept[row] == limit or seen[row] == known.counts[image]:
                 found[image] = Detections(*(values[row, : kept[row]] for values in chosen))
-        size *= _GROWTH
+        size *= 2
     return [found[image] for image in range(len(boxes))]
 
 
-def _counts_and_gaps(
-    boxes: Tensor, scores: Tensor, most_per_class: int | None
-) -> tuple[list[int], list[int], Tensor]:
-    """How many candidates each image has, and how many with ``most_per_class`` of a class at most;
-    and by how much its classes are moved apart, [N].
+def top_candidates(scores: Tensor, threshold: float, size: int) -> tuple[Tensor, Tensor]:
+    """The ``size`` best of scores [N, M] that are above the threshold, fewer if no image has more.
 
-    torchvision compares few boxes at once, each class moved beyond the others, which rounds them.
-    Many it compares class by class; their gap is 0.
+    Returns:
+        Their values [N, K], the highest first, with ``-inf`` behind the last; and their places.
     """
-    candidates = scores > -torch.inf
-    of_class = candidates.sum(1)
-    totals = of_class.sum(1)
-    over = torch.zeros_like(of_class[:, 0], dtype=torch.bool)
-    if most_per_class is not None:
-        over = (of_class > most_per_class).any(1)
-        of_class = of_class.clamp(max=most_per_class)
-    few = of_class.sum(1) <= _FEW.get(boxes.device.type, _FEW["cuda"])
-    totals, counts, capped = torch.stack([totals, of_class.sum(1), over & few]).tolist()
-    if any(capped):
-        assert most_per_class is not None
-        least = scores.topk(most_per_class, 1).values[:, -1:]
-        candidates = candidates & (scores >= least)
-    boxed = candidates.any(2, keepdim=True)
-    largest = boxes.masked_fill(~boxed, -torch.inf).flatten(1).amax(1)
-    return totals, counts, torch.where(few & largest.isfinite(), largest + 1, 0.0)
+    passing = scores > threshold
+    # On CUDA it is sooner to look at all than to wait for how many there are.
+    if scores.is_cuda or passing.count_nonzero() > _MANY * passing.numel():
+        values, places = scores.topk(min(size, scores.shape[1]))
+        return values.masked_fill(~(values > threshold), -torch.inf), places
+    found = passing.flatten().nonzero().squeeze(1)
+    images = found // scores.shape[1]
+    counts = images.bincount(minlength=len(scores))
+    turn = torch.arange(len(images)) - (counts.cumsum(0) - counts)[images]
+    padded = scores.new_full((len(scores), int(counts.max())), -torch.inf)
+    padded = padded.index_put((images, turn), scores.flatten()[found])
+    values, order = padded.topk(min(size, padded.shape[1]))
+    at = torch.zeros_like(padded, dtype=torch.int64).index_put((images, turn), found)
+    return values, at.gather(1, order) % scores.shape[1]
+
+
+def _candidates(
+    boxes: Tensor, scores: Tensor, threshold: float, most_per_class: int | None
+) -> _Candidates:
+    """torchvision compares few boxes at once, each class moved beyond the others, which rounds
+    them. Many it compares class by class; their gap is 0.
+    """
+    passing = scores > threshold
+    of_class = passing.sum(1)
+    capped = of_class if most_per_class is None else of_class.clamp(max=most_per_class)
+    few = capped.sum(1) <= _FEW.get(boxes.device.type, _FEW["cuda"])
+    over = few & (capped < of_class).any(1)
+    numbers = torch.stack([of_class.sum(1), capped.sum(1), few, over])
+    totals, counts, are_few, are_over = numbers.tolist()
+    if not any(are_few) or not any(totals):
+        return _Candidates(totals, counts, boxes.new_zeros(len(boxes)))
+    if most_per_class is not None and any(are_over):
+        passing &= scores >= scores.topk(most_per_class, 1).values[:, -1:]
+    other = ~passing.any(2, keepdim=True)
+    largest = boxes.detach().masked_fill(other, -torch.inf).flatten(1).amax(1)
+    return _Candidates(totals, counts, torch.where(few & largest.isfinite(), largest + 1, 0.0))
 
 
 def _best(
@@ -129,10 +150,66 @@ def _rank_in_class(labels: Tensor) -> Tensor:
     return torch.empty_like(labels).scatter_(1, order, position - first)
 
 
+def _chosen(best: Detections, keep: Tensor, limit: int) -> Detections:
+    """The first ``limit`` that are kept, and anything behind them."""
+    size = keep.shape[1]
+    position = torch.arange(size, device=keep.device).expand_as(keep)
+    first = torch.where(keep, position, size).sort(1).values[:, :limit].clamp(max=max(size - 1, 0))
+    boxes = best.boxes.gather(1, first.unsqueeze(2).expand(-1, -1, 4))
+    return Detections(boxes, best.scores.gather(1, first), best.labels.gather(1, first))
+
+
+@torch.no_grad()
 def _greedy(
+    best: Detections, valid: Tensor, gaps: Tensor, iou_threshold: float, limit: int, turns: int
+) -> tuple[Tensor, Tensor]:
+    """Which of [R, P] are kept, ``limit`` an image at most, and whether that has settled."""
+    boxes = best.boxes + (best.labels * gaps.unsqueeze(1)).unsqueeze(2)
+    if not boxes.is_cuda:
+        keep = _by_kernel(boxes, best.labels, valid, gaps, iou_threshold, limit)
+        if keep is not None:
+            return keep, keep.new_ones(())
+    return _by_blocks(boxes, best.labels, valid, iou_threshold, limit, turns)
+
+
+def _by_kernel(
+    boxes: Tensor, labels: Tensor, valid: Tensor, gaps: Tensor, iou_threshold: float, limit: int
+) -> Tensor | None:
+    """By torchvision's own kernel, image by image; None if that could round another way.
+
+    Where torchvision does not move boxes apart, they are moved in float64, which rounds so little
+    that what is kept both a little below and a little above the threshold is right: those that
+    are kept do not overlap more, and each of the others overlaps more with one of these.
+    """
+    keep = torch.zeros_like(valid)
+    for image, gap in enumerate(gaps.tolist()):
+        rows = valid[image].nonzero().squeeze(1)
+        if not len(rows):
+            continue
+        box, label = boxes[image, rows], labels[image, rows]
+        rank = torch.arange(len(rows), 0, -1, dtype=box.dtype)
+        if gap:
+            kept = nms(box, rank, iou_threshold)
+        else:
+            sides = box[:, 2:] - box[:, :2]
+            if ((sides > 0) & (sides < _SAFE_SIDE)).any():
+                return None
+            far, rank = (
+                box.double() + (label * (box.double().max() + 1)).unsqueeze(1),
+                rank.double(),
+            )
+            margin = _ROUNDING * iou_threshold
+            kept = nms(far, rank, iou_threshold - margin)
+            if not torch.equal(kept, nms(far, rank, iou_threshold + margin)):
+                return None
+        keep[image, rows[kept[:limit]]] = True
+    return keep
+
+
+def _by_blocks(
     boxes: Tensor, labels: Tensor, valid: Tensor, iou_threshold: float, limit: int, turns: int
 ) -> tuple[Tensor, Tensor]:
-    """Which of [R, P] boxes, the best first, are kept, and whether all blocks have settled."""
+    """All images at once, block after block, without waiting for a device."""
     threshold = _float32_below(iou_threshold)
     rows = len(boxes)
     # What was kept so far; what is too much goes to the last place, which has no label.
@@ -154,37 +231,6 @@ def _greedy(
         count = count + keep.sum(1, keepdim=True)
         keeps.append(keep)
     return torch.cat(keeps, 1), settled
-
-
-def _by_kernel(
-    boxes: Tensor, labels: Tensor, valid: Tensor, gaps: Tensor, iou_threshold: float, limit: int
-) -> Tensor | None:
-    """As :func:`_greedy`, by torchvision's kernel; None if that could round another way.
-
-    Many boxes are not moved apart by torchvision. In float64 it rounds so little that whatever is
-    kept both a little below and a little above the threshold is kept in float32 too: those that
-    are kept do not overlap more, and each of the others overlaps more with one of these.
-    """
-    keep = torch.zeros_like(valid)
-    ranks = torch.arange(boxes.shape[1], 0, -1, dtype=torch.float32)
-    for image, gap in enumerate(gaps.tolist()):
-        rows = valid[image].nonzero().squeeze(1)
-        if not len(rows):
-            continue
-        box, label, rank = boxes[image, rows], labels[image, rows], ranks[rows]
-        if gap:
-            kept = nms(box, rank, iou_threshold)
-        else:
-            sides = box[:, 2:] - box[:, :2]
-            if ((sides > 0) & (sides < _SAFE_SIDE)).any():
-                return None
-            far = box.double() + (label * (box.double().max() + 1)).unsqueeze(1)
-            margin = _ROUNDING * iou_threshold
-            kept = nms(far, rank.double(), iou_threshold - margin)
-            if not torch.equal(kept, nms(far, rank.double(), iou_threshold + margin)):
-                return None
-        keep[image, rows[kept[:limit]]] = True
-    return keep
 
 
 def _settle(overlaps: Tensor, free: Tensor, turns: int) -> tuple[Tensor, Tensor]:
@@ -223,13 +269,5 @@ def _areas(boxes: Tensor) -> Tensor:
 def _float32_below(threshold: float) -> float:
     """The largest float32 that is at most ``threshold``, above which are the same float32s."""
     nearest = np.float32(threshold)
-    return float(nearest if nearest <= threshold else np.nextafter(nearest, np.float32(-np.inf)))
-
-
-def _chosen(best: Detections, keep: Tensor, limit: int) -> Detections:
-    """The first ``limit`` that are kept, and anything behind them."""
-    size = keep.shape[1]
-    position = torch.arange(size, device=keep.device).expand_as(keep)
-    first = torch.where(keep, position, size).sort(1).values[:, :limit].clamp(max=max(size - 1, 0))
-    boxes = best.boxes.gather(1, first.unsqueeze(2).expand(-1, -1, 4))
-    return Detections(boxes, best.scores.gather(1, first), best.labels.gather(1, first))
+    above = float(nearest) > threshold
+    return float(np.nextafter(nearest, np.float32(-np.inf)) if above else nearest)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
-from detcenter.adoption import adopt, own_class, release
+from detcenter.adoption import NotScripted, adopt, own_class, release
 from detcenter.losses import MultiBoxLoss
 from detcenter.models.cells import matched_objects
 from detcenter.models.families import family_of
@@ -18,10 +18,11 @@ from detcenter.models.terms import BoxTerms
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class Attached(Listener):
+class Attached(Listener, NotScripted):
     """A detector that trains with the terms in ``box_terms``; in eval mode the one that it was."""
 
     passing = False
+    undone_by = "detach it"
     box_terms: BoxTerms
     training: bool
 
@@ -73,9 +74,6 @@ class Attached(Listener):
                 "or with strict=False; until version 0.2 it lay below head or roi_heads"
             )
         return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
-
-    def __prepare_scriptable__(self) -> Any:
-        raise TypeError("torch.jit.script takes no attached model: detach it first")
 
 
 class AttachedMultiBox(Attached):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torchvision.models.detection.ssd import SSD
 
+from detcenter.batched import fast
 from detcenter.errors import ConfigError
 from detcenter.losses import CenterLoss, RankHardLoss, metric_loss
 from detcenter.models import (
@@ -74,11 +75,11 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
 def detector(
     config: Config, builder: dict[str, Any], steps_an_epoch: int = 1, load: bool = True
 ) -> nn.Module:
-    """The model of a recipe, with its terms attached."""
+    """The model of a recipe, made fast, with its terms attached."""
     if config.model.l2_softmax_learnt and config.model.l2_softmax is None:
         raise ConfigError("model.l2_softmax_learnt is set without model.l2_softmax, the radius")
     with _errors_of("model"):
-        model = build_model(**builder, load=load)
+        model = fast(build_model(**builder, load=load))
         if config.model.l2_softmax is not None:
             set_l2_softmax(model, config.model.l2_softmax, config.model.l2_softmax_learnt)
     if config.model.min_negatives:
