@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from detcenter.batched import fast
 from detcenter.losses import CenterLoss, MultiBoxLoss, RankHardLoss, held_centers
 from detcenter.models import (
     Embedding,
@@ -32,6 +33,7 @@ __all__ = [
     "box_features",
     "detach",
     "detect_with_features",
+    "fast",
     "held_centers",
     "load",
     "predict",

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
+from detcenter.adoption import adopt, own_class, release
 from detcenter.losses import MultiBoxLoss
-from detcenter.models.adoption import adopt, own_class, release
 from detcenter.models.cells import matched_objects
 from detcenter.models.families import family_of
 from detcenter.models.listening import Listener, Notes, listening

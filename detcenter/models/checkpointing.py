@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from detcenter.models.adoption import Adopted, adopt
+from detcenter.adoption import Adopted, adopt
 from detcenter.models.pyramid import PyramidBackbone
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -12,7 +12,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from detcenter.models.adoption import adopt
+from detcenter.adoption import adopt
 from detcenter.models.exact import Exact
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
 from detcenter.models.weights import (

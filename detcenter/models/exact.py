@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, BoxLinearCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 
-from detcenter.models.adoption import Adopted, adopt, release
+from detcenter.adoption import Adopted, adopt, release
 
 Model = TypeVar("Model", bound=nn.Module)
 

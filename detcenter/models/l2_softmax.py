@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcenter.models.adoption import Adopted, adopt
+from detcenter.adoption import Adopted, adopt
 from detcenter.models.families import family_of
 
 Model = TypeVar("Model", bound=nn.Module)

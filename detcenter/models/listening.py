@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from detcenter.models.adoption import Adopted, subclass
+from detcenter.adoption import Adopted, subclass
 
 Notes = dict[str, list[Any]]
 """of a part: what was `read`, with what was made of it, and what was `matched`"""

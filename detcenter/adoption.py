@@ -19,31 +19,32 @@ class Adopted:
     """whether it is lent for a moment, and no copy that is made in it has it"""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        lent: list[type[Adopted]] = []
-        own: Any = type(self)
-        while "lent" in vars(own):
-            mixin, own = own.lent
-            if not mixin.passing:
-                lent.append(mixin)
-        return _blank, (own, *reversed(lent)), self.__getstate__()
+        lent = [mixin for mixin in _lent(self) if not mixin.passing]
+        return _blank, (own_class(self), *lent), self.__getstate__()
 
 
-def adopt(found: Any, mixin: type[Adopted]) -> None:
-    """Put ``mixin`` before the class of ``found``, if it is not there yet; in place."""
-    if not isinstance(found, mixin):
-        found.__class__ = subclass(mixin, type(found))
+def adopt(found: Any, mixin: type[Adopted], below: bool = False) -> None:
+    """Put ``mixin`` before the class of ``found``, if it is not there yet; in place.
+
+    With ``below``, behind all that was lent before: their methods then call those of ``mixin``.
+    """
+    if isinstance(found, mixin):
+        return
+    lent = _lent(found)
+    found.__class__ = _class_of(own_class(found), *([mixin, *lent] if below else [*lent, mixin]))
 
 
 def release(found: Any, mixin: type[Adopted]) -> None:
-    """Undo :func:`adopt`."""
+    """Undo :func:`adopt`, of ``mixin`` and what it is a base of; the others stay."""
     if isinstance(found, mixin):
-        _, found.__class__ = type(found).lent
+        lent = [other for other in _lent(found) if not issubclass(other, mixin)]
+        found.__class__ = _class_of(own_class(found), *lent)
 
 
 def own_class(found: Any) -> Any:
     """The class of ``found`` without all that was lent."""
     own: Any = type(found)
-    while hasattr(own, "lent"):
+    while "lent" in vars(own):
         _, own = own.lent
     return own
 
@@ -56,7 +57,22 @@ def subclass(mixin: type[Adopted], own: type) -> type:
     return _SUBCLASSES[mixin, own]
 
 
-def _blank(own: Any, *lent: type[Adopted]) -> Any:
+def _lent(found: Any) -> list[type[Adopted]]:
+    """The mixins of ``found``, the innermost first."""
+    lent: list[type[Adopted]] = []
+    own: Any = type(found)
+    while "lent" in vars(own):
+        mixin, own = own.lent
+        lent.insert(0, mixin)
+    return lent
+
+
+def _class_of(own: Any, *lent: type[Adopted]) -> Any:
     for mixin in lent:
         own = subclass(mixin, own)
+    return own
+
+
+def _blank(own: Any, *lent: type[Adopted]) -> Any:
+    own = _class_of(own, *lent)
     return own.__new__(own)

@@ -1,0 +1,155 @@
+"""torchvision's post-processing for a whole batch: no loop over images, levels' boxes or classes.
+
+Boxes, scores, labels and their order are torchvision's, but for candidates of equal scores.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from detcenter.adoption import Adopted
+from detcenter.batched.suppression import suppressed
+
+_SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
+
+
+class SSDDetections(Adopted):
+    """Lent to an SSD."""
+
+    def postprocess_detections(
+        self: Any,
+        head_outputs: dict[str, Tensor],
+        image_anchors: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        codes = head_outputs["bbox_regression"]
+        scores = _candidates(F.softmax(head_outputs["cls_logits"], dim=-1), self.score_thresh)
+        scores[..., 0] = -torch.inf  # background
+        anchors = torch.cat(image_anchors)
+        boxes = self.box_coder.decode_single(codes.flatten(0, 1), anchors).view(codes.shape)
+        found = suppressed(
+            _clipped(boxes, image_shapes),
+            scores,
+            iou_threshold=self.nms_thresh,
+            limit=self.detections_per_img,
+            most_per_class=self.topk_candidates,
+        )
+        return [x._asdict() for x in found]
+
+
+class _LevelDetections(Adopted):
+    """Lent to detectors that take their best candidates level by level."""
+
+    def postprocess_detections(
+        self: Any,
+        head_outputs: dict[str, list[Tensor]],
+        anchors: list[list[Tensor]],
+        image_shapes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        levels = [
+            dict(zip(head_outputs, x, strict=True))
+            for x in zip(*head_outputs.values(), strict=True)
+        ]
+        found = [
+            self._best_of_level(outputs, torch.stack(of_images))
+            for outputs, of_images in zip(levels, zip(*anchors, strict=True), strict=True)
+        ]
+        boxes, scores, labels = (torch.cat(x, 1) for x in zip(*found, strict=True))
+        kept = suppressed(
+            _clipped(boxes, image_shapes),
+            scores.unsqueeze(2),
+            labels,
+            iou_threshold=self.nms_thresh,
+            limit=self.detections_per_img,
+        )
+        return [x._asdict() for x in kept]
+
+    def _best_of_level(
+        self: Any, outputs: dict[str, Tensor], anchors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [N, k, 4], scores and labels [N, k] of a level's best candidates."""
+        scores = self._scores(outputs)
+        classes = scores.shape[2]
+        scores = _candidates(scores, self.score_thresh).flatten(1)
+        values, index = scores.topk(min(self.topk_candidates, scores.shape[1]))
+        at = (index // classes).unsqueeze(2).expand(-1, -1, 4)
+        codes, anchors = outputs["bbox_regression"].gather(1, at), anchors.gather(1, at)
+        boxes = self._decoded(codes.flatten(0, 1), anchors.flatten(0, 1)).view(codes.shape)
+        return boxes, values, index % classes
+
+
+class RetinaNetDetections(_LevelDetections):
+    """Lent to a RetinaNet."""
+
+    def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
+        return torch.sigmoid(outputs["cls_logits"])
+
+    def _decoded(self: Any, codes: Tensor, anchors: Tensor) -> Tensor:
+        boxes: Tensor = self.box_coder.decode_single(codes, anchors)
+        return boxes
+
+
+class FCOSDetections(_LevelDetections):
+    """Lent to an FCOS."""
+
+    def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
+        of_class, of_center = outputs["cls_logits"], outputs["bbox_ctrness"]
+        return torch.sqrt(torch.sigmoid(of_class) * torch.sigmoid(of_center))
+
+    def _decoded(self: Any, codes: Tensor, anchors: Tensor) -> Tensor:
+        boxes: Tensor = self.box_coder.decode(codes, anchors)
+        return boxes
+
+
+class RoIDetections(Adopted):
+    """Lent to the heads of an R-CNN."""
+
+    def postprocess_detections(
+        self: Any,
+        class_logits: Tensor,
+        box_regression: Tensor,
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        counts = [len(of_image) for of_image in proposals]
+        boxes = _by_image(self.box_coder.decode(box_regression, proposals), counts, 0.0)
+        scores = _by_image(F.softmax(class_logits, -1), counts, -torch.inf)
+        classes = scores.shape[2]
+        boxes = _clipped(boxes.flatten(1, 2), image_shapes)
+        scores = _candidates(scores, self.score_thresh)
+        scores[..., 0] = -torch.inf  # background
+        sides = boxes[..., 2:] - boxes[..., :2]
+        small = (sides < _SMALLEST_SIDE).any(2, keepdim=True)
+        labels = torch.arange(classes, device=boxes.device).repeat(max(counts))
+        found = suppressed(
+            boxes,
+            scores.flatten(1).unsqueeze(2).masked_fill(small, -torch.inf),
+            labels.expand(len(boxes), -1),
+            iou_threshold=self.nms_thresh,
+            limit=self.detections_per_img,
+        )
+        of_boxes, of_scores, of_labels = zip(*found, strict=True)
+        return list(of_boxes), list(of_scores), list(of_labels)
+
+
+def _candidates(scores: Tensor, threshold: float) -> Tensor:
+    """A copy of scores in which those not above the threshold are ``-inf``."""
+    return scores.masked_fill(~(scores > threshold), -torch.inf)
+
+
+def _clipped(boxes: Tensor, image_shapes: Sequence[tuple[int, int]]) -> Tensor:
+    """Boxes [N, B, 4] inside their images, each of (height, width) pixels."""
+    corners = torch.tensor([[width, height] * 2 for height, width in image_shapes])
+    most = corners.to(boxes.device, boxes.dtype, non_blocking=True).unsqueeze(1)
+    return torch.minimum(boxes.clamp(min=0), most)
+
+
+def _by_image(rows: Tensor, counts: list[int], padding: float) -> Tensor:
+    """[sum of counts, ...] as [images, most of the counts, ...]."""
+    if len(set(counts)) == 1:
+        return rows.view(len(counts), counts[0], *rows.shape[1:])
+    return pad_sequence(list(rows.split(counts)), batch_first=True, padding_value=padding)
