@@ -67,10 +67,12 @@ class Pretended(Tensor):
             raise RuntimeError(f"{name}: expected all tensors on one device, found cuda:0 and cpu")
         for heard in listeners:
             heard(name, args, kwargs)
-        result = func(*tree_map(_held, args), **tree_map(_held, kwargs))
-        if name == "aten::copy_" and not isinstance(args[0], Pretended):
-            return args[0]
-        return tree_map(lambda x: mine[id(x)] if id(x) in mine else _wrapped(x), result)
+        # Not in inference mode, whose tensors may not be views of others.
+        with torch.inference_mode(False), torch.no_grad():
+            result = func(*tree_map(_held, args), **tree_map(_held, kwargs))
+            if name == "aten::copy_" and not isinstance(args[0], Pretended):
+                return args[0]
+            return tree_map(lambda x: mine[id(x)] if id(x) in mine else _wrapped(x), result)
 
 
 class _Crossing(torch.autograd.Function):

@@ -148,9 +148,8 @@ def _of_indexing(name: str, x: Tensor, indices: list[Tensor | None], *values: An
         if value.numel() == 1 and not isinstance(value, Pretended):
             return 0  # a single number is put with masked_fill
     # A mask is made indices; what lies on the host is copied.
-    return len(masks) + sum(
-        not isinstance(index, Pretended) for index in given if index not in masks
-    )
+    on_host = [index for index in given if not isinstance(index, Pretended)]
+    return len(masks) + sum(index.dtype not in _MASKS for index in on_host)
 
 
 def _calling_line() -> str:

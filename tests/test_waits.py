@@ -54,6 +54,7 @@ WAITING = {
     "from the host by copy_": (1, lambda x: x.copy_(torch.ones(3, 4))),
     "indices of the host": (1, lambda x: x[torch.tensor([0, 1])]),
     "a list of indices": (1, lambda x: x[[0, 1]]),
+    "indices of both kinds": (2, lambda x: x[x[:, 2] > 2, torch.tensor([0, 1, 2])[:2]]),
     "two of it": (2, lambda x: (x.max().item(), x.min().item())),
     "nms": (1, lambda x: nms(x, x[:, 0], 0.5)),
 }
