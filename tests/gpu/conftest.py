@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 # Before the first matrix product on the device, or none is to the bit.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -23,6 +24,14 @@ def whole_float32():
     torch.set_float32_matmul_precision("highest")
     yield
     torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """accelerate keeps the precision of its first Accelerator for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
