@@ -36,36 +36,42 @@ def main() -> None:
 
 
 def _images_a_second(record: Record, folder: Path, small: bool) -> None:
-    images, batch = (8, 4) if small else (1920, 32)
+    sizes = (8, 4, 4) if small else (1920, 32, 32)
+    options = _options(folder / "many", *sizes) | {"train.epochs": 3, "train.eval_every": 3}
     workers = 0 if small else max(1, (os.cpu_count() or 1) - 2)
-    val, size = (8, 64) if small else (32, 300)
-    options = _options(folder / "many", images, val, size, batch)
-    if not small:
-        options |= {"model": "{name: ssd300_vgg16}", "data.augment": "{preset: ssd}"}
-        options |= {"train.mixed_precision": "bf16", "train.eval_every": 3, "train.lr": 1e-4}
-    run = folder / "images_a_second"
-    _run("train", options | {"train.epochs": 3, "data.workers": workers}, run)
+    options |= {"data.workers": workers}
+    run, recipe = folder / "images_a_second", "digits"
+    if small:
+        options |= {"model.image_size": 64}
+    else:
+        recipe = "ssd300_vgg16_coco"
+        of_coco = ("train", "val", "train_images", "val_images")
+        options |= {f"data.{key}": "null" for key in of_coco} | {"model.weights_backbone": "null"}
+        options |= {"data.format": "digits", "train.mixed_precision": "bf16", "train.lr": 1e-4}
+    _run("train", recipe, options, run)
     step = _median(run, "step_seconds", skip=1)
-    record.add("trainer", f"{workers} loading processes", images_a_second=batch / step)
+    what = f"trainer, {'digits' if small else 'SSD300'}, {sizes[2]} images a step"
+    record.add(what, f"{workers} loading processes", images_a_second=sizes[2] / step)
 
 
 def _side_by_side(record: Record, folder: Path, small: bool) -> None:
     jobs, epochs = (2, 1) if small else (8, 3)
-    sizes = (8, 4, 64, 4) if small else (160, 200, 384, 8)
-    options = _options(folder / "few", *sizes)
+    sizes = (8, 4, 4) if small else (160, 200, 8)
+    options = _options(folder / "few", *sizes) | {"model.image_size": 64 if small else 384}
     options |= {"train.epochs": epochs, "train.eval_every": 1, "data.workers": 0 if small else 1}
     arms = {"alone": folder / "alone" / "one", f"{jobs} side by side": folder / "beside"}
     for arm, place in arms.items():
         with _utilisation() as busy:
             if arm == "alone":
-                _run("train", options, place)
+                _run("train", "digits", options, place)
                 runs = [place]
             else:
                 half = {"seeds": jobs // 2, "jobs": jobs, "train.trackers": "[]"}
-                _run("compare", options | half, place, "--set", "center=null", "--set", "recipe")
+                sets = ("--set", "center=null", "--set", "recipe")
+                _run("compare", "digits", options | half, place, *sets)
                 runs = sorted(file.parent for file in place.rglob("metrics.csv"))
         record.add(
-            f"digits, {sizes[3]} images a step",
+            f"digits, {sizes[2]} images a step",
             arm,
             step_seconds=statistics.median(_median(run, "step_seconds") for run in runs),
             evaluation_seconds=statistics.median(_evaluation(run, options) for run in runs),
@@ -73,21 +79,21 @@ def _side_by_side(record: Record, folder: Path, small: bool) -> None:
         )
 
 
-def _options(data: Path, train: int, val: int, size: int, batch: int) -> dict[str, object]:
+def _options(data: Path, train: int, val: int, batch: int) -> dict[str, object]:
     return {
         "data.root": data,
         "data.digits": f"{{train: {train}, val: {val}}}",
         "train.batch_size": batch,
-        "model.image_size": size,
         "train.warmup_steps": 0,
     }
 
 
-def _run(command: str, options: dict[str, object], folder: Path, *more: str) -> None:
+def _run(command: str, recipe: str, options: dict[str, object], folder: Path, *more: str) -> None:
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     script = [sys.executable, str(ROOT / "tools" / f"{command}.py")]
-    given = ["--config", str(ROOT / "configs" / "digits.yaml"), "--output", str(folder)]
-    subprocess.run([*script, *given, *words, *more], check=True)
+    given = ["--config", str(ROOT / "configs" / f"{recipe}.yaml"), "--output", str(folder)]
+    overwrite = ["--overwrite"] if command == "train" else []
+    subprocess.run([*script, *given, *words, *overwrite, *more], check=True)
 
 
 def _rows(run: Path) -> list[dict[str, str]]:
