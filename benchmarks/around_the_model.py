@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fixed_parts import outputs_of, ssd300, targets_of, with_fixed_parts
+from fixed_parts import detector, outputs_of, targets_of, with_fixed_parts
 from recording import Record
 from timing import device, medians
 
@@ -35,9 +35,11 @@ def main() -> None:
     repeats = 1 if given.small else given.repeats
     if "post-processing" in given.part:
         for classes in (3,) if given.small else (21, 91):
-            _post_processing(record, images, classes, max(1, repeats // 3))
+            model = detector(classes, given.small)
+            _post_processing(record, model, images, classes, max(1, repeats // 3))
     if "losses" in given.part:
-        _losses(record, images, 3 if given.small else 91, repeats)
+        classes = 3 if given.small else 91
+        _losses(record, detector(classes, given.small), images, classes, repeats)
     if "center" in given.part:
         for boxes in (256,) if given.small else (256, 1024, 4096):
             for classes in (21,) if given.small else (21, 91, 1203):
@@ -53,8 +55,7 @@ def measured(record: Record, what: str, arms: dict[str, Callable[[], Any]], repe
         record.add(what, arm, ms=1000 * times[arm], waits=counted)
 
 
-def _post_processing(record: Record, images: int, classes: int, repeats: int) -> None:
-    model: Any = ssd300(classes)
+def _post_processing(record: Record, model: Any, images: int, classes: int, repeats: int) -> None:
     maps, head, batch = outputs_of(model, images, device())
     anchors = model.anchor_generator(batch, list(maps.values()))
     models = {"torchvision": model, "detcenter": fast(copy.deepcopy(model))}
@@ -77,8 +78,7 @@ def _post_processing(record: Record, images: int, classes: int, repeats: int) ->
     record.add(what, "detcenter", scores="equal" if same else "DIFFERENT")
 
 
-def _losses(record: Record, images: int, classes: int, repeats: int) -> None:
-    model = ssd300(classes)
+def _losses(record: Record, model: Any, images: int, classes: int, repeats: int) -> None:
     parts = outputs_of(model, images, device())
     targets = targets_of(images, classes, 300, device())
     models = {

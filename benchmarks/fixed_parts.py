@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import ssd300_vgg16
+from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.image_list import ImageList
 
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
@@ -33,14 +33,17 @@ class FixedTransform(Fixed):
         return result
 
 
-def ssd300(num_classes: int) -> nn.Module:
-    model: nn.Module = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=num_classes)
+def detector(num_classes: int, small: bool) -> nn.Module:
+    """SSD300, untrained; to try it out a smaller one."""
+    builder = ssdlite320_mobilenet_v3_large if small else ssd300_vgg16
+    model: nn.Module = builder(weights=None, weights_backbone=None, num_classes=num_classes)
     return model
 
 
 def outputs_of(model: Any, count: int, device: torch.device) -> tuple[Any, Any, ImageList]:
     """Maps, head outputs and images of a batch of noise, by an untrained head."""
-    images = torch.rand(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
+    size = model.transform.fixed_size
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     model.to(device).eval()
     with torch.no_grad():
         maps = model.backbone(images.to(device))
@@ -48,7 +51,9 @@ def outputs_of(model: Any, count: int, device: torch.device) -> tuple[Any, Any, 
         for x in maps.values():  # no two images alike
             x.mul_(torch.linspace(0.5, 1.5, count, device=device)[:, None, None, None])
         head = model.head(list(maps.values()))
-    batch = ImageList(images.expand(count, -1, -1, -1).to(device), [(300, 300)] * count)
+        logits = head["cls_logits"]  # of which no two are to be alike
+        head["cls_logits"] = logits + 0.01 * torch.randn_like(logits)
+    batch = ImageList(images.expand(count, -1, -1, -1).to(device), [size] * count)
     return maps, head, batch
 
 

@@ -66,7 +66,7 @@ def _side_by_side(record: Record, folder: Path, small: bool) -> None:
                 _run("train", "digits", options, place)
                 runs = [place]
             else:
-                half = {"seeds": jobs // 2, "jobs": jobs, "train.trackers": "[]"}
+                half = {"seeds": max(2, jobs // 2), "jobs": jobs, "train.trackers": "[]"}
                 sets = ("--set", "center=null", "--set", "recipe")
                 _run("compare", "digits", options | half, place, *sets)
                 runs = sorted(file.parent for file in place.rglob("metrics.csv"))

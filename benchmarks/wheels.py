@@ -15,6 +15,8 @@ import sys
 from importlib.metadata import requires, version
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 # What `make gpu` does not touch, and a machine without a browser or a page does not need.
 _NOT_THERE = {"mypy", "playwright", "ruff", "supervision", "mean-average-precision"}
 
@@ -25,8 +27,8 @@ def main() -> int:
     parser.add_argument("--python", default="3.12", help="its version")
     parser.add_argument("--folder", type=Path, default=Path("build/wheels"))
     given = parser.parse_args()
-    there = {normal(name) for line in given.there.read_text().splitlines() if (name := named(line))}
-    missing = missing_for("detcenter", there)
+    there = {normal(line) for line in given.there.read_text().splitlines()}
+    missing = missing_for("detcenter", there, given.python)
     if not missing:
         print("nothing is missing there")
         return 0
@@ -40,31 +42,33 @@ def main() -> int:
     return 0
 
 
-def missing_for(package: str, there: set[str]) -> set[str]:
+def missing_for(package: str, there: set[str], python: str = "3.12") -> set[str]:
     """What ``package`` needs with its tests and ``there`` does not have, in the versions of here.
 
     Those go together: they are installed here, and their needs are read from them.
     """
     found: dict[str, str] = {}
-    waiting = [line for line in requires(package) or () if needed(line, extra="test")]
+    waiting = needs_of(package, {"test"}, python)
     while waiting:
-        line = waiting.pop()
-        name = normal(named(line))
+        need = waiting.pop()
+        name = normal(need.name)
         if name in there | _NOT_THERE | found.keys() or name.startswith("types-"):
             continue
         found[name] = f"{name}=={version(name)}"
-        extra = re.search(r"\[(.*?)\]", line.partition(";")[0])
-        waiting += [of for of in requires(name) or () if needed(of, extra[1] if extra else "")]
+        waiting += needs_of(name, need.extras, python)
     return {*found.values()}
 
 
-def needed(line: str, extra: str = "") -> bool:
-    """Whether a requirement holds without extras, or with ``extra``, on Linux."""
-    marker = line.partition(";")[2]
-    extras = re.findall(r"""extra\s*==\s*['"](.+?)['"]""", marker)
-    if extras:
-        return extra in extras
-    return not re.search(r"win32|Windows|darwin|python_version\s*<", marker)
+def needs_of(package: str, extras: set[str], python: str) -> list[Requirement]:
+    """On Linux with that Python."""
+    place = {"python_version": python, "sys_platform": "linux", "platform_system": "Linux"}
+    needs = [Requirement(line) for line in requires(package) or ()]
+    return [
+        need
+        for need in needs
+        if need.marker is None
+        or any(need.marker.evaluate(place | {"extra": extra}) for extra in {"", *extras})
+    ]
 
 
 def download(names: list[str], python: str, folder: Path) -> None:
@@ -78,13 +82,9 @@ def download(names: list[str], python: str, folder: Path) -> None:
     subprocess.run([*command, *names], check=True)
 
 
-def named(line: str) -> str:
-    found = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
-    return found[1] if found else ""
-
-
 def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    """As package indexes have it, without a version or where it was built."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", name.strip())[0]).lower()
 
 
 if __name__ == "__main__":
