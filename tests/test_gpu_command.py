@@ -55,6 +55,7 @@ def test_a_part_that_fails_or_takes_too_long_stops_no_other(gpu, tmp_path, monke
         gpu.Part("good", python("print('said')"), 30),
     ]
     monkeypatch.setattr(gpu, "parts_in", lambda *_: parts)
+    monkeypatch.setattr(gpu, "_PATIENCE", 1)
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(tmp_path), "--dry-run"])
     assert gpu.main() == 1
     summary = json.loads((tmp_path / "summary.json").read_text())
