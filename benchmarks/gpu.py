@@ -86,7 +86,7 @@ def parts_in(folder: Path, dry: bool) -> list[Part]:
     tests += ["tests/gpu", "--gpu-dry-run"] if dry else TESTS
     parts.append(Part("tests", [sys.executable, *tests], 150))
     words = ["runs_on_gpu.py", "--folder", str(folder / "runs"), *_json(folder, "runs")]
-    parts.append(Part("runs", [*_benchmark(*words), *small], 100))
+    parts.append(Part("runs", [*_benchmark(*words), *small], 150))
     return parts
 
 
