@@ -24,7 +24,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/checking.py
 	$(BIN)/python benchmarks/data_loading.py --config configs/digits.yaml
 
-# On a machine without network: make gpu BIN=$$(dirname $$(which python)) INSTALLED=
+# With the Python that there is, and no environment made: make gpu BIN=$(dirname $(which python)) INSTALLED=
 gpu: $(INSTALLED)
 	$(BIN)/python benchmarks/gpu.py --output $(OUT)
 
