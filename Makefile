@@ -1,10 +1,12 @@
 # `make demo` trains on the digits, prints the table and writes a report; `make test` runs all checks.
 # Both set up .venv first: Python 3.11 or later is all that a machine needs.
+# `make gpu` runs all that is to be shown on a GPU, into the folder OUT.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+OUT ?= runs/gpu
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench gpu clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/train.py --config configs/digits.yaml --output runs/demo --overwrite
@@ -21,6 +23,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/rank_hard.py
 	$(BIN)/python benchmarks/checking.py
 	$(BIN)/python benchmarks/data_loading.py --config configs/digits.yaml
+
+# With the Python that there is, and no environment made: make gpu BIN=$(dirname $(which python)) INSTALLED=
+gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py --output $(OUT)
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv

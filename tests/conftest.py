@@ -19,9 +19,21 @@ from tests.runs.killing import MODEL
 Case = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--gpu-dry-run", action="store_true", help="run what is for a GPU on the CPU as far as can"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
     """The longest tests first, so that both cores have something to do until the end."""
     items.sort(key=lambda item: "runs" not in item.path.parts)
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a CUDA device")
+        for item in items:
+            of_a_device = {"device"} & {*getattr(item, "fixturenames", ())}
+            if "gpu" in item.keywords and not (of_a_device and config.option.gpu_dry_run):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session", autouse=True)
