@@ -2,34 +2,26 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import DecodedImage, decode_image
+from detcenter.data.looks import Look, State, remember, remembered, state_of
 
 GRAY_SIDE = 64
 """Pixels of the small picture that images are compared by."""
 _SAMPLED = 64  # rows and columns that are enough to tell how bright an image is
 
 
-class Look(NamedTuple):
-    """What an image file is, when it was read once."""
-
-    fault: Fault | None = None  # why it cannot be read; then nothing below is known
-    width: int = 0  # pixels, upright
-    height: int = 0
-    turned: bool = False  # whether EXIF exchanges its sides
-    digest: bytes = b""  # of the file's bytes
-    brightness: float = 255.0  # that 99 % of the pixels do not exceed, 0 to 255
-    highest: int | None = None  # value in a file of gray integers of more than 8 bits
-    gray: np.ndarray | None = None  # if asked for: uint8 [GRAY_SIDE, GRAY_SIDE], the whole image
+# Of this process, of broken files too, with the states that they had.
+_looked: dict[Path, tuple[State, Look]] = {}
 
 
 def look_at(
@@ -37,34 +29,77 @@ def look_at(
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     threads: int | None = None,
     gray: bool = False,
+    afresh: bool = False,
 ) -> dict[Path, Look]:
     """Read and decode all images, each once; a header shows little of what is wrong.
 
-    A file that has not changed is not decoded again in the same process.
+    A file that has not changed is not decoded again in the same process, nor, if it was sound, in
+    another one: that is remembered, see :mod:`detcenter.data.looks`.
 
     Args:
         progress: wraps what is waited for, as `tqdm` does.
         threads: None is one a core (decoders release the GIL), 16 at most for the memory's sake.
-        gray: whether to keep a small picture of each, of four kilobytes.
+        gray: whether to keep a small picture of each, of four kilobytes; no other process
+            remembers these.
+        afresh: whether to look at what other processes looked at too; a disk may have lost bytes
+            of a file that has not changed.
     """
-    pool = ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1))
+    now = time.time_ns()
+    states = {path: state_of(path) for path in dict.fromkeys(paths)}
+    there = {path: state for path, state in states.items() if state is not None}
+    looks = _in_this_process(there, gray)
+    if not (gray or afresh):
+        looks |= remembered({path: there[path] for path in there if path not in looks})
+    found: dict[Path, Look] = {}
     try:
-        futures = {path: pool.submit(_look, path, gray) for path in dict.fromkeys(paths)}
-        return {path: futures[path].result() for path in progress(futures)}
+        _look([path for path in states if path not in looks], progress, threads, gray, found)
+    finally:  # half of the images, after Ctrl-C
+        remember({path: there[path] for path in found if path in there}, found, now)
+    looks |= found
+    _looked.update({path: (state, looks[path]) for path, state in there.items()})
+    return {path: looks[path] for path in states}
+
+
+def _in_this_process(states: Mapping[Path, State], gray: bool) -> dict[Path, Look]:
+    looks = {}
+    for path, state in states.items():
+        known = _looked.get(path)
+        if known is not None and known[0] == state:
+            look = known[1]
+            if not gray or look.gray is not None or look.fault:
+                looks[path] = look
+    return looks
+
+
+def _look(
+    paths: Sequence[Path],
+    progress: Callable[[Iterable[Any]], Iterable[Any]],
+    threads: int | None,
+    gray: bool,
+    found: dict[Path, Look],
+) -> None:
+    """Put a look at each into ``found``."""
+    if not paths:
+        return
+    threads = threads or min(16, os.cpu_count() or 1)
+    # A thread takes several, since handing over costs too, but few, so that all end at once.
+    size = max(1, min(16, len(paths) // (4 * threads)))
+    pool = ThreadPoolExecutor(threads)
+    try:
+        groups = [paths[start : start + size] for start in range(0, len(paths), size)]
+        futures = [pool.submit(_read_all, group, gray) for group in groups]
+        looks = (look for future in futures for look in future.result())
+        for path in progress(paths):
+            found[path] = next(looks)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
 
-def _look(path: Path, gray: bool) -> Look:
-    try:
-        state = path.stat()
-    except OSError:
-        return _read(path, 0, 0, gray)
-    return _read(path, state.st_mtime_ns, state.st_size, gray)
+def _read_all(paths: Sequence[Path], gray: bool) -> list[Look]:
+    return [_read(path, gray) for path in paths]
 
 
-@cache
-def _read(path: Path, mtime_ns: int, size: int, gray: bool) -> Look:
+def _read(path: Path, gray: bool) -> Look:
     try:
         content = _content(path)
         image = decode_image(content, path)

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from detcenter.data.checks import Look
 from detcenter.data.dataset import Annotation
 from detcenter.data.errors import printable
+from detcenter.data.looks import Look
 
 MOST_EXAMPLES = 100  # of a finding that are kept; its total is of all
 
