@@ -3,8 +3,9 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ import cv2
 import numpy as np
 
 from detcenter.data.errors import DataError, Fault
+from detcenter.data.garbage import no_collections
 from detcenter.data.images import DecodedImage, decode_image
-from detcenter.data.looks import Look, State, remember, remembered, state_of
+from detcenter.data.looks import (
+    Look,
+    State,
+    States,
+    alone,
+    cache_file,
+    remember,
+    remembered,
+    state_of,
+)
 
 GRAY_SIDE = 64
 """Pixels of the small picture that images are compared by."""
 _SAMPLED = 64  # rows and columns that are enough to tell how bright an image is
-
-
 # Of this process, of broken files too, with the states that they had.
 _looked: dict[Path, tuple[State, Look]] = {}
 
@@ -45,22 +54,21 @@ def look_at(
             of a file that has not changed.
     """
     now = time.time_ns()
-    states = {path: state_of(path) for path in dict.fromkeys(paths)}
-    there = {path: state for path, state in states.items() if state is not None}
-    looks = _in_this_process(there, gray)
-    if not (gray or afresh):
-        looks |= remembered({path: there[path] for path in there if path not in looks})
-    found: dict[Path, Look] = {}
-    try:
-        _look([path for path in states if path not in looks], progress, threads, gray, found)
-    finally:  # half of the images, after Ctrl-C
-        remember({path: there[path] for path in found if path in there}, found, now)
-    looks |= found
-    _looked.update({path: (state, looks[path]) for path, state in there.items()})
+    with no_collections():
+        states = {path: state_of(path) for path in dict.fromkeys(paths)}
+        looks = _in_this_process(states, gray)
+        file = cache_file(states) if len(looks) < len(states) else None
+        known = None if gray or afresh else file
+        looks |= remembered(known, _without(states, looks))
+    if left := _without(states, looks):
+        with alone(known):
+            looks |= remembered(known, left)  # where another process was first
+            looks |= _decoded(_without(states, looks), progress, threads, gray, file, now)
+    _looked.update({path: (state, looks[path]) for path, state in states.items() if state})
     return {path: looks[path] for path in states}
 
 
-def _in_this_process(states: Mapping[Path, State], gray: bool) -> dict[Path, Look]:
+def _in_this_process(states: States, gray: bool) -> dict[Path, Look]:
     looks = {}
     for path, state in states.items():
         known = _looked.get(path)
@@ -71,26 +79,39 @@ def _in_this_process(states: Mapping[Path, State], gray: bool) -> dict[Path, Loo
     return looks
 
 
-def _look(
-    paths: Sequence[Path],
+def _without(states: States, looks: Mapping[Path, Look]) -> States:
+    return {path: state for path, state in states.items() if path not in looks}
+
+
+def _decoded(
+    states: States,
     progress: Callable[[Iterable[Any]], Iterable[Any]],
     threads: int | None,
     gray: bool,
-    found: dict[Path, Look],
-) -> None:
-    """Put a look at each into ``found``."""
-    if not paths:
-        return
-    threads = threads or min(16, os.cpu_count() or 1)
+    file: Path | None,
+    now: int,
+) -> dict[Path, Look]:
+    """A look at each, which is remembered in ``file``; after Ctrl-C that of some of them."""
+    found: dict[Path, Look] = {}
+    looks = _looks(list(states), threads or min(16, os.cpu_count() or 1), gray)
+    try:
+        with closing(looks):
+            for path in progress(states):
+                found[path] = next(looks)
+    finally:
+        remember(file, {path: states[path] for path in found}, found, now)
+    return found
+
+
+def _looks(paths: Sequence[Path], threads: int, gray: bool) -> Generator[Look]:
     # A thread takes several, since handing over costs too, but few, so that all end at once.
     size = max(1, min(16, len(paths) // (4 * threads)))
     pool = ThreadPoolExecutor(threads)
     try:
         groups = [paths[start : start + size] for start in range(0, len(paths), size)]
         futures = [pool.submit(_read_all, group, gray) for group in groups]
-        looks = (look for future in futures for look in future.result())
-        for path in progress(paths):
-            found[path] = next(looks)
+        for future in futures:
+            yield from future.result()
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 

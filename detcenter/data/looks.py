@@ -8,8 +8,9 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ class State(NamedTuple):
     ctime_ns: int  # which moving another file to its place changes too
 
 
+States = Mapping[Path, State | None]
 Known = dict[str, tuple[State, Look]]  # by absolute path
 
 
@@ -72,10 +74,23 @@ def cache_folder() -> Path | None:
     return Path(found) / "detcenter" if os.path.isabs(found) else None
 
 
-def remembered(states: Mapping[Path, State]) -> dict[Path, Look]:
-    """Looks of an earlier run, without pictures, at those files that have not changed since."""
-    file = _file_for(states)
-    known = _read(file) if file is not None else {}
+def cache_file(paths: Iterable[Path]) -> Path | None:
+    """Where images are remembered: one file for the folder that holds them all; None if nowhere."""
+    folder = cache_folder()
+    of_images = {os.path.abspath(part) for part in {os.path.dirname(path) for path in paths}}
+    if folder is None or not of_images:
+        return None
+    try:
+        whole = os.path.commonpath(of_images)
+    except ValueError:  # on several drives
+        whole = ""
+    digest = hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=12)
+    return folder / f"looks-{digest.hexdigest()}.npz"
+
+
+def remembered(file: Path | None, states: States) -> dict[Path, Look]:
+    """Looks of another process, without pictures, at those images that have not changed since."""
+    known = _read(file) if file is not None and states else {}
     if not known or file is None:
         return {}
     with suppress(OSError):
@@ -88,20 +103,19 @@ def remembered(states: Mapping[Path, State]) -> dict[Path, Look]:
     return looks
 
 
-def remember(states: Mapping[Path, State], looks: Mapping[Path, Look], since_ns: int) -> None:
-    """For later runs, what was found out of files, beside what is remembered of others.
+def remember(file: Path | None, states: States, looks: Mapping[Path, Look], since_ns: int) -> None:
+    """For other processes, what was found out of images, beside what is remembered of others.
 
     Not of broken ones, nor of those that changed just before ``since_ns`` (time.time_ns), when
     their states were taken: they may change again without another time.
 
     Where that cannot be written is one warning.
     """
-    file = _file_for(states)
     settled = since_ns - _SETTLED_NS
     new = {
         os.path.abspath(path): (state, looks[path])
         for path, state in states.items()
-        if looks[path].fault is None and max(state.mtime_ns, state.ctime_ns) < settled
+        if state and not looks[path].fault and max(state.mtime_ns, state.ctime_ns) < settled
     }
     if file is None or not new:
         return
@@ -111,24 +125,34 @@ def remember(states: Mapping[Path, State], looks: Mapping[Path, Look], since_ns:
         _write(file, others | new)
         _make_room(file)
     except OSError as error:
-        logger.warning(
-            "%s: cannot be written (%s), so that every run decodes all images before it starts; "
-            "%s names another folder, or is 'off'",
-            *(file.parent, error.strerror or error, VARIABLE),
-        )
+        _warn(file.parent, error.strerror or str(error))
 
 
-def _file_for(paths: Iterable[Path]) -> Path | None:
-    """What is remembered of these images: one file for the folder that holds them all."""
-    folder = cache_folder()
-    of_images = {os.path.dirname(os.path.abspath(path)) for path in paths}
-    if folder is None or not of_images:
-        return None
-    try:
-        whole = os.path.commonpath(of_images)
-    except ValueError:  # on several drives
-        whole = ""
-    return folder / f"looks-{hashlib.blake2b(os.fsencode(whole), digest_size=12).hexdigest()}.npz"
+@cache
+def _warn(folder: Path, reason: str) -> None:
+    """Once, though each part of a data set is looked at."""
+    logger.warning(
+        "%s: cannot be written (%s), so that every run decodes all images before it starts; %s "
+        "names another folder, or is 'off'",
+        *(folder, reason, VARIABLE),
+    )
+
+
+@contextmanager
+def alone(file: Path | None) -> Iterator[None]:
+    """While no other process is here for the same file: it waits, and finds what this one found.
+
+    Where files cannot be locked none waits.
+    """
+    with ExitStack() as stack:
+        if file is not None:
+            with suppress(OSError, ImportError):
+                import fcntl  # not on Windows
+
+                file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                opened = stack.enter_context(file.with_suffix(".lock").open("a"))
+                fcntl.flock(opened, fcntl.LOCK_EX)  # until it is closed, or this process ends
+        yield
 
 
 def _read(file: Path) -> Known:
@@ -188,7 +212,9 @@ def _write(file: Path, known: Known) -> None:
 def _make_room(newest: Path) -> None:
     """Delete what was not used for longest, but for what was just written."""
     left = MOST_BYTES - newest.stat().st_size
-    states = [(file, state_of(file)) for file in newest.parent.glob("looks-*") if file != newest]
+    states = [
+        (file, state_of(file)) for file in newest.parent.glob("looks-*.npz*") if file != newest
+    ]
     there = [(state.mtime_ns, state.size, file) for file, state in states if state is not None]
     for _, size, file in sorted(there, reverse=True):
         left -= size

@@ -3,6 +3,8 @@
 import os
 import shutil
 import threading
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -128,7 +130,7 @@ def test_check_looks_afresh_and_with_pictures(decoded, images):
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "a folder", "pickled"])
 def test_a_damaged_cache_is_passed_over_and_written_anew(damage, decoded, images, tmp_path):
     first = next_run(images)
-    (file,) = (tmp_path / "cache").iterdir()
+    (file,) = (tmp_path / "cache").glob("*.npz")
     content = file.read_bytes()
     place = content.index(b"images/a.png")
     if damage == "a folder":
@@ -155,7 +157,8 @@ def test_what_another_decoder_found_is_not_taken_over(decoded, images, monkeypat
 
 def test_a_folder_that_cannot_be_written_is_a_warning(decoded, images, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file")
-    assert not next_run(images)[images[0]].fault
+    for _ in range(2):
+        assert not next_run(images)[images[0]].fault
     assert "DETCENTER_CACHE names another folder" in caplog.text
     assert len(caplog.records) == 1
 
@@ -168,12 +171,24 @@ def test_images_of_one_folder_are_kept_beside_each_other(decoded, images):
     assert len(decoded) == 3
 
 
+def test_a_change_in_one_folder_of_several_is_remembered_too(decoded, images, tmp_path):
+    paths = [tmp_path / f"whole/{part}/{path.name}" for part in "xy" for path in images]
+    for part in "xy":
+        shutil.copytree(images[0].parent, tmp_path / "whole" / part)
+    next_run(paths)
+    change_content(paths[0])
+    next_run(paths)
+    assert len(decoded) == 7
+    next_run(paths)
+    assert len(decoded) == 7
+
+
 def test_images_that_are_gone_are_forgotten(decoded, images):
     next_run(images)
     images[0].unlink()
     change_content(images[1])
     next_run(images[1:])
-    known = looks._read(looks._file_for(images))
+    known = looks._read(looks.cache_file(images))
     assert sorted(known) == [str(path) for path in images[1:]]
 
 
@@ -196,17 +211,50 @@ def test_two_at_once_leave_a_whole_file(decoded, images):
     def run():
         for _ in range(20):
             states = {path: looks.state_of(path) for path in images}
-            looks.remember(states, {path: checks._read(path, False) for path in images}, 1 << 62)
-            assert looks.remembered(states).keys() == set(images)
+            found = {path: checks._read(path, False) for path in images}
+            looks.remember(file, states, found, 1 << 62)
+            assert looks.remembered(file, states).keys() == set(images)
 
-    failed = []
+    file, failed = looks.cache_file(images), []
     threads = [threading.Thread(target=lambda: run() or failed.append(0)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(failed) == 4
-    assert [file.suffix for file in looks.cache_folder().iterdir()] == [".npz"]
+    assert [*looks.cache_folder().iterdir()] == [file]
+
+
+def test_processes_at_once_look_once(images, tmp_path):
+    """Each waits for the first, and finds what that found."""
+    names = tmp_path / "names"
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with suppress(BaseException):
+                status = look_slowly(images, names)
+            os._exit(status)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert sorted(names.read_text().split()) == ["a.png", "b.jpg", "c.png"]
+
+
+def look_slowly(images, names):
+    decode = checks.decode_image
+
+    def slow(source, name):
+        with names.open("a") as opened:
+            opened.write(f"{name.name}\n")
+        time.sleep(0.2)
+        return decode(source, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "decode_image", slow)
+        patch.setattr(looks, "_SETTLED_NS", 0)
+        patch.setenv("DETCENTER_CACHE", str(names.parent / "cache"))
+        return 0 if [look.width for look in look_at(images).values()] == [32, 24, 32] else 1
 
 
 def test_the_least_used_is_deleted_where_there_is_too_much(decoded, images, tmp_path, monkeypatch):
@@ -214,15 +262,15 @@ def test_the_least_used_is_deleted_where_there_is_too_much(decoded, images, tmp_
     for number, folder in enumerate(folders):
         shutil.copytree(images[0].parent, folder)
         next_run([folder / "a.png"])
-        file = looks._file_for([folder / "a.png"])
+        file = looks.cache_file([folder / "a.png"])
         os.utime(file, (number, number))
         size = file.stat().st_size
     next_run([folders[0] / "a.png"])  # is of use again
     monkeypatch.setattr(looks, "MOST_BYTES", 2 * size + 100)
     next_run(images[:1])
-    there = {file.name for file in (tmp_path / "cache").iterdir()}
+    there = {file.name for file in (tmp_path / "cache").glob("*.npz")}
     kept = [folders[0] / "a.png", images[0]]
-    assert there == {looks._file_for([path]).name for path in kept}
+    assert there == {looks.cache_file([path]).name for path in kept}
 
 
 def test_where_it_is(monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from detcenter.data.dataset import (
     true_size,
 )
 from detcenter.data.errors import DataError, Fault, nearest, raise_or_add
+from detcenter.data.garbage import no_collections
 from detcenter.data.layouts.coco_records import (
     Record,
     Records,
@@ -28,7 +29,7 @@ from detcenter.data.layouts.coco_records import (
 )
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, image_paths
-from detcenter.data.layouts.reading import holds, no_collections, size_of, warn_once
+from detcenter.data.layouts.reading import holds, size_of, warn_once
 
 logger = logging.getLogger("detcenter")
 

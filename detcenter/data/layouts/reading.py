@@ -1,6 +1,5 @@
 """Opening annotation files, and looking into them before they are read."""
 
-import gc
 import json
 import logging
 import mmap
@@ -9,13 +8,13 @@ import posixpath
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from detcenter.data.errors import DataError, Fault, printable
+from detcenter.data.garbage import no_collections
 from detcenter.data.images import MAX_PIXELS
 from detcenter.data.layouts.files import Files
 
@@ -68,18 +67,6 @@ def read_json(file: Path, left_out: re.Pattern[bytes] | None = None, instead: by
             return read_json(file)
         what = f"not readable as JSON ({' '.join(str(error).split())})"
         raise DataError(Fault(file, what)) from error
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """For making a million objects, none of them garbage: looking for some takes half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def is_number(value: Any) -> bool:
