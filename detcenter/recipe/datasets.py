@@ -15,6 +15,7 @@ from detcenter.data import (
     LMDBDataset,
     PooledDataset,
 )
+from detcenter.data.annotations import joined
 from detcenter.data.checks import look_at
 from detcenter.data.dataset import learnable
 from detcenter.data.errors import count
@@ -231,14 +232,14 @@ def _unit_faults(data: DataConfig, part: Seen) -> list[Fault]:
 
 def _learnt(dataset: DetectionDataset) -> set[int]:
     """The labels of boxes to learn from."""
-    kept = [a["labels"][learnable(a, dataset.keep_difficult)] for a in dataset.annotations]
-    return {int(label) for labels in kept for label in labels}
+    columns = {key: joined(dataset.annotations, key) for key in ("labels", "iscrowd", "difficult")}
+    return set(columns["labels"][learnable(columns, dataset.keep_difficult)].tolist())
 
 
 def _nothing(dataset: DetectionDataset) -> str:
     """Why there is nothing to learn from."""
-    flags = {flag: [a[flag] for a in dataset.annotations] for flag in ("iscrowd", "difficult")}  # type: ignore[literal-required]
-    crowds, difficult = (sum(int(of_image.sum()) for of_image in of) for of in flags.values())
+    flags = ("iscrowd", "difficult")
+    crowds, difficult = (int(joined(dataset.annotations, flag).sum()) for flag in flags)
     if difficult and not dataset.keep_difficult:
         why = f": boxes that are difficult: {difficult}; data.keep_difficult: true is for them"
     else:
