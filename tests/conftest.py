@@ -42,6 +42,14 @@ def two_cores():
     torch.set_num_threads(2 // min(2, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What is known of images is the tests' own, and nothing stays of it in the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETCENTER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """What a test draws depends neither on chance nor on the tests before it."""

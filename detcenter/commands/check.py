@@ -78,7 +78,7 @@ def _check_arguments(arguments: Any, data: DataConfig) -> None:
 
 def _check(data: DataConfig) -> _Checked:
     near = find_spec("imagehash") is not None and data.format != "lmdb"
-    parts, seen, faults = look_through(data, gray=near)
+    parts, seen, faults = look_through(data, gray=near, afresh=True)
     findings = all_findings(seen, near, bar("looking for near copies"))
     return _Checked(data, parts, seen, faults, findings, near)
 

@@ -2,34 +2,35 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
 from detcenter.data.errors import DataError, Fault
+from detcenter.data.garbage import no_collections
 from detcenter.data.images import DecodedImage, decode_image
+from detcenter.data.looks import (
+    Look,
+    State,
+    States,
+    alone,
+    cache_file,
+    remember,
+    remembered,
+    state_of,
+)
 
 GRAY_SIDE = 64
 """Pixels of the small picture that images are compared by."""
 _SAMPLED = 64  # rows and columns that are enough to tell how bright an image is
-
-
-class Look(NamedTuple):
-    """What an image file is, when it was read once."""
-
-    fault: Fault | None = None  # why it cannot be read; then nothing below is known
-    width: int = 0  # pixels, upright
-    height: int = 0
-    turned: bool = False  # whether EXIF exchanges its sides
-    digest: bytes = b""  # of the file's bytes
-    brightness: float = 255.0  # that 99 % of the pixels do not exceed, 0 to 255
-    highest: int | None = None  # value in a file of gray integers of more than 8 bits
-    gray: np.ndarray | None = None  # if asked for: uint8 [GRAY_SIDE, GRAY_SIDE], the whole image
+# Of this process, of broken files too, with the states that they had.
+_looked: dict[Path, tuple[State, Look]] = {}
 
 
 def look_at(
@@ -37,34 +38,89 @@ def look_at(
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     threads: int | None = None,
     gray: bool = False,
+    afresh: bool = False,
 ) -> dict[Path, Look]:
     """Read and decode all images, each once; a header shows little of what is wrong.
 
-    A file that has not changed is not decoded again in the same process.
+    A file that has not changed is not decoded again in the same process, nor, if it was sound, in
+    another one: that is remembered, see :mod:`detcenter.data.looks`.
 
     Args:
         progress: wraps what is waited for, as `tqdm` does.
         threads: None is one a core (decoders release the GIL), 16 at most for the memory's sake.
-        gray: whether to keep a small picture of each, of four kilobytes.
+        gray: whether to keep a small picture of each, of four kilobytes; no other process
+            remembers these.
+        afresh: whether to look at what other processes looked at too; a disk may have lost bytes
+            of a file that has not changed.
     """
-    pool = ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1))
+    now = time.time_ns()
+    with no_collections():
+        states = {path: state_of(path) for path in dict.fromkeys(paths)}
+        looks = _in_this_process(states, gray)
+        file = cache_file(states) if len(looks) < len(states) else None
+        known = None if gray or afresh else file
+        looks |= remembered(known, _without(states, looks))
+    if left := _without(states, looks):
+        with alone(known):
+            looks |= remembered(known, left)  # where another process was first
+            looks |= _decoded(_without(states, looks), progress, threads, gray, file, now)
+    _looked.update({path: (state, looks[path]) for path, state in states.items() if state})
+    return {path: looks[path] for path in states}
+
+
+def _in_this_process(states: States, gray: bool) -> dict[Path, Look]:
+    looks = {}
+    for path, state in states.items():
+        known = _looked.get(path)
+        if known is not None and known[0] == state:
+            look = known[1]
+            if not gray or look.gray is not None or look.fault:
+                looks[path] = look
+    return looks
+
+
+def _without(states: States, looks: Mapping[Path, Look]) -> States:
+    return {path: state for path, state in states.items() if path not in looks}
+
+
+def _decoded(
+    states: States,
+    progress: Callable[[Iterable[Any]], Iterable[Any]],
+    threads: int | None,
+    gray: bool,
+    file: Path | None,
+    now: int,
+) -> dict[Path, Look]:
+    """A look at each, which is remembered in ``file``; after Ctrl-C that of some of them."""
+    found: dict[Path, Look] = {}
+    looks = _looks(list(states), threads or min(16, os.cpu_count() or 1), gray)
     try:
-        futures = {path: pool.submit(_look, path, gray) for path in dict.fromkeys(paths)}
-        return {path: futures[path].result() for path in progress(futures)}
+        with closing(looks):
+            for path in progress(states):
+                found[path] = next(looks)
+    finally:
+        remember(file, {path: states[path] for path in found}, found, now)
+    return found
+
+
+def _looks(paths: Sequence[Path], threads: int, gray: bool) -> Generator[Look]:
+    # A thread takes several, since handing over costs too, but few, so that all end at once.
+    size = max(1, min(16, len(paths) // (4 * threads)))
+    pool = ThreadPoolExecutor(threads)
+    try:
+        groups = [paths[start : start + size] for start in range(0, len(paths), size)]
+        futures = [pool.submit(_read_all, group, gray) for group in groups]
+        for future in futures:
+            yield from future.result()
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
 
-def _look(path: Path, gray: bool) -> Look:
-    try:
-        state = path.stat()
-    except OSError:
-        return _read(path, 0, 0, gray)
-    return _read(path, state.st_mtime_ns, state.st_size, gray)
+def _read_all(paths: Sequence[Path], gray: bool) -> list[Look]:
+    return [_read(path, gray) for path in paths]
 
 
-@cache
-def _read(path: Path, mtime_ns: int, size: int, gray: bool) -> Look:
+def _read(path: Path, gray: bool) -> Look:
     try:
         content = _content(path)
         image = decode_image(content, path)

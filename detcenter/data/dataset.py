@@ -1,15 +1,17 @@
 """What every detection data set is: annotations in memory, images on disk."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from detcenter.data.annotations import Annotation as Annotation
+from detcenter.data.annotations import Annotations
 from detcenter.data.errors import DataError, Fault, printable
 from detcenter.data.images import image_size, read_image
 
@@ -19,24 +21,6 @@ logger = logging.getLogger("detcenter")
 BoxTransform = Callable[
     [np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]
 ]
-
-
-class Annotation(TypedDict):
-    """One image's boxes, as annotated and cleaned. M is the number of boxes."""
-
-    image_id: int | str  # text in some exports
-    path: Path
-    width: int  # pixels
-    height: int  # pixels
-    boxes: np.ndarray  # float64 [M, 4], xyxy pixels, inside the image
-    labels: np.ndarray  # int64 [M], from 1
-    iscrowd: np.ndarray  # bool [M]
-    difficult: np.ndarray  # bool [M]
-    area: np.ndarray  # float64 [M], square pixels: COCO's own where given, else the box's
-    file: NotRequired[Path]  # that says where the boxes are
-    annotated_size: NotRequired[tuple[int, int]]  # that of the file, if width and height are not
-    siblings: NotRequired[np.ndarray]  # bool [M], whether a box shares its VOC <object> with others
-    bbox: NotRequired[np.ndarray]  # float64 [M, 4], x, y, width, height: boxes as in COCO's file
 
 
 class Target(TypedDict):
@@ -61,7 +45,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         categories: what a COCO file says of each class, its "id" too; None, and ids are 1, 2, ...
 
     Attributes:
-        annotations: all boxes, crowd and difficult ones too, for evaluation.
+        annotations: all boxes, crowd and difficult ones too, for evaluation; see `Annotations`.
         category_ids: what COCO result files call the classes.
         dropped: how many boxes without area were left out, by image.
         size_reported: whether a warning has said that an image is not as large as annotated; it
@@ -73,14 +57,16 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
 
     def __init__(
         self,
-        annotations: list[Annotation],
+        annotations: Sequence[Annotation],
         classes: list[str],
         transform: BoxTransform | None = None,
         keep_difficult: bool = False,
         as_annotated: bool = False,
         categories: list[dict[str, Any]] | None = None,
     ) -> None:
+        self.annotations: Sequence[Annotation]
         self.annotations, self.dropped = clean_annotations(annotations, as_annotated)
+        _check_labels(self.annotations, len(classes))
         self.classes = list(classes)
         self.categories = categories or []
         self.category_ids: list[int | str] = [category["id"] for category in self.categories] or [
@@ -89,8 +75,6 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         self.transform = transform
         self.keep_difficult = keep_difficult
         self.size_reported = False
-        for annotation in self.annotations:
-            _check_labels(annotation, len(classes))
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -138,44 +122,48 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         logger.warning("%s is %s; its boxes may be wrong", annotation["path"], size)
 
 
-def learnable(annotation: Annotation, keep_difficult: bool) -> np.ndarray:
+def learnable(annotation: Mapping[str, Any], keep_difficult: bool) -> np.ndarray:
     """Which boxes are for learning, bool [M]: no crowds, and difficult ones only if kept."""
     return ~annotation["iscrowd"] & (~annotation["difficult"] | keep_difficult)
 
 
-def clean_boxes(boxes: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def clean_boxes(
+    boxes: np.ndarray, width: int | np.ndarray, height: int | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Clip boxes to the image and tell which are boxes at all.
 
     Args:
         boxes: [M, 4], xyxy pixels.
+        width, height: of the image, or of each box's image [M], pixels.
 
     Returns:
         float64 [M, 4] and bool [M]: False where a box is not finite, inverted or without area.
     """
     finite = np.isfinite(boxes).all(axis=1)
-    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float64)
+    limits = np.stack([width, height, width, height], axis=-1)
+    clipped = np.clip(boxes, 0, limits).astype(np.float64)
     sides = clipped.astype(np.float32)  # in which they are trained on
     return clipped, finite & (sides[:, 2:] > sides[:, :2]).all(axis=1)
 
 
 def clean_annotations(
-    annotations: list[Annotation], as_annotated: bool = False
-) -> tuple[list[Annotation], dict[Path, int]]:
+    annotations: Sequence[Annotation], as_annotated: bool = False
+) -> tuple[Annotations, dict[Path, int]]:
     """Copies with `clean_boxes` applied, and how many boxes were dropped by image.
 
     With `as_annotated` only boxes that are not finite are dropped, and none is clipped.
 
     What was dropped is one warning for all of them.
     """
-    cleaned: list[Annotation] = []
-    dropped: dict[Path, int] = {}
-    for annotation in annotations:
-        boxes, keep = annotation["boxes"], np.isfinite(annotation["boxes"]).all(axis=1)
-        if not as_annotated:
-            boxes, keep = clean_boxes(boxes, annotation["width"], annotation["height"])
-        if not keep.all():
-            dropped[annotation["path"]] = int((~keep).sum())
-        cleaned.append(_with_boxes(annotation, boxes, keep))
+    cleaned = Annotations(annotations)
+    keep = np.isfinite(cleaned.columns["boxes"]).all(axis=1)
+    if not as_annotated:
+        sizes = cleaned.sizes[cleaned.image].T
+        cleaned.columns["boxes"], keep = clean_boxes(cleaned.columns["boxes"], *sizes)
+    places, counts = np.unique(cleaned.image[~keep], return_counts=True)
+    pairs = zip(places.tolist(), counts.tolist(), strict=True)
+    dropped = {cleaned.path(place): count for place, count in pairs}
+    cleaned.keep(keep)
     if dropped:
         first = ", ".join([path.name for path in dropped][:3]) + (", …" if len(dropped) > 3 else "")
         logger.warning(
@@ -217,23 +205,9 @@ def likely_size(width: int, height: int, boxes: np.ndarray) -> tuple[int, int]:
     return (width, height) if right else (max(width, far[0]), max(height, far[1]))
 
 
-def _with_boxes(annotation: Annotation, boxes: np.ndarray, keep: np.ndarray) -> Annotation:
-    copy = annotation.copy()
-    copy["boxes"] = boxes[keep]
-    copy["labels"] = annotation["labels"][keep]
-    copy["iscrowd"] = annotation["iscrowd"][keep]
-    copy["difficult"] = annotation["difficult"][keep]
-    copy["area"] = annotation["area"][keep]
-    if "bbox" in annotation:
-        copy["bbox"] = annotation["bbox"][keep]
-    if "siblings" in annotation:
-        copy["siblings"] = annotation["siblings"][keep]
-    return copy
-
-
-def _check_labels(annotation: Annotation, num_names: int) -> None:
-    labels = annotation["labels"]
-    wrong = labels[(labels < 1) | (labels > num_names)]
+def _check_labels(annotations: Annotations, num_names: int) -> None:
+    labels = annotations.columns["labels"]
+    wrong = np.flatnonzero((labels < 1) | (labels > num_names))
     if len(wrong):
-        message = f"label {wrong[0]} is outside 1..{num_names}; 0 is background"
-        raise DataError(Fault(annotation["path"], message))
+        message = f"label {labels[wrong[0]]} is outside 1..{num_names}; 0 is background"
+        raise DataError(Fault(annotations.path(annotations.image[wrong[0]]), message))

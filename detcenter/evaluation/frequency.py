@@ -4,7 +4,6 @@ Gupta, Dollár and Girshick, LVIS: A Dataset for Large Vocabulary Instance Segme
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,8 +21,11 @@ def frequency_groups(
 
     `annotations` are those of the training images; a class that is in none has no group.
     """
-    labels = [np.unique(annotation["labels"]).tolist() for annotation in annotations]
-    counts = Counter(label for of_image in labels for label in of_image)
+    of_images = [annotation["labels"] for annotation in annotations]
+    image = np.repeat(np.arange(len(of_images)), [len(labels) for labels in of_images])
+    labels = np.concatenate([np.zeros(0, np.int64), *of_images])
+    found = np.unique(image * (len(classes) + 1) + labels) % (len(classes) + 1)  # once an image
+    counts = np.bincount(found, minlength=len(classes) + 1).tolist()
     return {name: _group(counts[k]) for k, name in enumerate(classes, start=1) if counts[k]}
 
 

@@ -15,6 +15,7 @@ from detcenter.data import (
     LMDBDataset,
     PooledDataset,
 )
+from detcenter.data.annotations import joined
 from detcenter.data.checks import look_at
 from detcenter.data.dataset import learnable
 from detcenter.data.errors import count
@@ -33,7 +34,8 @@ def training_set(data: DataConfig) -> DetectionDataset:
     """The training images, not augmented; see :func:`augmentation`.
 
     All images are decoded once, here and for ``data.val``, so that a broken one does not stop the
-    run in hour 3; ``data.on_error`` says what happens then.
+    run in hour 3; ``data.on_error`` says what happens then. A sound one that has not changed since
+    a run before is not decoded again.
     """
     data = resolved(data)
     dataset = _part(data, "train", data.classes)
@@ -154,12 +156,17 @@ class ReadPart(NamedTuple):
 
 
 def read_part(
-    data: DataConfig, part: Part, classes: list[str] | None, gray: bool = False
+    data: DataConfig,
+    part: Part,
+    classes: list[str] | None,
+    gray: bool = False,
+    afresh: bool = False,
 ) -> ReadPart:
     """``data.train`` or ``data.val``, without what is at fault.
 
     Args:
-        gray: whether the looks at the images hold small pictures; see `look_at`.
+        gray, afresh: whether the looks at the images hold small pictures, and whether all images
+            are decoded, though they are known from a run before; see `look_at`.
 
     Raises:
         ConfigError, DataError: if it cannot be read at all.
@@ -174,7 +181,7 @@ def read_part(
         return ReadPart(packed, Seen(part, packed.annotations, packed.classes, {}), faults)
     read = read_labelled(data, part, classes, faults)
     paths = (annotation["path"] for annotation in read.annotations)
-    looks = look_at(paths, bar("checking images"), gray=gray)
+    looks = look_at(paths, bar("checking images"), gray=gray, afresh=afresh)
     broken = {path: look.fault for path, look in looks.items() if look.fault}
     sound = [a for a in read.annotations if a["path"] not in broken]
     dataset = DetectionDataset(
@@ -194,15 +201,15 @@ def read_parts(data: DataConfig) -> tuple[dict[Part, DetectionDataset], list[Fau
 
 
 def look_through(
-    data: DataConfig, gray: bool = False
+    data: DataConfig, gray: bool = False, afresh: bool = False
 ) -> tuple[dict[Part, DetectionDataset], list[Seen], list[Fault]]:
     """Both parts, as they are used and as they are, and what training on them would stumble over.
 
-    Without what `unit_findings` tell of the boxes.
+    Without what `unit_findings` tell of the boxes. For ``gray`` and ``afresh`` see `read_part`.
     """
     data = resolved(data)
-    train, train_seen, faults = read_part(data, "train", data.classes, gray)
-    val, val_seen, of_val = read_part(data, "val", data.classes or train.classes, gray)
+    train, train_seen, faults = read_part(data, "train", data.classes, gray, afresh)
+    val, val_seen, of_val = read_part(data, "val", data.classes or train.classes, gray, afresh)
     if not _learnt(train):
         faults.append(Fault(_file(data, "train"), _nothing(train)))
     if len(val) == 0:
@@ -225,14 +232,14 @@ def _unit_faults(data: DataConfig, part: Seen) -> list[Fault]:
 
 def _learnt(dataset: DetectionDataset) -> set[int]:
     """The labels of boxes to learn from."""
-    kept = [a["labels"][learnable(a, dataset.keep_difficult)] for a in dataset.annotations]
-    return {int(label) for labels in kept for label in labels}
+    columns = {key: joined(dataset.annotations, key) for key in ("labels", "iscrowd", "difficult")}
+    return set(columns["labels"][learnable(columns, dataset.keep_difficult)].tolist())
 
 
 def _nothing(dataset: DetectionDataset) -> str:
     """Why there is nothing to learn from."""
-    flags = {flag: [a[flag] for a in dataset.annotations] for flag in ("iscrowd", "difficult")}  # type: ignore[literal-required]
-    crowds, difficult = (sum(int(of_image.sum()) for of_image in of) for of in flags.values())
+    flags = ("iscrowd", "difficult")
+    crowds, difficult = (int(joined(dataset.annotations, flag).sum()) for flag in flags)
     if difficult and not dataset.keep_difficult:
         why = f": boxes that are difficult: {difficult}; data.keep_difficult: true is for them"
     else:

@@ -107,7 +107,9 @@ class Run:
         self.accelerator = accelerator_for(training.mixed_precision, folder)
         self.alone = self.accelerator.num_processes == 1
         self.main = self.accelerator.is_main_process
-        with self.accelerator.main_process_first():  # who may have to make the digits
+        # The digits are made by one process; what is there all read at once, see also `look_at`.
+        made = config.data.format == "digits"
+        with self.accelerator.main_process_first() if made else nullcontext():
             config = dataclasses.replace(config, data=resolved(config.data))
             self.train_set = training_set(config.data)
             self.classes = self.train_set.classes

@@ -86,7 +86,10 @@ def test_fix_of_json(coco, tmp_path, capsys):
     assert before == {path: path.read_bytes() for path in coco.root.rglob("*") if path.is_file()}
 
     skipped = COCODataset(coco.root / "images", coco.file, faults=[])
-    del skipped.annotations[3]  # d, of which the reader sees the header only
+    skipped.annotations = [
+        *skipped.annotations[:3],
+        *skipped.annotations[4:],
+    ]  # d, of which the reader sees the header only
     coco.root = out
     assert check(coco) == 0
     assert re.search(r"data.train +5 +0 +5 +0 +0 +0\n", capsys.readouterr().out)
@@ -148,7 +151,7 @@ def test_fix_of_xml(voc, tmp_path, capsys):
     assert before == {path: path.read_bytes() for path in voc.root.rglob("*") if path.is_file()}
 
     skipped = VOCDataset(voc.root, "list", faults=[])
-    del skipped.annotations[3]  # e
+    skipped.annotations = [*skipped.annotations[:3], *skipped.annotations[4:]]  # without e
     original, voc.root = voc.root, out
     assert check(voc) == 0
     assert re.search(r"data.train +4 +1 +4 +0 +0 +0\n", capsys.readouterr().out)
@@ -208,7 +211,7 @@ class Faulty(DetectionDataset):
 
 
 def test_a_list_of_faults_passes_through_a_worker():
-    annotation = {"path": None, "width": 1, "height": 1, "boxes": np.zeros((0, 4))}
+    annotation = {"image_id": 1, "path": None, "width": 1, "height": 1, "boxes": np.zeros((0, 4))}
     annotation |= {key: np.zeros(0, int) for key in ("labels", "iscrowd", "difficult", "area")}
     with pytest.raises(DataError) as caught:
         next(iter(DataLoader(Faulty([annotation], []), num_workers=1)))

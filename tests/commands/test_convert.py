@@ -324,7 +324,7 @@ def test_image_names_that_bite(to, coco, tmp_path, capsys):
     original = COCODataset(coco.root / "images", coco.file)
     read = read_back(to, tmp_path / "out", capsys)
     for part in (original, read):
-        part.annotations.sort(key=lambda annotation: annotation["width"])
+        part.annotations = sorted(part.annotations, key=lambda annotation: annotation["width"])
     assert_same(read, original, 1e-9)
 
 
@@ -495,8 +495,9 @@ def test_it_is_found_out_again(to, coco, tmp_path):
     assert faults == []
     originals, _ = read_parts(coco.config)
     for name, part in parts.items():
-        originals[name].annotations.sort(key=lambda annotation: annotation["path"].name)
-        part.annotations.sort(key=lambda annotation: annotation["path"].resolve().name)
+        original = originals[name]
+        original.annotations = sorted(original.annotations, key=lambda a: a["path"].name)
+        part.annotations = sorted(part.annotations, key=lambda a: a["path"].resolve().name)
         if to == "yolo":
             for annotation in originals[name].annotations:
                 for key in ("boxes", "labels"):

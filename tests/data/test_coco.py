@@ -6,6 +6,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from detcenter.data import COCODataset, DataError
+from detcenter.data.layouts.coco_records import _all_plain, read_records
 
 
 def box(number, image, category, bbox, **more):
@@ -161,3 +162,88 @@ def test_missing_file(tmp_path):
 def test_categories_of_one_name_are_told_apart_by_their_id(folder, content):
     content["categories"][0]["name"] = "zero"
     assert load(folder, content).classes == ["zero (0)", "seven", "zero (90)"]
+
+
+POLYGONS = {
+    "of COCO": [[1, 2.5, -3e-2, 4], [5, 6, 7, 8, 9, 10]],
+    "none": [],
+    "nested": [[[1, 2]], []],
+    "a mask": {"counts": [1, 2, 3], "size": [30, 40]},
+    "a mask in short": {"counts": 'a"segmentation":[1]\\', "size": [30, 40]},
+    "text": '"segmentation": [1, 2]',
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("kind", POLYGONS)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_polygons_change_nothing(kind, indent, coco):
+    coco.boxes[0]["area"] = 12.5
+    coco.write()
+    plain = COCODataset(coco.root / "images", coco.file)
+    for box in coco.boxes:
+        box["segmentation"] = POLYGONS[kind]
+    coco.boxes[1] = {"segmentation": POLYGONS[kind]} | coco.boxes[1]
+    coco.categories[0]["name"] = '"segmentation": [3]'
+    content = {"images": coco.images, "annotations": coco.boxes, "categories": coco.categories}
+    coco.file.write_text(json.dumps(content, indent=indent))
+    found = COCODataset(coco.root / "images", coco.file)
+    assert found.classes == ['"segmentation": [3]']
+    for one, other in zip(found.annotations, plain.annotations, strict=True):
+        assert {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()}
+    assert read_records(coco.file, []).boxes[0]["segmentation"] == POLYGONS[kind]
+
+
+@pytest.mark.parametrize("end", ["", "]", ", 2", "]}", '], "area"'])
+def test_json_that_ends_in_a_polygon(end, coco):
+    coco.write()
+    text = coco.file.read_text().replace('{"id": 3, "image_id"', '{"segmentation": [[1, 2], [3')
+    start = text.index('"segmentation"') + len('"segmentation": [[1, 2], [3')
+    coco.file.write_text(text[:start] + end)
+    with pytest.raises(DataError) as caught:
+        COCODataset(coco.root / "images", coco.file)
+    with pytest.raises(ValueError) as plain:
+        json.loads(coco.file.read_text())
+    assert str(plain.value) in str(caught.value)
+
+
+def test_one_odd_box_changes_no_other(coco):
+    """Where all are plain they are looked at together, otherwise each by itself."""
+    rng = np.random.default_rng(0)
+    coco.boxes = [
+        {
+            "id": n,
+            "image_id": int(rng.integers(1, 4)),
+            "category_id": 5,
+            "bbox": rng.uniform(1, 9, 4).tolist(),
+            "iscrowd": [0, 1, True, 0.0, None][n % 5],
+            "area": [3, 2.5, -1, "none", None, 10**40, np.nan][n % 7],
+        }
+        for n in range(70)
+    ]
+    coco.write()
+    plain = COCODataset(coco.root / "images", coco.file)
+    assert _all_plain(coco.boxes, {1: {}, 2: {}, 3: {}}, {5: {}})
+    for odd in (
+        {"id": 7, "image_id": 1, "category_id": 6, "bbox": [1, 2, 3, 4]},
+        {"id": 7, "image_id": [1], "category_id": 5, "bbox": [1, 2, 3, 4]},
+        {"id": 7, "image_id": 1.0, "category_id": 5, "bbox": [1, 2, 3, 4]},
+        {"id": 7, "image_id": True, "category_id": 5, "bbox": [1, 2, 3, 4]},
+        {"id": 7, "image_id": 1, "category_id": 5, "bbox": [1, 2, 3]},
+        {"id": 7, "image_id": 1, "category_id": 5, "bbox": [1, 2, 3, 10**40]},
+        {"id": 7, "image_id": 1, "category_id": 5, "bbox": [1, 2, 3, True]},
+        {"id": 7, "image_id": 1, "category_id": 5, "bbox": "1234"},
+        {"id": 7, "image_id": 1, "category_id": 5, "bbox": [1, 2, 3, 4], "iscrowd": 2},
+        {"id": 7, "image_id": 1, "category_id": 5, "bbox": [1, 2, 3, 4], "iscrowd": [0]},
+        {"id": 7, "image_id": 1, "category_id": 5},
+        dict(coco.boxes[8]),
+        5,
+    ):
+        made = coco.boxes
+        coco.boxes = [*made[:30], odd, *made[30:]]
+        coco.write()
+        coco.boxes, faults = made, []
+        found = COCODataset(coco.root / "images", coco.file, faults=faults)
+        assert len(faults) == 1, odd
+        for one, other in zip(found.annotations, plain.annotations, strict=True):
+            assert {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()}

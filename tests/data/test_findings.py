@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 import detcenter.data.findings
-from detcenter.data.checks import Look, look_at
+from detcenter.data.checks import look_at
 from detcenter.data.findings import (
     Part,
     all_findings,
@@ -22,6 +22,7 @@ from detcenter.data.findings import (
     unit_findings,
 )
 from detcenter.data.findings.near import near_hashes
+from detcenter.data.looks import Look
 
 DOCS = Path(__file__).parents[2] / "docs" / "check.md"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from detcenter.data.checks import Look
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.findings import Part, all_findings
+from detcenter.data.looks import Look
 from detcenter.report.data_page import data_page
 
 from .conftest import CLASSES, FILE, picture

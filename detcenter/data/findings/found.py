@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from detcenter.data.checks import Look
 from detcenter.data.dataset import Annotation
 from detcenter.data.errors import printable
+from detcenter.data.looks import Look
 
 MOST_EXAMPLES = 100  # of a finding that are kept; its total is of all
 
@@ -78,12 +78,12 @@ class Boxes(NamedTuple):
 def boxes_of(part: Part) -> Boxes:
     """All boxes of a part."""
     annotations = part.annotations
-    counts = [len(a["labels"]) for a in annotations]
+    counts = np.array([len(a["labels"]) for a in annotations], np.int64)
     sizes = [[a["width"], a["height"]] for a in annotations]
     return Boxes(
         _joined([a["boxes"] for a in annotations], np.float64).reshape(-1, 4),
         np.repeat(np.arange(len(counts)), counts),
-        _joined([np.arange(count) for count in counts], np.int64),
+        np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts),
         _joined([a["labels"] for a in annotations], np.int64),
         _joined([a["iscrowd"] for a in annotations], np.bool_),
         np.repeat(np.array(sizes, np.float64).reshape(-1, 2), counts, axis=0),

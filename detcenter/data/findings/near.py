@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from detcenter.data.checks import Look
 from detcenter.data.dataset import Annotation
+from detcenter.data.looks import Look
 
 _BITS = 256  # of a hash: 64 tell chess boards with different pieces on them no longer apart
 _DISTANCE = 24  # bits that may differ

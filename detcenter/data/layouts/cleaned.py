@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from detcenter.data.dataset import Annotation, DetectionDataset, clean_boxes
-from detcenter.data.layouts.coco_records import Record, boxes_of, flag_of, read_records
+from detcenter.data.layouts.coco_records import Record, boxes_of, flag_of, read_records, sides_of
 from detcenter.data.layouts.voc_xml import Object, boxes_in, read_objects, read_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -35,20 +35,23 @@ def cleaned_coco(
         changes: to which it is added what was changed, by number.
     """
     records = read_records(file, faults=[])
+    by_image: dict[int | str, list[Record]] = {image_id: [] for image_id in records.images}
+    for record in records.boxes:
+        by_image.setdefault(record["image_id"], []).append(record)
     images: list[Record] = []
     boxes: list[Record] = []
     for annotation in (a for dataset in datasets for a in dataset.annotations):
         size = {key: annotation[key] for key in ("width", "height")}
         name = annotation["path"].relative_to(folder).as_posix()
         images.append(records.images[annotation["image_id"]] | size | {"file_name": name})
-        boxes += _cleaned_records(records.boxes[annotation["image_id"]], annotation, changes)
+        boxes += _cleaned_records(by_image[annotation["image_id"]], annotation, changes)
     return records.content | {"images": images, "annotations": _with_own_ids(boxes)}
 
 
 def _cleaned_records(
     records: list[Record], annotation: Annotation, changes: Counter[str]
 ) -> list[Record]:
-    given = boxes_of(records)
+    given = boxes_of(sides_of(records))
     clipped, keep = clean_boxes(given, annotation["width"], annotation["height"])
     changes[DROPPED] += int((~keep).sum())
     cleaned: dict[tuple[Any, ...], Record] = {}

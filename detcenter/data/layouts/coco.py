@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,15 @@ from detcenter.data.dataset import (
     true_size,
 )
 from detcenter.data.errors import DataError, Fault, nearest, raise_or_add
+from detcenter.data.garbage import no_collections
 from detcenter.data.layouts.coco_records import (
     Record,
     Records,
     areas_of,
     boxes_of,
-    flag_of,
+    flags_of,
     read_records,
+    sides_of,
 )
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, image_paths
@@ -117,19 +120,18 @@ def read_file(
     Raises:
         DataError: it is not a COCO file, its categories are not clear, or one is not there.
     """
-    records = read_records(file, faults)
-    chosen = _chosen(records, classes, file, all_kinds=files is None)
-    labels = {category["id"]: k for k, (_, category) in enumerate(chosen, start=1)}
-    path_of = _paths(records, file, files, folders, faults)
-    annotations = []
-    for image_id, image in records.images.items():
-        boxes = [record for record in records.boxes[image_id] if record["category_id"] in labels]
-        path = path_of[image["file_name"]]
-        try:
-            if path is not None:
-                annotations.append(_annotation(path, image, boxes, labels, files is not None))
-        except DataError as error:  # of its header
-            faults += error.args
+    with no_collections():
+        records = read_records(file, faults, polygons=False)
+        chosen = _chosen(records, classes, file, all_kinds=files is None)
+        labels = {category["id"]: k for k, (_, category) in enumerate(chosen, start=1)}
+        path_of = _paths(records, file, files, folders, faults)
+        images = [
+            (path, image)
+            for image in records.images.values()
+            if (path := path_of[image["file_name"]]) is not None
+        ]
+        boxes = _boxes_of_images(images, records.boxes, labels)
+        annotations = _annotations(images, boxes, files is not None, faults)
     return Labelled(annotations, [name for name, _ in chosen], [record for _, record in chosen])
 
 
@@ -189,7 +191,7 @@ def _names(categories: list[Record]) -> list[str]:
 
 def _kinds_without_boxes(records: Records) -> set[int | str]:
     """Ids of categories that others name as their supercategory, and that have no boxes."""
-    used = {record["category_id"] for boxes in records.boxes.values() for record in boxes}
+    used = {record["category_id"] for record in records.boxes}
     pairs = [(c["name"], c.get("supercategory")) for c in records.categories]
     kinds = {str(kind) for name, kind in pairs if kind != name}
     found = {
@@ -206,31 +208,71 @@ def _kinds_without_boxes(records: Records) -> set[int | str]:
     return set(found)
 
 
-def _annotation(
-    path: Path,
-    image: Record,
-    records: list[Record],
-    labels: dict[int | str, int],
-    with_image: bool,
-) -> Annotation:
-    boxes = boxes_of(records)
-    width, height = annotated = size_of(image.get("width")), size_of(image.get("height"))
-    if with_image:
-        width, height = true_size(path, width, height, boxes)
-    else:
-        width, height = likely_size(width, height, boxes)
-    annotation = Annotation(
-        image_id=image["id"],
-        path=path,
-        width=width,
-        height=height,
-        boxes=boxes,
-        labels=np.array([labels[record["category_id"]] for record in records], dtype=np.int64),
-        iscrowd=np.array([flag_of(record) for record in records], dtype=bool),
-        difficult=np.zeros(len(records), dtype=bool),
-        area=areas_of(records),
+class _Boxes(NamedTuple):
+    """The boxes of all images, one image after the other, N in all."""
+
+    ends: list[int]  # of every image: how many boxes there are with its own
+    boxes: np.ndarray  # float64 [N, 4], xyxy pixels
+    sides: np.ndarray  # float64 [N, 4], x, y, width, height
+    labels: np.ndarray  # int64 [N]
+    iscrowd: np.ndarray  # bool [N]
+    area: np.ndarray  # float64 [N]
+    far: np.ndarray  # float64 [images, 2], the largest x and y, nan if any is
+
+
+def _boxes_of_images(
+    images: Sequence[tuple[Path, Record]], boxes: list[Record], labels: dict[int | str, int]
+) -> _Boxes:
+    """Boxes of other images and categories are left out."""
+    places = {image["id"]: place for place, (_, image) in enumerate(images)}
+    place = np.array([places.get(box["image_id"], -1) for box in boxes], dtype=np.int64)
+    label = np.array([labels.get(box["category_id"], 0) for box in boxes], dtype=np.int64)
+    order = np.argsort(place, kind="stable")
+    order = order[(place[order] >= 0) & (label[order] > 0)]
+    place, sides = place[order], sides_of(boxes)[order]
+    xyxy, far = boxes_of(sides), np.zeros((len(images), 2))
+    np.maximum.at(far, place, xyxy[:, 2:])
+    return _Boxes(
+        np.cumsum(np.bincount(place, minlength=len(images))).tolist(),
+        xyxy,
+        sides,
+        label[order],
+        flags_of(boxes)[order],
+        areas_of(boxes)[order],
+        far,
     )
-    keep_annotated_size(annotation, *annotated)
-    if not with_image:
-        annotation["bbox"] = np.array([r["bbox"] for r in records], np.float64).reshape(-1, 4)
-    return annotation
+
+
+def _annotations(
+    images: Sequence[tuple[Path, Record]], of: _Boxes, with_images: bool, faults: list[Fault]
+) -> list[Annotation]:
+    """What is wrong with headers of images goes to ``faults``."""
+    difficult = np.zeros(len(of.labels), dtype=bool)
+    annotations, start = [], 0
+    for (path, image), end, far in zip(images, of.ends, of.far.tolist(), strict=True):
+        mine, start = slice(start, end), end
+        boxes = of.boxes[mine]
+        width, height = annotated = size_of(image.get("width")), size_of(image.get("height"))
+        if not (min(annotated) > 0 and far[0] <= width + 1 and far[1] <= height + 1):
+            try:
+                find = partial(true_size, path) if with_images else likely_size
+                width, height = find(width, height, boxes)
+            except DataError as error:  # of its header
+                faults += error.args
+                continue
+        annotation = Annotation(
+            image_id=image["id"],
+            path=path,
+            width=width,
+            height=height,
+            boxes=boxes,
+            labels=of.labels[mine],
+            iscrowd=of.iscrowd[mine],
+            difficult=difficult[mine],
+            area=of.area[mine],
+        )
+        keep_annotated_size(annotation, *annotated)
+        if not with_images:
+            annotation["bbox"] = of.sides[mine]
+        annotations.append(annotation)
+    return annotations

@@ -7,12 +7,16 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import is_image
 from detcenter.data.layouts.parts import role_in
+
+_ODD = {"\\", ":"}
+"""Characters of names on another system, that may lead out of a folder there."""
 
 
 class Files:
@@ -29,15 +33,30 @@ class Files:
         every = sorted(names_below(root))
         self.names = [name for name in every if not posixpath.basename(name).startswith(".")]
         self._by_name = {name: name for name in every}
-        self._by_lower: dict[str, str] = {}
-        self._by_stem: dict[str, list[str]] = {}
-        self._by_own_name: dict[str, list[str]] = {}
-        for name in every:
-            self._by_lower.setdefault(_folded(name), name)
-            if is_image(name):
-                stem = posixpath.splitext(name)[0]
-                self._by_stem.setdefault(stem, []).append(name)
-                self._by_own_name.setdefault(posixpath.basename(stem), []).append(name)
+
+    @cached_property
+    def _by_lower(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in self._by_name:
+            found.setdefault(_folded(name), name)
+        return found
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """The images by their names without ending."""
+        found: dict[str, list[str]] = {}
+        for name in filter(is_image, self._by_name):
+            found.setdefault(posixpath.splitext(name)[0], []).append(name)
+        return found
+
+    @cached_property
+    def _by_own_name(self) -> dict[str, list[str]]:
+        """Likewise, without the folders too."""
+        found: dict[str, list[str]] = {}
+        for name in filter(is_image, self._by_name):
+            own_name = posixpath.basename(posixpath.splitext(name)[0])
+            found.setdefault(own_name, []).append(name)
+        return found
 
     def ending(self, *endings: str) -> list[str]:
         """The names with one of these endings, which are in lower case."""
@@ -63,6 +82,9 @@ class Files:
         Raises:
             DataError: there is none.
         """
+        first = f"{folders[0]}/{name}" if folders[0] else name
+        if first in self._by_name and not _ODD.intersection(name):  # as nearly always, and quick
+            return self.root / first
         for spelled in _spellings(name):
             for folder in folders:
                 found = self.find(posixpath.join(folder, spelled))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detcenter.data.errors import DataError, Fault, printable
+from detcenter.data.garbage import no_collections
 from detcenter.data.images import MAX_PIXELS
 from detcenter.data.layouts.files import Files
 
@@ -32,9 +33,15 @@ def part_file(files: Files, part: str) -> Path:
     return files.root / found
 
 
-def read_text(file: Path) -> str:
-    """The content of a text file in UTF-8, with or without a byte order mark."""
+def read_text(file: Path, left_out: re.Pattern[bytes] | None = None, instead: bytes = b"") -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        left_out: what is replaced by `instead`.
+    """
     try:
+        if left_out is not None:
+            return left_out.sub(instead, file.read_bytes()).decode("utf-8-sig")
         return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(Fault(file, "annotation file not found")) from None
@@ -44,13 +51,20 @@ def read_text(file: Path) -> str:
         raise DataError(Fault(file, f"not readable ({error.strerror})")) from error
 
 
-def read_json(file: Path) -> Any:
-    """The content of a JSON file."""
+def read_json(file: Path, left_out: re.Pattern[bytes] | None = None, instead: bytes = b"") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        left_out: what is replaced by `instead` before; the file is JSON with and without that.
+    """
     try:
-        return json.loads(read_text(file))
+        with no_collections():
+            return json.loads(read_text(file, left_out, instead))
     except DataError:
         raise
     except (ValueError, RecursionError) as error:
+        if left_out is not None:  # lines and columns in the message are to be the file's
+            return read_json(file)
         what = f"not readable as JSON ({' '.join(str(error).split())})"
         raise DataError(Fault(file, what)) from error
 
