@@ -1,7 +1,8 @@
 """What every detection data set is: annotations in memory, images on disk."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from detcenter.data.errors import DataError, Fault, printable
 from detcenter.data.images import image_size, read_image
+from detcenter.data.kept import kept
 
 logger = logging.getLogger("detcenter")
 
@@ -89,6 +91,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         self.transform = transform
         self.keep_difficult = keep_difficult
         self.size_reported = False
+        self._kept: tuple[Path, frozenset[str]] | None = None
         for annotation in self.annotations:
             _check_labels(annotation, len(classes))
 
@@ -106,7 +109,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
                 torch.default_generator.manual_seed(index[1])
                 return self[index[0]]
         annotation = self.annotations[index]
-        image = self.image(index)
+        image = self._decoded(index)
         boxes, labels = self._boxes_on(image, annotation)
         if self.transform is not None:
             image, boxes, labels = self.transform(image, boxes, labels)
@@ -120,6 +123,27 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     def image(self, index: int) -> np.ndarray:
         """The image as it is, uint8 RGB [H, W, 3]; where it comes from is the data set's affair."""
         return read_image(self.annotations[index]["path"])
+
+    def version(self, index: int) -> str:
+        """What names the image, and changes when it does; "" if there is none."""
+        path = self.annotations[index]["path"]
+        try:
+            state = path.stat()
+        except OSError:
+            return ""
+        return f"{path.absolute()} {state.st_size} {state.st_mtime_ns}"
+
+    def keep(self, folder: Path, versions: Collection[str]) -> None:
+        """Decode images of these `version`s only once, and keep them in a folder; see `kept`."""
+        self._kept = folder, frozenset(versions)
+
+    def _decoded(self, index: int) -> np.ndarray:
+        if self._kept is not None:
+            folder, versions = self._kept
+            version = self.version(index)
+            if version in versions:
+                return kept(folder, version, partial(self.image, index))
+        return self.image(index)
 
     def _boxes_on(self, image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and labels to learn from, inside the image as it really is."""

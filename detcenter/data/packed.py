@@ -74,6 +74,9 @@ class LMDBDataset(DetectionDataset):
             raise DataError(f"{name}: not in {self.path} any more; was that packed anew meanwhile?")
         return read_image(content, name)
 
+    def version(self, index: int) -> str:
+        return f"packed {self._digests[index]}"  # by its content, wherever it is packed
+
 
 def write_lmdb(
     path: str | Path,

@@ -34,3 +34,7 @@ class PooledDataset(DetectionDataset):
     def image(self, index: int) -> np.ndarray:
         part, i = self._places[index]
         return part.image(i)
+
+    def version(self, index: int) -> str:
+        part, i = self._places[index]
+        return part.version(i)

@@ -190,6 +190,9 @@ class DataConfig:
     """augmentation of the training images"""
     workers: int = 2
     """processes that load images; 0 loads in the main process"""
+    cache: Literal["ram"] | None = None
+    """ram: training decodes every image once and keeps it in memory, where all runs share it; null
+    decodes it every time"""
 
 
 @dataclass

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from accelerate.utils import broadcast_object_list, set_seed
 
+from detcenter.data import kept_images
 from detcenter.evaluation import (
     evaluate_detections,
     flat_numbers,
@@ -42,6 +43,7 @@ from detcenter.runs.preparation import (
     average_for,
     batches_for,
     compile_in_place,
+    keep_decoded,
     loader_for,
     model_for,
     optimizer_for,
@@ -81,15 +83,16 @@ def train(
     Raises:
         Stopped: after SIGINT or SIGTERM, when what ``resume`` needs is saved.
     """
-    run = Run(config, folder, resume, overwrite)
-    with stop_request() as request, run.progress:
-        try:
-            while run.state.epochs_done < config.train.epochs:
-                run.epoch(request)
-            return run.finish()
-        except Stopped:
-            run.save(LAST)
-            raise
+    with kept_images() if config.data.cache == "ram" else nullcontext() as memory:
+        run = Run(config, folder, resume, overwrite, memory)
+        with stop_request() as request, run.progress:
+            try:
+                while run.state.epochs_done < config.train.epochs:
+                    run.epoch(request)
+                return run.finish()
+            except Stopped:
+                run.save(LAST)
+                raise
 
 
 class Run:
@@ -99,7 +102,9 @@ class Run:
     run that is taken up again needs no state of any generator.
     """
 
-    def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
+    def __init__(
+        self, config: Config, folder: Path, resume: bool, overwrite: bool, memory: Path | None
+    ) -> None:
         check_folder(folder, resume, overwrite)
         check_backend(config.evaluation)
         check_trackers(config.train.trackers)
@@ -116,6 +121,8 @@ class Run:
             self.frequency = counted | groups_in(self.train_set.categories, self.classes)
         if self.main:
             warn_of_copies(config.data, self.train_set, self.val_set)
+        if memory is not None:
+            keep_decoded([self.train_set, self.val_set], memory, say=self.main)
         self.config, self.folder = config, folder
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
