@@ -22,7 +22,7 @@ from detcenter.data.errors import DataError
 _IN_MEMORY = Path("/dev/shm")  # a file system of Linux that is in memory
 _LEAST = 1 << 30  # bytes of it; containers often have 64 MB, which loading processes need
 _CONTAINER = Path("/sys/fs/cgroup")  # what says how much memory this one has
-_HEADER = np.dtype("<u4")  # height and width, before the pixels
+_HEADER = np.dtype("<u4")  # height, width and the number, before the pixels
 
 
 @contextmanager
@@ -52,8 +52,12 @@ def kept_images() -> Iterator[Path]:
         os.close(lock)
 
 
-def kept(folder: Path, version: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """What ``read`` gives, uint8 [H, W, 3], from ``folder`` if it is there, else put there.
+def kept(
+    folder: Path, version: str, read: Callable[[], tuple[np.ndarray, int]]
+) -> tuple[np.ndarray, int]:
+    """What ``read`` gives, from ``folder`` if it is there, else put there.
+
+    That is an image, uint8 [H, W, 3], and a number that goes with it.
 
     Processes share the memory; one that changes its array changes it for itself alone.
 
@@ -65,11 +69,12 @@ def kept(folder: Path, version: str, read: Callable[[], np.ndarray]) -> np.ndarr
         with file.open("rb") as opened:
             content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
     except FileNotFoundError:
-        image = read()
-        _write(file, image)
-        return image
-    height, width = np.frombuffer(content, _HEADER, 2)
-    return np.frombuffer(content, np.uint8, offset=2 * _HEADER.itemsize).reshape(height, width, 3)
+        image, number = read()
+        _write(file, image, number)
+        return image, number
+    height, width, number = np.frombuffer(content, _HEADER, 3).tolist()
+    pixels = np.frombuffer(content, np.uint8, offset=3 * _HEADER.itemsize)
+    return pixels.reshape(height, width, 3), number
 
 
 def file_of(folder: Path, version: str) -> Path:
@@ -105,13 +110,13 @@ def fitting(folder: Path, images: Iterable[tuple[str, int]]) -> tuple[set[str], 
     return chosen, taken, needed
 
 
-def _write(file: Path, image: np.ndarray) -> None:
+def _write(file: Path, image: np.ndarray, number: int) -> None:
     """Whole or not at all; memory that is full meanwhile is no error, the image is there."""
     partial = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError):
         try:
             with partial.open("wb") as written:
-                written.write(np.array(image.shape[:2], _HEADER).tobytes())
+                written.write(np.array([*image.shape[:2], number], _HEADER).tobytes())
                 written.write(np.ascontiguousarray(image).data)
             partial.replace(file)
         finally:

@@ -1,5 +1,6 @@
 """Image transforms that move the boxes too, by albumentations (imported in this file only)."""
 
+import math
 import os
 import random
 from collections.abc import Sequence
@@ -107,7 +108,11 @@ def build_transform(
         steps.insert(0, RandomTurn(p=1.0))  # before the resize, which fixes the shape
     if parts["flip"]:
         steps.append(A.HorizontalFlip(p=0.5))
-    return SeededTransform(steps, _photometric(strength) if parts["photometric"] else [])
+    colours = _photometric(strength) if parts["photometric"] else []
+    # Twice the size, so that the resize averages; and no crop of it should have to be enlarged.
+    enough = max(2.0, 1 / strength.min_scale if parts["crop"] else 0.0)
+    side = size.shortest if isinstance(size, WithinSides) else max(size)
+    return SeededTransform(steps, colours, math.ceil(enough * side))
 
 
 class SeededTransform:
@@ -118,11 +123,16 @@ class SeededTransform:
     Args:
         steps: that move boxes.
         colours: steps after them that do not.
+        least: pixels of an image's sides that are enough, if a data set can choose.
     """
 
     def __init__(
-        self, steps: Sequence[A.BasicTransform], colours: Sequence[A.ImageOnlyTransform] = ()
+        self,
+        steps: Sequence[A.BasicTransform],
+        colours: Sequence[A.ImageOnlyTransform] = (),
+        least: int | None = None,
     ) -> None:
+        self.least = least
         # On their own: in a Compose, every step has all boxes checked again.
         self.colours = list(colours)
         # Without the last two, a box that rounding leaves flat or outside is an error.

@@ -64,13 +64,10 @@ def keep_decoded(datasets: Sequence[DetectionDataset], folder: Path, say: bool) 
     """Have images decoded once, as many as there is room for in ``folder``.
 
     Args:
+        datasets: with the transforms that they are read with.
         say: whether to warn if that is not all of them.
     """
-    sizes = [
-        (dataset.version(i), 3 * annotation["width"] * annotation["height"])
-        for dataset in datasets
-        for i, annotation in enumerate(dataset.annotations)
-    ]
+    sizes = [dataset.decoding(i) for dataset in datasets for i in range(len(dataset))]
     chosen, taken, needed = fitting(folder, sizes)
     for dataset in datasets:
         dataset.keep(folder, chosen)

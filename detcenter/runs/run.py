@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from accelerate.utils import broadcast_object_list, set_seed
 
-from detcenter.data import kept_images
+from detcenter.data import build_transform, kept_images
 from detcenter.evaluation import (
     evaluate_detections,
     flat_numbers,
@@ -37,7 +37,7 @@ from detcenter.runs.folder import (
     clear_results,
     has_checkpoint,
 )
-from detcenter.runs.passes import augmentation, detect_together, remark_limits
+from detcenter.runs.passes import augmentation, detect_together, input_size, remark_limits
 from detcenter.runs.preparation import (
     accelerator_for,
     average_for,
@@ -121,8 +121,6 @@ class Run:
             self.frequency = counted | groups_in(self.train_set.categories, self.classes)
         if self.main:
             warn_of_copies(config.data, self.train_set, self.val_set)
-        if memory is not None:
-            keep_decoded([self.train_set, self.val_set], memory, say=self.main)
         self.config, self.folder = config, folder
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
@@ -131,6 +129,9 @@ class Run:
         device = self.accelerator.device
         model = model_for(config, self.builder, self.batches, device, not continued)
         self.train_set.transform = augmentation(config.data.augment, model)
+        self.val_set.transform = build_transform(input_size(model), "none")
+        if memory is not None:
+            keep_decoded([self.train_set, self.val_set], memory, say=self.main)
         self.loader = loader_for(self.train_set, self.batches, config.data.workers, device)
         optimizer = optimizer_for(model, training)
         schedule = schedule_for(training, optimizer, self.batches.steps)
