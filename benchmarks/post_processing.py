@@ -37,7 +37,17 @@ def main() -> None:
     cases += [("untrained", 91, anchors, images) for anchors in (2_000, 24_564)]
     cases += [("untrained", 91, 8732, count) for count in (1, 4 * images)]
     print(heading())
-    columns = ("head", "classes", "anchors", "images", "torchvision", "fast", "times", "waits", "same")
+    columns = (
+        "head",
+        "classes",
+        "anchors",
+        "images",
+        "torchvision",
+        "fast",
+        "times",
+        "waits",
+        "same",
+    )
     print(" ".join(f"{column:>11}" for column in columns))
     rows: list[dict[str, Any]] = []
     for case in cases:
@@ -59,7 +69,7 @@ def _measured(head: str, classes: int, anchors: int, images: int, repeats: int) 
     for name, model in sides.items():
         with counted_waits() as counted, torch.inference_mode():
             found[name] = model.postprocess_detections(*given)
-        waits[f"waits_{name}"] = counted.number
+        waits[f"waits_{name}"] = counted.total
     numbers = {"head": head, "classes": classes, "anchors": anchors, "images": images}
     return numbers | seconds | waits | {"same": _same(*found.values())}
 

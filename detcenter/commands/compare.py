@@ -5,10 +5,12 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
+from detcenter.data import kept_images
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config, differences
 from detcenter.recipe.datasets import training_set, validation_set
@@ -174,8 +176,10 @@ def _train(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
     if due:
         _check_data(runs)
     print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
+    cached = any(config.data.cache == "ram" for config in due.values())
     try:
-        return train_side_by_side(due, jobs)
+        with kept_images() if cached else nullcontext():  # from one run to the next
+            return train_side_by_side(due, jobs)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command goes on from there") from None
 

@@ -4,6 +4,7 @@ from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset, T
 from detcenter.data.digits import make_digits
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import frame_numbers, image_size, read_frames, read_image
+from detcenter.data.kept import fitting, kept_images
 from detcenter.data.layouts.coco import COCODataset
 from detcenter.data.layouts.coco_written import write_coco
 from detcenter.data.layouts.voc import VOCDataset, find_classes
@@ -31,10 +32,12 @@ __all__ = [
     "build_transform",
     "files_at",
     "find_classes",
+    "fitting",
     "frame_numbers",
     "frame_rate",
     "frames_of",
     "image_size",
+    "kept_images",
     "lmdb_parts",
     "is_video",
     "make_digits",

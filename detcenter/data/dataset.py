@@ -1,7 +1,8 @@
 """What every detection data set is: annotations in memory, images on disk."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,7 +14,8 @@ from torch.utils.data import Dataset
 from detcenter.data.annotations import Annotation as Annotation
 from detcenter.data.annotations import Annotations
 from detcenter.data.errors import DataError, Fault, printable
-from detcenter.data.images import image_size, read_image
+from detcenter.data.images import image_size, read_image, read_reduced
+from detcenter.data.kept import kept
 
 logger = logging.getLogger("detcenter")
 
@@ -48,6 +50,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         annotations: all boxes, crowd and difficult ones too, for evaluation; see `Annotations`.
         category_ids: what COCO result files call the classes.
         dropped: how many boxes without area were left out, by image.
+        draft: whether JPEGs that are much larger than `transform` needs, by its attribute
+            `least`, are decoded smaller; pixels differ a little, boxes are scaled along.
         size_reported: whether a warning has said that an image is not as large as annotated; it
             is said of one when that is loaded, and of no other.
 
@@ -75,6 +79,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         self.transform = transform
         self.keep_difficult = keep_difficult
         self.size_reported = False
+        self.draft = False
+        self._kept: tuple[Path, frozenset[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -90,8 +96,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
                 torch.default_generator.manual_seed(index[1])
                 return self[index[0]]
         annotation = self.annotations[index]
-        image = self.image(index)
-        boxes, labels = self._boxes_on(image, annotation)
+        image, factor = self._decoded(index)
+        boxes, labels = self._boxes_on(image, factor, annotation)
         if self.transform is not None:
             image, boxes, labels = self.transform(image, boxes, labels)
         target = Target(
@@ -102,15 +108,66 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target
 
     def image(self, index: int) -> np.ndarray:
-        """The image as it is, uint8 RGB [H, W, 3]; where it comes from is the data set's affair."""
-        return read_image(self.annotations[index]["path"])
+        """The image as it is, uint8 RGB [H, W, 3]."""
+        return read_image(*self.source(index))
 
-    def _boxes_on(self, image: np.ndarray, annotation: Annotation) -> tuple[np.ndarray, np.ndarray]:
+    def source(self, index: int) -> tuple[Path | bytes, Path]:
+        """The image's file, or its content, and its name in messages."""
+        path = self.annotations[index]["path"]
+        return path, path
+
+    def version(self, index: int) -> str:
+        """What names the image, and changes when it does; "" if there is none."""
+        path = self.annotations[index]["path"]
+        try:
+            state = path.stat()
+        except OSError:
+            return ""
+        return f"{path.absolute()} {state.st_size} {state.st_mtime_ns}"
+
+    def decoding(self, index: int) -> tuple[str, int]:
+        """What names the image as it is decoded, "" if there is none, and its bytes then."""
+        annotation, least, version = self.annotations[index], self._least, self.version(index)
+        sides, factor = (annotation["width"], annotation["height"]), 1
+        if least is not None:
+            version = f"{version} {least}" if version else ""
+            if annotation["path"].suffix.lower() in (".jpg", ".jpeg", ".jfif"):
+                factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(sides) // least >= f)
+        return version, 3 * (-(-sides[0] // factor)) * (-(-sides[1] // factor))
+
+    def keep(self, folder: Path, versions: Collection[str]) -> None:
+        """Decode images of these names, of `decoding`, once, and keep them; see `kept`."""
+        self._kept = folder, frozenset(versions) - {""}
+
+    @property
+    def _least(self) -> int | None:
+        """The least side of images that may be decoded smaller."""
+        return getattr(self.transform, "least", None) if self.draft else None
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, int]:
+        """The image, and by what factor it is smaller than it is."""
+        if self._kept is not None:
+            folder, versions = self._kept
+            version, _ = self.decoding(index)
+            if version in versions:
+                return kept(folder, version, partial(self._read, index))
+        return self._read(index)
+
+    def _read(self, index: int) -> tuple[np.ndarray, int]:
+        if self._least is None:
+            return self.image(index), 1
+        source, name = self.source(index)
+        return read_reduced(source, self._least, name)
+
+    def _boxes_on(
+        self, image: np.ndarray, factor: int, annotation: Annotation
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and labels to learn from, inside the image as it really is."""
         height, width = image.shape[:2]
-        if (width, height) != (annotation["width"], annotation["height"]):
-            self._report_size(annotation, width, height)
-        boxes, keep = clean_boxes(annotation["boxes"], width, height)
+        annotated = [-(-annotation[side] // factor) for side in ("width", "height")]
+        if [width, height] != annotated:
+            self._report_size(annotation, width * factor, height * factor)
+        boxes, keep = clean_boxes(annotation["boxes"] / factor, width, height)
         keep &= learnable(annotation, self.keep_difficult)
         return boxes[keep].astype(np.float32), annotation["labels"][keep]
 

@@ -85,6 +85,23 @@ def decode_image(source: str | Path | bytes, name: str | Path | None = None) -> 
         return DecodedImage(np.array(_to_rgb(ImageOps.exif_transpose(image))), turned, highest)
 
 
+def read_reduced(
+    source: str | Path | bytes, least: int, name: str | Path | None = None
+) -> tuple[np.ndarray, int]:
+    """As `read_image`, but large JPEGs come smaller, and by what factor: 1, 2, 4 or 8.
+
+    The decoder computes fewer pixels then, of which each is about the mean of those it stands for;
+    a side that the factor does not divide is rounded up. Both sides have at least `least` pixels,
+    unless the image has fewer.
+    """
+    with _opened(source, name) as image:
+        width = image.size[0]
+        drafted = image.draft("", (least, least))
+        image.load()
+        factor = 1 if drafted is None else round(width / drafted[1][2])
+        return np.array(_to_rgb(ImageOps.exif_transpose(image))), factor
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """(width, height) in pixels after EXIF rotation, read from the header without decoding.
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from detcenter.data.dataset import Annotation, BoxTransform, DetectionDataset
 from detcenter.data.errors import DataError
-from detcenter.data.images import read_image
 from detcenter.data.lmdb_file import create, damaged, get, put
 
 if TYPE_CHECKING:
@@ -67,12 +66,15 @@ class LMDBDataset(DetectionDataset):
         except (KeyError, TypeError) as error:
             raise damaged(self.path, error) from error
 
-    def image(self, index: int) -> np.ndarray:
+    def source(self, index: int) -> tuple[bytes, Path]:
         name = self.annotations[index]["path"]
         content = get(self.path, f"image:{self._digests[index]}")
         if content is None:
             raise DataError(f"{name}: not in {self.path} any more; was that packed anew meanwhile?")
-        return read_image(content, name)
+        return content, name
+
+    def version(self, index: int) -> str:
+        return f"packed {self._digests[index]}"  # by its content, wherever it is packed
 
 
 def write_lmdb(

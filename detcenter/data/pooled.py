@@ -1,9 +1,8 @@
 """Data sets put together and cut otherwise, for cross-validation."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
-
-import numpy as np
 
 from detcenter.data.dataset import Annotation, DetectionDataset
 
@@ -31,6 +30,10 @@ class PooledDataset(DetectionDataset):
             categories=parts[0].categories,
         )
 
-    def image(self, index: int) -> np.ndarray:
+    def source(self, index: int) -> tuple[Path | bytes, Path]:
         part, i = self._places[index]
-        return part.image(i)
+        return part.source(i)
+
+    def version(self, index: int) -> str:
+        part, i = self._places[index]
+        return part.version(i)

@@ -1,7 +1,9 @@
 """Image transforms that move the boxes too, by albumentations (imported in this file only)."""
 
+import math
 import os
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network
@@ -17,6 +19,12 @@ from detcenter.data.crops import centres_in, iou_crop, place, zoom_out  # noqa: 
 from detcenter.data.errors import nearest  # noqa: E402
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean: zero after torchvision's normalisation
+
+_TURNS = {  # by the number of right angles, counterclockwise
+    1: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    2: cv2.ROTATE_180,
+    3: cv2.ROTATE_90_CLOCKWISE,
+}
 
 
 class WithinSides(NamedTuple):
@@ -97,24 +105,39 @@ def build_transform(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     steps = [RandomWindow(size, *_window_settings(strength, parts))]
     if parts["rotate90"]:
-        steps.insert(0, A.RandomRotate90(p=1.0))  # before the resize, which fixes the shape
+        steps.insert(0, RandomTurn(p=1.0))  # before the resize, which fixes the shape
     if parts["flip"]:
         steps.append(A.HorizontalFlip(p=0.5))
-    if parts["photometric"]:
-        steps += _photometric(strength)
-    return SeededTransform(steps)
+    colours = _photometric(strength) if parts["photometric"] else []
+    # Twice the size, so that the resize averages; and no crop of it should have to be enlarged.
+    enough = max(2.0, 1 / strength.min_scale if parts["crop"] else 0.0)
+    side = size.shortest if isinstance(size, WithinSides) else max(size)
+    return SeededTransform(steps, colours, math.ceil(enough * side))
 
 
 class SeededTransform:
     """Albumentations steps that draw from torch's generator, and from nothing else.
 
     So `torch.manual_seed` and the DataLoader's seeding of its workers govern them.
+
+    Args:
+        steps: that move boxes.
+        colours: steps after them that do not.
+        least: pixels of an image's sides that are enough, if a data set can choose.
     """
 
-    def __init__(self, steps: list[A.BasicTransform]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[A.BasicTransform],
+        colours: Sequence[A.ImageOnlyTransform] = (),
+        least: int | None = None,
+    ) -> None:
+        self.least = least
+        # On their own: in a Compose, every step has all boxes checked again.
+        self.colours = list(colours)
         # Without the last two, a box that rounding leaves flat or outside is an error.
         self.pipeline = A.Compose(
-            steps,
+            list(steps),
             bbox_params=A.BboxParams(
                 format="pascal_voc",
                 label_fields=["labels"],
@@ -134,17 +157,27 @@ class SeededTransform:
             cv2.setNumThreads(0)  # one process a core is enough
         self._seed(int(torch.randint(2**62, ())))
         moved = self.pipeline(image=image, bboxes=boxes, labels=labels)
+        image = moved["image"]
+        for step in self.colours:
+            image = step(image=image)["image"]
         boxes = np.asarray(moved["bboxes"], dtype=np.float32).reshape(-1, 4)
         labels = np.asarray(moved["labels"], dtype=np.int64).reshape(-1)
         keep = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) >= 1
-        return moved["image"], boxes[keep], labels[keep]
+        return image, boxes[keep], labels[keep]
 
     def _seed(self, seed: int) -> None:
         # Not Compose.set_random_seed: it gives every step the same seed, so that all steps of
         # one probability happen together or not at all.
         generator, py_random = np.random.default_rng(seed), random.Random(seed)
-        for step in self.pipeline.transforms:
+        for step in [*self.pipeline.transforms, *self.colours]:
             step.set_random_state(generator, py_random)
+
+
+class RandomTurn(A.RandomRotate90):
+    """The same, turned by OpenCV: ten times as fast as a strided copy by numpy."""
+
+    def apply(self, img: np.ndarray, factor: int, **params: Any) -> np.ndarray:
+        return img if factor == 0 else cv2.rotate(img, _TURNS[factor])
 
 
 class RandomWindow(A.DualTransform):
@@ -205,9 +238,9 @@ class RandomWindow(A.DualTransform):
         shown = resized(part, (height, width))
         if (height, width) == size:
             return shown
-        result = np.full((*size, 3), MEAN_COLOUR, dtype=np.uint8)
-        result[target[1] : target[3], target[0] : target[2]] = shown
-        return result
+        left, top, right, bottom = (int(side) for side in target)
+        edges = top, size[0] - bottom, left, size[1] - right
+        return cv2.copyMakeBorder(shown, *edges, cv2.BORDER_CONSTANT, value=MEAN_COLOUR)
 
     def apply_to_bboxes(
         self,
@@ -252,7 +285,7 @@ def _window_settings(
     return max_zoom, strength.min_scale, min_ious
 
 
-def _photometric(strength: _Strength) -> list[A.BasicTransform]:
+def _photometric(strength: _Strength) -> list[A.ImageOnlyTransform]:
     """One step a property, each with its own half chance, as in SSD.
 
     They come after the resize, where there are fewer pixels.

@@ -39,6 +39,7 @@ def training_set(data: DataConfig) -> DetectionDataset:
     """
     data = resolved(data)
     dataset = _part(data, "train", data.classes)
+    dataset.draft = data.draft
     seen = _learnt(dataset)
     if not seen:
         raise ConfigError(f"data.train {data.train!r} of {data.root!r} has {_nothing(dataset)}")
@@ -60,6 +61,7 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
     """
     data = resolved(data)
     dataset = _part(data, part, classes)
+    dataset.draft = data.draft
     if dataset.classes != classes:
         raise ConfigError(
             f"data.{part} {getattr(data, part)!r} has the classes {_names(dataset.classes)}, "

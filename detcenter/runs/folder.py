@@ -38,6 +38,7 @@ _BEFORE_THE_FIRST_CHECKPOINT = {
 }
 _FREE_TO_CHANGE = (  # when a run is continued
     "output",
+    "data.cache",
     "data.workers",
     "data.root",
     "evaluation.backend",

@@ -22,7 +22,7 @@ from detcenter.data import (
 from detcenter.evaluation import limit_remarks
 from detcenter.models import box_features
 from detcenter.recipe.config import AugmentConfig
-from detcenter.training import as_floats, collate, detect, ignore_stops
+from detcenter.training import collate, detect, ignore_stops, on_device
 
 logger = logging.getLogger("detcenter")
 
@@ -96,14 +96,14 @@ def features_in(
     columns: dict[str, list[Tensor]] = {"features": [], "labels": [], "boxes": [], "images": []}
     scales = (scale_back(a["width"], a["height"], size) for a in dataset.annotations)
     image = itertools.count()
-    for images, targets in progress(loader):
-        boxes = [target["boxes"].to(device) for target in targets]
-        found = box_features(model, as_floats(images, device), boxes, name)
+    for batch in progress(loader):
+        images, targets = on_device(batch, device)
+        found = box_features(model, images, [target["boxes"] for target in targets], name)
         columns["features"] += [x.cpu() for x in found]
         for target in targets:
-            columns["labels"].append(target["labels"])
-            columns["boxes"].append(target["boxes"] * next(scales))
-            columns["images"].append(torch.full_like(target["labels"], next(image)))
+            columns["labels"].append(target["labels"].cpu())
+            columns["boxes"].append(target["boxes"].cpu() * next(scales))
+            columns["images"].append(torch.full((len(target["labels"]),), next(image)))
     return {key: torch.cat(parts).numpy() for key, parts in columns.items()}
 
 

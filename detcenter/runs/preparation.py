@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from detcenter.data import DetectionDataset
+from detcenter.data import DetectionDataset, fitting
 from detcenter.errors import ConfigError
 from detcenter.models import family_of, initialize, set_gradient_checkpointing
 from detcenter.recipe.config import Config, TrainConfig
@@ -57,6 +58,25 @@ def batches_for(images: int, training: TrainConfig, accelerator: Accelerator) ->
         )
     except ValueError as error:
         raise ConfigError(f"data.train: {error} (train.accumulate x processes)") from None
+
+
+def keep_decoded(datasets: Sequence[DetectionDataset], folder: Path, say: bool) -> None:
+    """Have images decoded once, as many as there is room for in ``folder``.
+
+    Args:
+        datasets: with the transforms that they are read with.
+        say: whether to warn if that is not all of them.
+    """
+    sizes = [dataset.decoding(i) for dataset in datasets for i in range(len(dataset))]
+    chosen, taken, needed = fitting(folder, sizes)
+    for dataset in datasets:
+        dataset.keep(folder, chosen)
+    if say and taken < needed:
+        logger.warning(
+            "data.cache: decoded, all images take %.1f GB, and half of the free memory is %.1f GB: "
+            "%d of %d are kept, the others decoded every time",
+            *(needed / 1e9, taken / 1e9, len(chosen), len(dict(sizes))),
+        )
 
 
 def loader_for(

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from accelerate.utils import broadcast_object_list, set_seed
 
+from detcenter.data import build_transform, kept_images
 from detcenter.evaluation import (
     evaluate_detections,
     flat_numbers,
@@ -36,12 +37,13 @@ from detcenter.runs.folder import (
     clear_results,
     has_checkpoint,
 )
-from detcenter.runs.passes import augmentation, detect_together, remark_limits
+from detcenter.runs.passes import augmentation, detect_together, input_size, remark_limits
 from detcenter.runs.preparation import (
     accelerator_for,
     average_for,
     batches_for,
     compile_in_place,
+    keep_decoded,
     loader_for,
     model_for,
     optimizer_for,
@@ -81,15 +83,16 @@ def train(
     Raises:
         Stopped: after SIGINT or SIGTERM, when what ``resume`` needs is saved.
     """
-    run = Run(config, folder, resume, overwrite)
-    with stop_request() as request, run.progress:
-        try:
-            while run.state.epochs_done < config.train.epochs:
-                run.epoch(request)
-            return run.finish()
-        except Stopped:
-            run.save(LAST)
-            raise
+    with kept_images() if config.data.cache == "ram" else nullcontext() as memory:
+        run = Run(config, folder, resume, overwrite, memory)
+        with stop_request() as request, run.progress:
+            try:
+                while run.state.epochs_done < config.train.epochs:
+                    run.epoch(request)
+                return run.finish()
+            except Stopped:
+                run.save(LAST)
+                raise
 
 
 class Run:
@@ -99,7 +102,9 @@ class Run:
     run that is taken up again needs no state of any generator.
     """
 
-    def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
+    def __init__(
+        self, config: Config, folder: Path, resume: bool, overwrite: bool, memory: Path | None
+    ) -> None:
         check_folder(folder, resume, overwrite)
         check_backend(config.evaluation)
         check_trackers(config.train.trackers)
@@ -126,6 +131,9 @@ class Run:
         device = self.accelerator.device
         model = model_for(config, self.builder, self.batches, device, not continued)
         self.train_set.transform = augmentation(config.data.augment, model)
+        self.val_set.transform = build_transform(input_size(model), "none")
+        if memory is not None:
+            keep_decoded([self.train_set, self.val_set], memory, say=self.main)
         self.loader = loader_for(self.train_set, self.batches, config.data.workers, device)
         optimizer = optimizer_for(model, training)
         schedule = schedule_for(training, optimizer, self.batches.steps)

@@ -19,6 +19,7 @@ _OF_A_RUN = {
     "train.seed",
     "data.fold",
     "output",
+    "data.cache",
     "data.workers",
     "evaluation.backend",
     "evaluation.iou",

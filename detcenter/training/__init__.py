@@ -13,8 +13,6 @@ from detcenter.training.engine import (
     NotFiniteError,
     OverflowedStep,
     TrainingError,
-    as_floats,
-    collate,
     describe_losses,
     detect,
     taken_back,
@@ -24,6 +22,7 @@ from detcenter.training.optimization import make_optimizer, make_schedule
 from detcenter.training.recent import RecentFeatures
 from detcenter.training.records import RunRecords, peak_memory_mib
 from detcenter.training.stopping import Stopped, StopRequest, ignore_stops, stop_request
+from detcenter.training.transport import PackedBatch, as_floats, collate, on_device
 
 __all__ = [
     "CheckpointError",
@@ -31,6 +30,7 @@ __all__ = [
     "LossMeans",
     "NotFiniteError",
     "OverflowedStep",
+    "PackedBatch",
     "RecentFeatures",
     "RunRecords",
     "StopRequest",
@@ -46,6 +46,7 @@ __all__ = [
     "load_newest",
     "make_optimizer",
     "make_schedule",
+    "on_device",
     "peak_memory_mib",
     "save_checkpoint",
     "stop_request",

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detcenter.losses import Processes, held_centers
-
-Batch = tuple[list[Tensor], list[dict[str, Any]]]
+from detcenter.training.transport import Batch, PackedBatch, as_floats, on_device
 
 
 class TrainingError(RuntimeError):
@@ -36,7 +35,7 @@ class NotFiniteError(TrainingError):
 
 def train_step(
     model: nn.Module,
-    passes: Sequence[Batch],
+    passes: Sequence[Batch | PackedBatch],
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     clip_grad_norm: float | None = None,
@@ -51,7 +50,7 @@ def train_step(
         model: in training mode on the accelerator's device, in DistributedDataParallel if there
             are several processes. Centers move once.
         passes: the batches, lists of images [3, H, W] and of targets as torchvision's detectors
-            take them.
+            take them, or what `collate` made of them.
         optimizer: prepared by ``accelerator``.
         weigh: called after every pass, what it counts among the others; None is the same for all.
 
@@ -86,12 +85,12 @@ def train_step(
 
 
 def _finite_losses(
-    model: nn.Module, batch: Batch, accelerator: Accelerator
+    model: nn.Module, batch: Batch | PackedBatch, accelerator: Accelerator
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The losses of a pass, and their means over the processes."""
-    images, targets = batch
+    images, targets = on_device(batch, accelerator.device)
     with accelerator.autocast():
-        losses = model(*on_device(images, targets, accelerator.device))
+        losses = model(images, targets)
     mine = torch.stack([loss.detach() for loss in losses.values()])
     processes = Processes()
     means = processes.sum(mine) / processes.count()
@@ -132,32 +131,15 @@ def taken_back(model: nn.Module) -> Iterator[None]:
 
 @torch.inference_mode()
 def detect(
-    model: nn.Module, loader: Iterable[Batch], device: torch.device
+    model: nn.Module, loader: Iterable[Batch | PackedBatch], device: torch.device
 ) -> list[dict[str, Tensor]]:
     """Detections of every image of ``loader``, on the CPU: ``boxes``, ``scores``, ``labels``."""
     model.eval()
     detections = []
-    for images, _ in loader:
-        for found in model(as_floats(images, device)):
+    for batch in loader:
+        for found in model(as_floats(batch[0], device)):
             detections.append({name: x.cpu() for name, x in found.items()})
     return detections
-
-
-def on_device(
-    images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]], device: torch.device
-) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """A batch as a detector takes it: see :func:`as_floats`; the targets' tensors are moved."""
-    moved = [
-        {k: x.to(device, non_blocking=True) if torch.is_tensor(x) else x for k, x in t.items()}
-        for t in targets
-    ]
-    return as_floats(images, device), moved
-
-
-def as_floats(images: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Images [3, H, W] on ``device``; those of bytes are moved as bytes, then made floats, 0..1."""
-    moved = [image.to(device, non_blocking=True) for image in images]
-    return [x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x for x in moved]
 
 
 def describe_losses(losses: Mapping[str, float]) -> str:
@@ -165,12 +147,6 @@ def describe_losses(losses: Mapping[str, float]) -> str:
     short = {"bbox_regression": "box", "classification": "class"}
     names = {name: short.get(name, name.removeprefix("loss_")) for name in losses}
     return " ".join(f"{names[name]} {value:.3g}" for name, value in losses.items())
-
-
-def collate(batch: list[tuple[Tensor, dict[str, Any]]]) -> Batch:
-    """Images of different sizes cannot be stacked; torchvision's detectors take lists."""
-    images, targets = zip(*batch, strict=True)
-    return list(images), list(targets)
 
 
 class LossMeans:

@@ -22,7 +22,8 @@ def test_images_of_both_parts_in_the_order_chosen(tmp_path):
 def test_each_part_reads_its_own(tmp_path, monkeypatch):
     make_digits(tmp_path / "digits", train=1, val=1)
     parts = [VOCDataset(tmp_path / "digits", name) for name in ("train", "val")]
-    black = np.zeros((160, 160, 3), np.uint8)
-    monkeypatch.setattr(parts[1], "image", lambda index: black)
+    Image.new("RGB", (160, 160)).save(tmp_path / "black.png")
+    black = tmp_path / "black.png"
+    monkeypatch.setattr(parts[1], "source", lambda index: (black, black))
     pooled = PooledDataset(parts, [0, 1])
     assert pooled[0][0].max() > 0 and pooled[1][0].max() == 0

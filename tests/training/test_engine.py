@@ -6,7 +6,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from detcenter.training import LossMeans, NotFiniteError, detect, taken_back, train_step
-from detcenter.training.engine import as_floats, collate
 
 
 class Detector(nn.Module):
@@ -90,21 +89,8 @@ def test_means_of_losses_go_on_on_another_device():
     assert second.sums["a"].device.type == "meta" and second.steps == 2
 
 
-def test_images_of_bytes_are_moved_as_bytes_and_become_floats():
-    image = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(3, 1, 3)
-    found, same = as_floats([image, torch.full((3, 1, 1), 0.7)], torch.device("cpu"))
-    torch.testing.assert_close(found[0, 0], torch.tensor([0.0, 0.2, 1.0]))
-    assert same[0, 0, 0] == pytest.approx(0.7)
-
-
 def test_detect_keeps_the_order_and_the_images_apart():
     loader = [([torch.full((3, 1, 1), x) for x in values], []) for values in ((0.1, 0.2), (0.3,))]
     model = Detector().train()
     scores = [found["scores"].item() for found in detect(model, loader, torch.device("cpu"))]
     assert scores == pytest.approx([0.1, 0.2, 0.3])
-
-
-def test_collate_keeps_images_of_different_sizes_apart():
-    images, targets = collate([(torch.zeros(3, 2, 4), {"a": 1}), (torch.zeros(3, 5, 1), {"a": 2})])
-    assert [image.shape for image in images] == [(3, 2, 4), (3, 5, 1)]
-    assert targets == [{"a": 1}, {"a": 2}]
