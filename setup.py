@@ -18,9 +18,8 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["detcenter", "detcenter.*"]),
-    py_modules=["detcenter_command"],
     package_data={"detcenter": ["py.typed", "report/*.css", "report/*.html", "report/*.js"]},
-    entry_points={"console_scripts": ["detcenter = detcenter_command:run"]},
+    entry_points={"console_scripts": ["detcenter = detcenter.cli:run"]},
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26,<0.30",

@@ -1,5 +1,13 @@
 """The command line: `detcenter init | train | check | evaluate | predict | features | ...`."""
 
+import os
+
+# OpenMP reads once, when torch loads it, how its threads wait for each other. By default they spin,
+# on cores that loading processes and other trainings need. Whoever has set this has chosen.
+if "GOMP_SPINCOUNT" not in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# ruff: noqa: E402
 import logging
 import signal
 import sys

@@ -2,7 +2,7 @@
 
 import sys
 
-from detcenter_command import main
+from detcenter.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["compare", *sys.argv[1:]]))

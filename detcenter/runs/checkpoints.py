@@ -47,9 +47,21 @@ def detector_of(
     return model.eval().to(device or fastest)
 
 
-def detector_in(path: Path, device: torch.device | str | None = None) -> nn.Module:
-    """See :func:`detcenter.load`."""
-    checkpoint = load_checkpoint(path)
-    model: Any = detector_of(checkpoint, path, device)
+def load(path: str | Path, device: torch.device | str | None = None) -> Any:
+    """The detector in a checkpoint of ``detcenter train``, in eval mode, ready to detect.
+
+    Args:
+        path: of the checkpoint, ``runs/digits/best.pth`` say.
+        device: None is the fastest.
+
+    Returns:
+        The model. Its ``classes`` are the names from label 1: ``model.classes[label - 1]``.
+
+    Raises:
+        CheckpointError: if it is no checkpoint of detcenter, or damaged.
+        ConfigError: if its recipe is of another version.
+    """
+    checkpoint = load_checkpoint(Path(path))
+    model: Any = detector_of(checkpoint, Path(path), device)
     model.classes = list(checkpoint["classes"])
     return model

@@ -2,16 +2,17 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detcenter.data import DataError, Fault, Source, frames_of, resized
+from detcenter.data import DataError, Fault, Source, files_at, frames_of, resized, sources
 from detcenter.evaluation import Prediction
 from detcenter.runs.passes import input_size, scale_back, size_within
 from detcenter.training import detect
@@ -23,6 +24,38 @@ class _Frame(NamedTuple):
     image: np.ndarray
     small: Tensor
     """uint8 [3, H, W], of the model's size"""
+
+
+def predict(
+    model: nn.Module,
+    images: str | Path | Sequence[str | Path],
+    every: int = 1,
+    batch_size: int = 8,
+    workers: int = 0,
+) -> Iterator[Prediction]:
+    """What a detector finds in images and videos, one after another: nothing is kept.
+
+    It sees them as in training and in `detcenter predict`: brought to its size by averaging, where
+    torchvision's own interpolation skips pixels.
+
+    Args:
+        model: of :func:`load`, or any of torchvision's detectors.
+        images: a file, a folder with all below it, or several of them.
+        every: of videos, and of files with several frames, only every so-many-th frame.
+        batch_size: images that the model gets at once.
+        workers: threads that load images ahead.
+
+    Yields:
+        For every image or frame its `file`, `frame` (from 0; None where a file has one image),
+        `image` (uint8 RGB [H, W, 3]) and `detection`, the dict of `boxes` [N, 4] (xyxy in pixels
+        of `image`), `scores` and `labels` that torchvision's detectors give.
+
+    Raises:
+        DataError: when it comes to an image that cannot be read.
+    """
+    named = [images] if isinstance(images, str | Path) else images
+    files = (file for name in named for file in files_at(Path(name)))
+    return predictions(model, sources(files), every, batch_size, workers)
 
 
 def predictions(
