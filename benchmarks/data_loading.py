@@ -1,6 +1,7 @@
 """What loading costs: images a second from a folder, from an LMDB file and into a training step.
 
-    python benchmarks/data_loading.py --config configs/dice.yaml [--repeats 5] [--workers "[0, 2]"]
+    python benchmarks/data_loading.py --config configs/dice.yaml [--repeats 5]
+        [--workers "[0, 2]"] [--json FILE]
 
 A pass loads and augments every training image of the recipe once, as an epoch does. The arms take
 turns, so that what else the machine does falls on all of them; the figures are medians. "training"
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import device, medians
+from timing import device, heading, medians, written
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -32,17 +33,20 @@ def main() -> None:
     parser = recipe_parser("data_loading.py", "Images a second, from a folder and an LMDB file.")
     parser.add_argument("--repeats", type=int, default=5, help="passes of each arm")
     parser.add_argument("--workers", type=list[int], default=[0, 2], help="processes that load")
+    parser.add_argument("--json", type=str, help="write the figures to this file too")
     config, arguments = parse_recipe(parser, sys.argv[1:])
     folder = training_set(config.data)
     model = detector(config, builder_arguments(config.model, folder.classes), 1).to(device())
     if config.train.channels_last:
         model.to(memory_format=torch.channels_last)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device()}")
+    print(heading())
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "packed.lmdb"
         write_lmdb(file, {"train": folder}, config.data.root)
         sets = {"folder": folder, "lmdb": LMDBDataset(file, "train")}
-        _measure(config, model, sets, arguments.workers, arguments.repeats)
+        speeds = _measure(config, model, sets, arguments.workers, arguments.repeats)
+    rows = [{"arm": arm, "images_a_second": speed} for arm, speed in speeds.items()]
+    written(Path(arguments.json) if arguments.json else None, rows)
 
 
 def _measure(
@@ -51,7 +55,8 @@ def _measure(
     sets: dict[str, DetectionDataset],
     workers: list[int],
     repeats: int,
-) -> None:
+) -> dict[str, float]:
+    """Images a second by arm, and of training."""
     count, size = len(sets["folder"]), config.train.batch_size
     for dataset in sets.values():
         dataset.transform = augmentation(config.data.augment, model)
@@ -64,10 +69,12 @@ def _measure(
     batch = next(iter(DataLoader(sets["folder"], size, collate_fn=collate)))
     step = {"training": _training_step(model, batch)}
     training = len(batch[0]) / medians(step, 2 * repeats)["training"]
+    speeds["training"] = training
     print(f"{count} images, batches of {size}")
     print(f"{'':18} {'images/s':>9} {'against training':>17}")
-    for arm, speed in (speeds | {"training": training}).items():
+    for arm, speed in speeds.items():
         print(f"{arm:18} {speed:9.1f} {speed / training:16.1f}x")
+    return speeds
 
 
 def _pass(dataset: DetectionDataset, batch_size: int, workers: int) -> Callable[[], None]:
