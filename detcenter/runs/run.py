@@ -65,7 +65,7 @@ from detcenter.training import (
     train_step,
 )
 
-_REPORT_EVERY = 10  # steps; reading a loss waits for the device
+_REPORT_EVERY = 10  # steps
 _MOST_SKIPPED = 10  # steps one after the other, of losses that are not finite
 
 
