@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,11 @@ _MOST_SKIPPED = 10  # steps one after the other, of losses that are not finite
 
 
 def train(
-    config: Config, folder: Path, resume: bool = False, overwrite: bool = False
+    config: Config,
+    folder: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> Mapping[str, Any]:
     """Train as ``config`` says and return the metrics of the last epoch.
 
@@ -78,10 +82,13 @@ def train(
     write, ``last.pth`` and ``best.pth``, ``results.json``, and the detections in the validation
     images, as numbers and as a picture.
 
+    Args:
+        on_step: called after every step with its images and the seconds it took, loading included.
+
     Raises:
         Stopped: after SIGINT or SIGTERM, when what ``resume`` needs is saved.
     """
-    run = Run(config, folder, resume, overwrite)
+    run = Run(config, folder, resume, overwrite, on_step)
     with stop_request() as request, run.progress:
         try:
             while run.state.epochs_done < config.train.epochs:
@@ -99,7 +106,14 @@ class Run:
     run that is taken up again needs no state of any generator.
     """
 
-    def __init__(self, config: Config, folder: Path, resume: bool, overwrite: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        resume: bool,
+        overwrite: bool,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> None:
         check_folder(folder, resume, overwrite)
         check_backend(config.evaluation)
         check_trackers(config.train.trackers)
@@ -116,7 +130,7 @@ class Run:
             self.frequency = counted | groups_in(self.train_set.categories, self.classes)
         if self.main:
             warn_of_copies(config.data, self.train_set, self.val_set)
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.on_step = config, folder, on_step
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
         set_seed(training.seed)
@@ -178,7 +192,7 @@ class Run:
         """The steps of ``epoch`` that are left."""
         self.batches.epoch, self.batches.start = epoch, self.state.step
         self.parallel.train()
-        passes = iter(self.loader)
+        passes, begun = iter(self.loader), time.monotonic()
         for group in zip(*[passes] * self.config.train.accumulate, strict=True):
             self._seed(epoch)
             self._step(group)
@@ -187,7 +201,10 @@ class Run:
                 text = describe_losses(self.state.means.means())
                 self.progress.set_postfix_str(text, refresh=False)
             self.progress.update(self.batches.images_a_step)
+            if self.on_step is not None:
+                self.on_step(self.batches.images_a_step, time.monotonic() - begun)
             self._look_up(request)
+            begun = time.monotonic()
 
     def _step(self, group: tuple[Any, ...]) -> None:
         skip = self.config.train.on_nan == "skip"

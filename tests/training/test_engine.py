@@ -58,6 +58,13 @@ def test_passes_may_count_for_more_than_others():
     assert losses == [pytest.approx({"a": 2 * 2.0, "loss_b": 4.0})]
 
 
+def test_what_a_pass_counts_may_be_a_buffer_that_the_next_one_fills():
+    weights, buffer = iter([3, 1]), torch.zeros((), dtype=torch.int64)
+    model, losses = steps((1.0, 5.0), weigh=lambda: buffer.fill_(next(weights)))
+    assert model.w.item() == pytest.approx(2 - 0.1 * ((3 * 1 + 5) / 4 + 4))
+    assert losses == [pytest.approx({"a": 2 * 2.0, "loss_b": 4.0})]
+
+
 def test_the_gradient_is_clipped():
     model, _ = steps((1.0,), clip_grad_norm=1.0)
     assert model.w.item() == pytest.approx(1.9)
