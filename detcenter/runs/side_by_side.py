@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -43,22 +43,22 @@ def train_side_by_side(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, st
     """
     growth, waiting, failed = _growth(jobs, len(runs)), deque(runs), dict[Path, str]()
     running: dict[int, Running] = {}  # by their place, from 0
+    shortage = _Shortage(growth)
     with _progress(runs) as progress, _stopped_in_the_end(running):
         begun, start = progress.n, time.monotonic()
         while waiting or running:
             for place in _free_places(growth.limit, running)[: len(waiting)]:
                 folder = waiting.popleft()
                 running[place] = started(runs[folder], folder, place, growth.sharing)
+            shortage.note([run.folder for run in running.values()])
             wait([run.process.sentinel for run in running.values()], timeout=_LOOK)
             progress.update(sum(map(epochs_done, runs)) - progress.n)
             found = growth.look({r.folder: r.pace for r in running.values()}, free_memory())
             if found is not None:
                 progress.write(f"--jobs auto: {found}")
-            beside = len(running) - 1
             for run in _ended(running):
                 why = run.failure()
-                if why is not None and beside and _OF_MEMORY.search(why):
-                    growth.less(beside)
+                if why is not None and shortage.eases(run.folder, why):
                     waiting.appendleft(run.folder)
                     progress.write(f"{run.folder}: {why}; again, beside fewer runs")
                     continue
@@ -67,6 +67,36 @@ def train_side_by_side(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, st
                 time_left = _left(progress.total - progress.n, progress.n - begun, start)
                 progress.write(f"{run.folder}: {f'failed: {why}' if why else 'done'}{time_left}")
     return failed
+
+
+class _Shortage:
+    """Lowers the number of runs at a time where memory runs short, and knows for whom it did."""
+
+    def __init__(self, growth: Growth) -> None:
+        self._growth = growth
+        self._most: dict[Path, int] = {}  # how many went at once, by run since it was started
+        self._before: dict[Path, int] = {}  # the limit when a run first found too little
+
+    def note(self, running: Sequence[Path]) -> None:
+        """``running`` go at once."""
+        at_once = len(running)
+        self._most = {run: max(at_once, self._most.get(run, 0)) for run in running}
+
+    def eases(self, run: Path, why: str) -> bool:
+        """Whether ``run``, which failed, is to be tried again beside fewer runs.
+
+        One that needs too much memory even alone says nothing about the others: they go on as
+        they did before.
+        """
+        if not _OF_MEMORY.search(why):
+            return False
+        others = self._most.pop(run) - 1
+        if not others:
+            self._growth.limit = self._before.get(run, self._growth.limit)
+            return False
+        self._before.setdefault(run, self._growth.limit)
+        self._growth.less(others)
+        return True
 
 
 def _growth(jobs: Jobs, runs: int) -> Growth:

@@ -1,5 +1,7 @@
 """`detcenter compare` on real runs of a small recipe, and the groups, seeds and folds behind it."""
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -32,11 +34,13 @@ def one_epoch(tmp_path_factory, recipe):
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory, one_epoch):
-    """Two variants, two seeds, trained side by side."""
+    """Two variants, two seeds, trained side by side, as many as pay."""
     folder = tmp_path_factory.mktemp("compare") / "out"
-    args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--jobs", "2", *VARIANTS]
+    args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--jobs", "auto", *VARIANTS]
     args += ["--output", str(folder), "--train.seed", "7"]
-    assert main(args) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(args) == 0
+    assert out.getvalue().count("--jobs auto: ") == 1
     return folder, args
 
 
@@ -166,6 +170,7 @@ BAD = [
     (("--config", "RECIPE", *VARIANTS, "--folds", "1"), "--folds 1"),
     (("--config", "RECIPE", *VARIANTS, "--folds", "99"), "data.folds is 99"),
     (("--config", "RECIPE", *VARIANTS, "--jobs", "0"), "--jobs 0"),
+    (("--config", "RECIPE", *VARIANTS, "--jobs", "many"), "jobs"),
     (("--config", "RECIPE", *VARIANTS, "--set", "center"), "KEY=VALUE"),
     (("--config", "RECIPE", *VARIANTS, "--set", ""), "is empty"),
     (("--config", "RECIPE", *VARIANTS, "--set", "data.root=O'B"), "No closing quotation"),
