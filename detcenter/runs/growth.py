@@ -42,7 +42,7 @@ class Growth:
     """
 
     def __init__(self, limit: int, most: int, gpus: int = 0) -> None:
-        self.limit, self.settled = min(limit, most), limit >= most
+        self.limit, self.settled = min(limit, most), False
         self._most, self._gpus = most, gpus
         self._rates: list[float] = []
         self._last: Mapping[Hashable, Pace] = {}
@@ -71,7 +71,7 @@ class Growth:
         return self._decided(list(paces.values()), free)
 
     def less(self, limit: int) -> None:
-        """No more than ``limit`` from here on: memory ran short."""
+        """No more than ``limit`` from here on, and nothing is to be found."""
         self.limit, self.settled = max(1, min(self.limit, limit)), True
 
     def _filled(self, paces: list[Pace], free: float) -> str | None:

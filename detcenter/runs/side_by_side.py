@@ -101,10 +101,11 @@ class _Shortage:
 
 def _growth(jobs: Jobs, runs: int) -> Growth:
     gpus = torch.cuda.device_count()
-    if jobs != "auto":
-        limit = jobs or gpus or 1
-        return Growth(limit, limit)
-    return Growth(gpus or 1, min(runs, max(cores(), gpus)), gpus)
+    if jobs == "auto":
+        return Growth(gpus or 1, min(runs, max(cores(), gpus)), gpus)
+    growth = Growth(jobs or gpus or 1, jobs or gpus or 1)
+    growth.less(growth.limit)
+    return growth
 
 
 def _progress(runs: Mapping[Path, Config]) -> Any:

@@ -108,12 +108,17 @@ def test_memory_that_runs_short_lowers_it_for_good():
     assert growth.limit == 1
 
 
+def test_one_core_says_so_too():
+    said = Growth(1, 1).look({"a": Pace(memory=1 * GB)}, 9 * GB)
+    assert said.startswith("1 run at a time: there are no more cores or runs; a run takes 1.0 GB")
+
+
 def test_places(monkeypatch):
     assert side_by_side._free_places(4, {1: None}) == [0, 2, 3]
     assert side_by_side._free_places(2, {2: None, 0: None}) == []  # the limit was lowered
     monkeypatch.setattr(side_by_side.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(side_by_side, "cores", lambda: 16)
-    for jobs, runs, limit, settled in (("auto", 9, 2, False), ("auto", 1, 1, True),
+    for jobs, runs, limit, settled in (("auto", 9, 2, False), ("auto", 1, 1, False),
                                        (None, 9, 2, True), (5, 9, 5, True)):  # fmt: skip
         growth = side_by_side._growth(jobs, runs)
         assert (growth.limit, growth.settled) == (limit, settled)
