@@ -50,7 +50,10 @@ def started(config: Config, folder: Path, place: int, jobs: int) -> Running:
     # Not forked: a process that has used CUDA cannot be.
     spawn = multiprocessing.get_context("spawn")
     said = spawn.RawArray("d", len(Pace._fields))
-    process = spawn.Process(target=_work, args=(config, folder, said))
+    # But what it starts is started as in a run alone: loading processes are forked where that is
+    # usual, and again at every evaluation; each would otherwise import everything first.
+    usual = multiprocessing.get_start_method()
+    process = spawn.Process(target=_work, args=(config, folder, said, usual))
     with _environment(shares(place, jobs)):
         process.start()
     return Running(process, folder, said)
@@ -94,8 +97,9 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(config: Config, folder: Path, said: Any) -> None:
+def _work(config: Config, folder: Path, said: Any, start_method: str) -> None:
     """In a process of its own."""
+    multiprocessing.set_start_method(start_method, force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log:

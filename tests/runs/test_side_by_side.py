@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detcenter.recipe.config import Config
-from detcenter.runs import side_by_side
+from detcenter.runs import own_process, side_by_side
 from detcenter.runs.growth import Pace
 from detcenter.runs.own_process import Running
 
@@ -113,3 +113,32 @@ def test_auto_starts_one_and_then_as_many_as_fit(monkeypatch, runs, capsys):
     assert max(beside(Path(run))[0] for run in runs) == 2
     line = "--jobs auto: 3 runs at a time: a run takes 1.5 GB, and 4.0 GB are free"
     assert capsys.readouterr().out.splitlines()[0] == line
+
+
+def test_loading_processes_start_as_in_a_run_alone(monkeypatch, tmp_path):
+    """Spawned, each would import everything first, again at every evaluation."""
+
+    def train(config, folder, resume, on_step):
+        on_step(8, 0.5)
+        (folder / "said.txt").write_text(multiprocessing.get_start_method())
+
+    def spawned(said):
+        multiprocessing.set_start_method("spawn", force=True)  # as in a spawned process
+        own_process._work(Config(), tmp_path / "run", said, "fork")
+
+    monkeypatch.setattr(own_process, "train", train)
+    monkeypatch.setattr(own_process, "measured_run", lambda folder: None)
+    said = FORK.RawArray("d", len(Pace._fields))
+    process = FORK.Process(target=spawned, args=(said,))
+    process.start()
+    process.join()
+    assert (tmp_path / "run" / "said.txt").read_text() == "fork"
+    assert Pace(*said).steps == 0 and Pace(*said).memory > 1e7  # the first steps only warm up
+
+
+def test_a_run_says_what_it_did_after_its_first_steps():
+    said = [0.0] * len(Pace._fields)
+    say = own_process._saying(said)
+    for seconds in (9, 9, 9, 1, 2):
+        say(8, seconds)
+    assert Pace(*said)[:3] == (2, 16, 3)
