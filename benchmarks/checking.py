@@ -1,4 +1,6 @@
-"""What `detcenter check` costs beyond decoding: python benchmarks/checking.py [--images 5000]
+"""What `detcenter check` costs beyond decoding.
+
+    python benchmarks/checking.py [--images 5000] [--json FILE]
 
 JPEG files of 500x375 with seven boxes each are made first, in a folder that is deleted afterwards.
 """
@@ -10,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
+from timing import heading, written
 
 from detcenter.data import Annotation
 from detcenter.data.checks import look_at
@@ -41,7 +44,10 @@ def made_up(folder: Path, number: int, rng: np.random.Generator) -> Annotation:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=5000)
-    images = parser.parse_args().images
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    arguments = parser.parse_args()
+    images = arguments.images
+    print(heading())
     rng = np.random.default_rng(0)
     with TemporaryDirectory() as folder:
         annotations = [made_up(Path(folder), number, rng) for number in range(images)]
@@ -52,8 +58,10 @@ def main() -> None:
         parts = {"train": annotations[:cut], "val": annotations[cut:]}
         seen = [Part(name, of, ["a", "b", "c"], looks) for name, of in parts.items()]
         all_findings(seen, near=True)
-        print(f"{images} images: read and decoded in {decoded - start:.1f} s")
-        print(f"all findings, near copies too: {time.perf_counter() - decoded:.1f} s more")
+        seconds = {"decoding": decoded - start, "findings": time.perf_counter() - decoded}
+        print(f"{images} images: read and decoded in {seconds['decoding']:.1f} s")
+        print(f"all findings, near copies too: {seconds['findings']:.1f} s more")
+        written(arguments.json, [{"images": images} | {f"{k}_s": s for k, s in seconds.items()}])
 
 
 if __name__ == "__main__":

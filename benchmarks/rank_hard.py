@@ -1,6 +1,6 @@
 """What RankHardLoss costs against one plain similarity matrix, forward and backward.
 
-    python benchmarks/rank_hard.py [--positives 2000] [--dims 64] [--repeats 30]
+    python benchmarks/rank_hard.py [--positives 2000] [--dims 64] [--repeats 30] [--json FILE]
 
 The arms take turns, so that what else the machine does falls on all of them; the figures are
 medians. "similarity" is ``x @ x.T`` with a random gradient coming in; "summed" is its sum, whose
@@ -9,9 +9,10 @@ gradient is one number that PyTorch spreads over the whole matrix, which the CPU
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from timing import device, medians
+from timing import device, heading, medians, written
 from torch import Tensor
 
 from detcenter.losses.rank_hard import RankHardLoss
@@ -23,13 +24,16 @@ def main() -> None:
     parser.add_argument("--dims", type=int, default=64)
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device()}")
+    print(heading())
     print(f"{'arm':12} {'median':>10} {'against similarity':>19}")
     arms = _arms(arguments.positives, arguments.dims, arguments.classes)
     found = medians(arms, arguments.repeats)
     for arm, median in found.items():
         print(f"{arm:12} {1000 * median:7.2f} ms {median / found['similarity']:18.2f}x")
+    sizes = {key: getattr(arguments, key) for key in ("positives", "dims", "classes")}
+    written(arguments.json, [sizes | {"arm": arm, "seconds": s} for arm, s in found.items()])
 
 
 def _arms(positives: int, dims: int, classes: int) -> dict[str, Callable[[], None]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from timing import heading, written
 
 from detcenter.evaluation import evaluate_detections, metrics_json
 from detcenter.report import ReportedData, ReportedRun, report_page
@@ -91,9 +92,14 @@ def opened(page: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", nargs="?", type=Path)
-    chosen = parser.parse_args().page
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    arguments = parser.parse_args()
+    chosen, rows = arguments.page, list[dict[str, Any]]()
+    print(heading())
     if chosen is not None:
-        print("{}: {:.1f} s, with a chart {:.1f} s".format(chosen, *opened(chosen)))
+        there, chart = opened(chosen)
+        print(f"{chosen}: {there:.1f} s, with a chart {chart:.1f} s")
+        written(arguments.json, [{"page": str(chosen), "open_s": there, "chart_s": chart}])
         return
     print("images  classes  runs   made    MB  opens  chart")
     for images, classes, runs in ((500, 80, 2), (5000, 80, 2), (500, 300, 5)):
@@ -104,6 +110,9 @@ def main() -> None:
             there, chart = opened(page)
         sizes = f"{images:6}  {classes:7}  {runs:4}"
         print(f"{sizes}  {made:3.0f} s  {size:4.1f}  {there:3.1f} s  {chart:3.1f} s", flush=True)
+        row = {"images": images, "classes": classes, "runs": runs, "megabytes": size}
+        rows.append(row | {"made_s": made, "open_s": there, "chart_s": chart})
+        written(arguments.json, rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the center term costs: seconds a training step and an inference, with and without it.
 
-    python benchmarks/step_time.py [--repeats 15] [--models ssd300_vgg16 ...]
+    python benchmarks/step_time.py [--repeats 15] [--models ssd300_vgg16 ...] [--json FILE]
 
 The arms take turns, so that what else the machine does falls on all of them; the figures are
 medians. "plain" is torchvision's own model and loss, "own" the term on the detector's own vectors.
@@ -9,10 +9,11 @@ medians. "plain" is torchvision's own model and loss, "own" the term on the dete
 import argparse
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from timing import device, medians
+from timing import device, heading, medians, written
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 
@@ -48,8 +49,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", type=int, default=4, help="images a step")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device()}")
+    rows: list[dict[str, Any]] = []
+    print(heading())
     print(f"{'model':23} {'arm':10} {'train step':>11} {'against plain':>14} {'inference':>10}")
     for name in arguments.models:
         arms = _arms(build_model(**MODELS[name]).to(device()))
@@ -65,6 +68,9 @@ def main() -> None:
             print(
                 f"{name:23} {arm:10} {training[arm]:9.4f} s {added:13.1%} {inference[arm]:8.4f} s"
             )
+            times = {"training_s": training[arm], "inference_s": inference[arm]}
+            rows.append({"model": name, "arm": arm, "batch": arguments.batch} | times)
+        written(arguments.json, rows)
 
 
 def _arms(plain: nn.Module) -> dict[str, nn.Module]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
 from detcenter.data import kept_images
@@ -18,7 +18,7 @@ from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs.folder import check_same_recipe
 from detcenter.runs.measured import MeasuredRun, is_measured, measured_run, recipe_of
-from detcenter.runs.side_by_side import train_side_by_side
+from detcenter.runs.side_by_side import Jobs, train_side_by_side
 from detcenter.runs.variants import by_recipe, scored, truth_of
 from detcenter.training import TrainingError
 
@@ -41,7 +41,11 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument(
         "--folds", type=int, help="cut data.train and data.val into this many parts instead"
     )
-    parser.add_argument("--jobs", type=int, help="runs at a time; null is one a GPU")
+    parser.add_argument(
+        "--jobs",
+        type=int | Literal["auto"],  # type: ignore[arg-type]
+        help="runs at a time; null is one a GPU, auto as many as pay",
+    )
     parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
     config, arguments = parse_recipe(parser, args)
     need("matplotlib", "plots", "the picture")
@@ -68,7 +72,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def _train_and_write(
-    folder: Path, recipes: Mapping[str, Config], seeds: int, folds: int | None, jobs: int | None
+    folder: Path, recipes: Mapping[str, Config], seeds: int, folds: int | None, jobs: Jobs
 ) -> None:
     paths = {name: _as_path(name) for name in recipes}
     _check_paths(paths)
@@ -125,7 +129,7 @@ def _check(
     recipes: Mapping[str, Config],
     seeds: int,
     folds: int | None,
-    jobs: int | None,
+    jobs: Jobs,
 ) -> None:
     if len(recipes) < 2:
         raise ConfigError("--set is due twice or more: a comparison has two variants at least")
@@ -137,7 +141,7 @@ def _check(
         raise ConfigError("data.folds is for a single run; give compare --folds instead")
     if folds is not None and folds < 2:
         raise ConfigError(f"--folds {folds}: there are two or more parts")
-    if jobs is not None and jobs < 1:
+    if isinstance(jobs, int) and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: one run at a time is the least")
     for name, recipe in recipes.items():
         for key, value, _ in differences(recipe, config):
@@ -165,7 +169,7 @@ def _runs_of(recipe: Config, folder: Path, seeds: int, folds: int | None) -> dic
     return runs
 
 
-def _train(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
+def _train(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:
     for path, config in runs.items():
         if (path / "config.yaml").exists():
             try:

@@ -116,6 +116,7 @@ def _in_order(
         sampler=indices,
         num_workers=workers,
         collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
         worker_init_fn=ignore_stops,
         generator=torch.Generator(),  # else it would draw from the one that training draws from
     )

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,16 @@ from detcenter.training import (
     train_step,
 )
 
-_REPORT_EVERY = 10  # steps; reading a loss waits for the device
+_REPORT_EVERY = 10  # steps
 _MOST_SKIPPED = 10  # steps one after the other, of losses that are not finite
 
 
 def train(
-    config: Config, folder: Path, resume: bool = False, overwrite: bool = False
+    config: Config,
+    folder: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> Mapping[str, Any]:
     """Train as ``config`` says and return the metrics of the last epoch.
 
@@ -80,11 +84,14 @@ def train(
     write, ``last.pth`` and ``best.pth``, ``results.json``, and the detections in the validation
     images, as numbers and as a picture.
 
+    Args:
+        on_step: called after every step with its images and the seconds it took, loading included.
+
     Raises:
         Stopped: after SIGINT or SIGTERM, when what ``resume`` needs is saved.
     """
     with kept_images() if config.data.cache == "ram" else nullcontext() as memory:
-        run = Run(config, folder, resume, overwrite, memory)
+        run = Run(config, folder, resume, overwrite, memory, on_step)
         with stop_request() as request, run.progress:
             try:
                 while run.state.epochs_done < config.train.epochs:
@@ -103,7 +110,13 @@ class Run:
     """
 
     def __init__(
-        self, config: Config, folder: Path, resume: bool, overwrite: bool, memory: Path | None
+        self,
+        config: Config,
+        folder: Path,
+        resume: bool,
+        overwrite: bool,
+        memory: Path | None = None,
+        on_step: Callable[[int, float], None] | None = None,
     ) -> None:
         check_folder(folder, resume, overwrite)
         check_backend(config.evaluation)
@@ -123,7 +136,7 @@ class Run:
             self.frequency = counted | groups_in(self.train_set.categories, self.classes)
         if self.main:
             warn_of_copies(config.data, self.train_set, self.val_set)
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.on_step = config, folder, on_step
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
         set_seed(training.seed)
@@ -188,7 +201,7 @@ class Run:
         """The steps of ``epoch`` that are left."""
         self.batches.epoch, self.batches.start = epoch, self.state.step
         self.parallel.train()
-        passes = iter(self.loader)
+        passes, begun = iter(self.loader), time.monotonic()
         for group in zip(*[passes] * self.config.train.accumulate, strict=True):
             self._seed(epoch)
             self._step(group)
@@ -197,7 +210,10 @@ class Run:
                 text = describe_losses(self.state.means.means())
                 self.progress.set_postfix_str(text, refresh=False)
             self.progress.update(self.batches.images_a_step)
+            if self.on_step is not None:
+                self.on_step(self.batches.images_a_step, time.monotonic() - begun)
             self._look_up(request)
+            begun = time.monotonic()
 
     def _step(self, group: tuple[Any, ...]) -> None:
         skip = self.config.train.on_nan == "skip"

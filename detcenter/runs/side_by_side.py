@@ -1,156 +1,146 @@
 """Many runs, a process each, several at a time."""
 
-import multiprocessing
-import os
-import signal
+import re
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
 from detcenter.recipe.config import Config
-from detcenter.runs.folder import has_checkpoint
-from detcenter.runs.measured import epochs_done, is_finished, measured_run
-from detcenter.runs.run import train
-from detcenter.training import Stopped
+from detcenter.runs.growth import Growth
+from detcenter.runs.machine import cores, free_memory
+from detcenter.runs.measured import epochs_done
+from detcenter.runs.own_process import Running, started, stop
+
+Jobs = int | Literal["auto"] | None
 
 _LOOK = 2.0  # seconds between looks at the runs
-_PATIENCE = 10.0  # seconds that a run has to stop
+# What Python, PyTorch and CUDA say, and the system, which kills whoever takes too much.
+_OF_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|MemoryError|_ALLOC_FAILED|killed by signal:? (9|k)",
+    re.IGNORECASE,
+)
 
 
-def train_side_by_side(runs: Mapping[Path, Config], jobs: int | None) -> dict[Path, str]:
+def train_side_by_side(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:
     """Train and measure every run by its folder; returns why runs failed, by their folder.
 
     What a run prints goes to ``log.txt`` in its folder. One that was begun goes on from its
-    last checkpoint. Whatever happens to a run, the others are trained.
+    last checkpoint. Whatever happens to a run, the others are trained. One that ends for want of
+    memory beside others goes on beside fewer; only alone it has failed.
 
     Args:
         jobs: runs at a time, each on a GPU of its own where there are as many; None is one a GPU,
-            and one where there is none. CPU cores are shared out evenly.
+            and one where there is none; "auto" is as many as pay, see :class:`Growth`. CPU cores
+            are shared out evenly.
     """
-    jobs = jobs or torch.cuda.device_count() or 1
-    waiting, failed = deque(runs), dict[Path, str]()
-    running: dict[int, tuple[SpawnProcess, Path]] = {}  # by their place, 0 to jobs - 1
-    total = sum(config.train.epochs for config in runs.values())
-    begun, start = sum(map(epochs_done, runs)), time.monotonic()
-    with tqdm(
-        total=total,
-        initial=begun,
+    growth, waiting, failed = _growth(jobs, len(runs)), deque(runs), dict[Path, str]()
+    running: dict[int, Running] = {}  # by their place, from 0
+    shortage = _Shortage(growth)
+    with _progress(runs) as progress, _stopped_in_the_end(running):
+        begun, start = progress.n, time.monotonic()
+        while waiting or running:
+            for place in _free_places(growth.limit, running)[: len(waiting)]:
+                folder = waiting.popleft()
+                running[place] = started(runs[folder], folder, place, growth.sharing)
+            shortage.note([run.folder for run in running.values()])
+            wait([run.process.sentinel for run in running.values()], timeout=_LOOK)
+            progress.update(sum(map(epochs_done, runs)) - progress.n)
+            found = growth.look({r.folder: r.pace for r in running.values()}, free_memory())
+            if found is not None:
+                progress.write(f"--jobs auto: {found}")
+            for run in _ended(running):
+                why = run.failure()
+                if why is not None and shortage.eases(run.folder, why):
+                    waiting.appendleft(run.folder)
+                    progress.write(f"{run.folder}: {why}; again, beside fewer runs")
+                    continue
+                if why is not None:
+                    failed[run.folder] = why
+                time_left = _left(progress.total - progress.n, progress.n - begun, start)
+                progress.write(f"{run.folder}: {f'failed: {why}' if why else 'done'}{time_left}")
+    return failed
+
+
+class _Shortage:
+    """Lowers the number of runs at a time where memory runs short, and knows for whom it did."""
+
+    def __init__(self, growth: Growth) -> None:
+        self._growth = growth
+        self._most: dict[Path, int] = {}  # how many went at once, by run since it was started
+        self._before: dict[Path, int] = {}  # the limit when a run first found too little
+
+    def note(self, running: Sequence[Path]) -> None:
+        """``running`` go at once."""
+        at_once = len(running)
+        self._most = {run: max(at_once, self._most.get(run, 0)) for run in running}
+
+    def eases(self, run: Path, why: str) -> bool:
+        """Whether ``run``, which failed, is to be tried again beside fewer runs.
+
+        One that needs too much memory even alone says nothing about the others: they go on as
+        they did before.
+        """
+        if not _OF_MEMORY.search(why):
+            return False
+        others = self._most.pop(run) - 1
+        if not others:
+            self._growth.limit = self._before.get(run, self._growth.limit)
+            return False
+        self._before.setdefault(run, self._growth.limit)
+        self._growth.less(others)
+        return True
+
+
+def _growth(jobs: Jobs, runs: int) -> Growth:
+    gpus = torch.cuda.device_count()
+    if jobs == "auto":
+        return Growth(gpus or 1, min(runs, max(cores(), gpus)), gpus)
+    growth = Growth(jobs or gpus or 1, jobs or gpus or 1)
+    growth.less(growth.limit)
+    return growth
+
+
+def _progress(runs: Mapping[Path, Config]) -> Any:
+    """Over the epochs of all runs."""
+    return tqdm(
+        total=sum(config.train.epochs for config in runs.values()),
+        initial=sum(map(epochs_done, runs)),
         unit="epoch",
         dynamic_ncols=True,
         leave=False,
         disable=not sys.stderr.isatty(),  # a log file gets the line of every run only
-    ) as progress:
-        try:
-            while waiting or running:
-                for place in sorted(set(range(jobs)) - set(running))[: len(waiting)]:
-                    folder = waiting.popleft()
-                    running[place] = _started(runs[folder], folder, place, jobs), folder
-                wait([process.sentinel for process, _ in running.values()], timeout=_LOOK)
-                done = sum(map(epochs_done, runs))
-                progress.update(done - progress.n)
-                for place in [p for p, (process, _) in running.items() if not process.is_alive()]:
-                    process, folder = running.pop(place)
-                    process.join()
-                    if process.exitcode != 0:
-                        failed[folder] = _last_words(folder, process.exitcode)
-                    why = failed.get(folder)
-                    left = _left(total - done, done - begun, time.monotonic() - start)
-                    progress.write(f"{folder}: {f'failed: {why}' if why else 'done'}{left}")
-        finally:
-            _stop([process for process, _ in running.values()])
-    return failed
-
-
-def _stop(processes: Sequence[SpawnProcess]) -> None:
-    """As Ctrl-C does, which reaches them by itself in a terminal only; by force if that fails."""
-    for process in processes:
-        if process.pid is not None and sys.platform != "win32":
-            os.kill(process.pid, signal.SIGINT)
-    for process in processes:
-        process.join(_PATIENCE)
-        process.kill()
-        process.join()
-
-
-def _started(config: Config, folder: Path, place: int, jobs: int) -> SpawnProcess:
-    # Not forked: a process that has used CUDA cannot be.
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=(config, folder))
-    with _environment(_shares(place, jobs)):
-        process.start()
-    return process
-
-
-def _shares(place: int, jobs: int) -> dict[str, str]:
-    """The part of the machine that is for one of several runs."""
-    gpus, mine = torch.cuda.device_count(), dict[str, str]()
-    if jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
-        mine["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    if jobs > 1 and gpus > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",") if visible else [str(gpu) for gpu in range(gpus)]
-        mine["CUDA_VISIBLE_DEVICES"] = names[place % gpus]
-    return mine
+    )
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables that a process started inside inherits."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+def _stopped_in_the_end(running: Mapping[int, Running]) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        stop([run.process for run in running.values()])
 
 
-def _work(config: Config, folder: Path) -> None:
-    """In a process of its own."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if not is_finished(folder):
-        try:
-            train(config, folder, resume=has_checkpoint(folder))
-        except Stopped as stop:
-            print("stopped, and saved")
-            sys.exit(128 + stop.signal)
-    measured_run(folder)
+def _free_places(limit: int, running: Mapping[int, Running]) -> list[int]:
+    """As many of the lowest as there may be more runs."""
+    places = [place for place in range(limit) if place not in running]
+    return places[: max(0, limit - len(running))]
 
 
-def _end_with_parent() -> None:
-    """A parent that is killed cannot stop its runs; a second one would write beside them."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _ended(running: dict[int, Running]) -> list[Running]:
+    """Those that have ended, which leave their places."""
+    return [running.pop(p) for p, run in list(running.items()) if not run.process.is_alive()]
 
 
-def _last_words(folder: Path, status: int | None) -> str:
-    log = folder / "log.txt"
-    lines = log.read_text().splitlines() if log.exists() else []
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    if status is not None and status < 0:
-        said = f"killed by signal {-status}"
-    return f"{said} (see {log})"
-
-
-def _left(epochs: int, done: int, seconds: float) -> str:
+def _left(epochs: int, done: int, start: float) -> str:
     if done <= 0 or epochs <= 0:
         return ""
-    return f", about {max(1, round(seconds / done * epochs / 60))} min left"
+    seconds = (time.monotonic() - start) / done * epochs
+    return f", about {max(1, round(seconds / 60))} min left"

@@ -114,7 +114,7 @@ class RunState:
             self.scaler.load_state_dict(checkpoint["scaler"])
         self.epochs_done, self.step = checkpoint["epoch"], checkpoint["step"]
         device = next(self.model.parameters()).device
-        self.means.load_state_dict(checkpoint["means"], device)
+        self.means.load_state_dict(checkpoint["means"])
         self.watch.load_state_dict(checkpoint["recent"], device)
         self.skipped, self.best = checkpoint["skipped"], checkpoint["best"]
         self.thresholds = checkpoint.get("thresholds", {})  # earlier versions had none

@@ -1,8 +1,5 @@
 """An exponential moving average of a model's weights."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -23,17 +20,27 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """
     if not 0 <= decay < 1:
         raise ValueError(f"the decay of an average lies in 0..1, not {decay}")
+    return _Average(model, decay)
 
-    return AveragedModel(model, multi_avg_fn=_Follow(decay))
 
+class _Average(AveragedModel):
+    """Counts its updates on the CPU; torch's own takes the number to the device and back."""
 
-class _Follow:
-    """A class rather than a closure: it can be copied and pickled with the model."""
-
-    def __init__(self, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model)
         self.decay = decay
 
-    def __call__(self, averages: Any, weights: Sequence[Tensor], updates: Tensor | int) -> None:
-        count = int(updates)
-        rate = 1 - min(self.decay, (1 + count) / (10 + count))
-        torch._foreach_lerp_(list(averages), list(weights), rate)
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        count = int(self.n_averaged)
+        averages: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(model.parameters())
+        if count == 0:
+            torch._foreach_copy_(averages, weights)
+        else:
+            rate = 1 - min(self.decay, (1 + count) / (10 + count))
+            torch._foreach_lerp_(averages, weights, rate)
+        buffers = list(model.buffers())
+        if buffers:
+            torch._foreach_copy_(list(self.module.buffers()), buffers)
+        self.n_averaged += 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detcenter.losses import Processes, held_centers
+from detcenter.training.arrival import on_the_way
 from detcenter.training.transport import Batch, PackedBatch, as_floats, on_device
 
 
@@ -43,6 +44,7 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One step of ``optimizer`` on the mean of the passes' losses; returns those means by name.
 
+    They are on the CPU: but for what the model does, a step waits for the device once, for these.
     Of several processes they are the means over all. What the passes of a step that fails did to
     the model's buffers stays, unless this is called in :func:`taken_back`.
 
@@ -59,19 +61,18 @@ def train_step(
             that the optimizer knows, are then what they were; gradients are cleared.
         OverflowedStep: if the loss scaler passed over the step, likewise.
     """
-    means: dict[str, Tensor] = {}
-    weights: list[float] = []
+    done = []
     for number, batch in enumerate(passes, start=1):
         with _adding_up(model, number < len(passes)):
-            try:
-                losses, values = _finite_losses(model, batch, accelerator)
-            except NotFiniteError:
-                optimizer.zero_grad()
-                raise
-            weights.append(1.0 if weigh is None or len(passes) == 1 else float(weigh()))
-            accelerator.backward(sum(losses.values()) * weights[-1])
-        for name, value in values.items():
-            means[name] = means.get(name, 0.0) + weights[-1] * value
+            loss, values = _forward(model, batch, accelerator, weigh if len(passes) > 1 else None)
+            accelerator.backward(loss)
+        done.append(values)
+    # Looked at now, when the device has the gradients to compute.
+    try:
+        means, weights = zip(*(values.finite() for values in done), strict=True)
+    except NotFiniteError:
+        optimizer.zero_grad()
+        raise
     whole = sum(weights) or 1.0
     if len(passes) > 1:
         torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], whole)
@@ -81,23 +82,47 @@ def train_step(
     optimizer.zero_grad()
     if getattr(optimizer, "step_was_skipped", False):
         raise OverflowedStep
-    return {name: value / whole for name, value in means.items()}
+    parts = [weight * mean for weight, mean in zip(weights, means, strict=True)]
+    return dict(zip(done[0].names, torch.stack(parts).sum(0) / whole, strict=True))
 
 
-def _finite_losses(
-    model: nn.Module, batch: Batch | PackedBatch, accelerator: Accelerator
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The losses of a pass, and their means over the processes."""
+class _Values(NamedTuple):
+    """The values of the L losses of a pass, on their way to the CPU."""
+
+    names: list[str]
+    image_ids: list[Any]
+    arrive: Callable[[], list[Tensor]]
+    """in this process [L], means over all processes [L], and what the pass counts []"""
+
+    def finite(self) -> tuple[Tensor, float]:
+        """The means over the processes, and what the pass counts.
+
+        Raises:
+            NotFiniteError: if one is not finite: nan and infinity stay what they are in a sum.
+        """
+        mine, means, weight = self.arrive()
+        if not means.isfinite().all():
+            raise NotFiniteError(dict(zip(self.names, mine.tolist(), strict=True)), self.image_ids)
+        return means, float(weight)
+
+
+def _forward(
+    model: nn.Module,
+    batch: Batch | PackedBatch,
+    accelerator: Accelerator,
+    weigh: Callable[[], Tensor | float] | None,
+) -> tuple[Tensor, _Values]:
+    """The sum of the losses of a pass times what it counts, and the values of the losses."""
     images, targets = on_device(batch, accelerator.device)
     with accelerator.autocast():
         losses = model(images, targets)
+    weight = 1.0 if weigh is None else weigh()
     mine = torch.stack([loss.detach() for loss in losses.values()])
     processes = Processes()
     means = processes.sum(mine) / processes.count()
-    if not means.isfinite().all():  # nan and infinity stay what they are in a sum
-        values = dict(zip(losses, mine.tolist(), strict=True))
-        raise NotFiniteError(values, [target.get("image_id") for target in targets])
-    return losses, dict(zip(losses, means, strict=True))
+    arrive = on_the_way([mine, means, torch.as_tensor(weight)])
+    image_ids = [target.get("image_id") for target in targets]
+    return sum(losses.values()) * weight, _Values(list(losses), image_ids, arrive)
 
 
 @contextmanager
@@ -137,8 +162,10 @@ def detect(
     model.eval()
     detections = []
     for batch in loader:
-        for found in model(as_floats(batch[0], device)):
-            detections.append({name: x.cpu() for name, x in found.items()})
+        found = model(as_floats(batch[0], device))
+        copies = iter(on_the_way([x for of_image in found for x in of_image.values()])())
+        # Clones, or a few boxes would keep all that was copied with them.
+        detections += [{name: next(copies).clone() for name in of_image} for of_image in found]
     return detections
 
 
@@ -150,7 +177,7 @@ def describe_losses(losses: Mapping[str, float]) -> str:
 
 
 class LossMeans:
-    """Means of losses by name over steps, which a checkpoint can hold."""
+    """Means of losses on the CPU, by name over steps, which a checkpoint can hold."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -167,7 +194,6 @@ class LossMeans:
     def state_dict(self) -> dict[str, Any]:
         return {"sums": dict(self.sums), "steps": self.steps}
 
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from ``state`` on ``device``, where the losses to come are."""
-        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.sums = dict(state["sums"])
         self.steps = state["steps"]

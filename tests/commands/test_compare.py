@@ -1,5 +1,7 @@
 """`detcenter compare` on real runs of a small recipe, and the groups, seeds and folds behind it."""
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +15,7 @@ from detcenter.cli import main
 from detcenter.errors import ConfigError
 from detcenter.evaluation import coco_metrics, load_detections
 from detcenter.recipe.config import CenterConfig, Config, LossConfig
-from detcenter.runs import side_by_side
+from detcenter.runs import own_process, side_by_side
 from detcenter.runs.measured import MeasuredRun, measured_run, recipe_of
 from detcenter.runs.variants import by_recipe, scored
 from tests.command_line import fails
@@ -32,11 +34,13 @@ def one_epoch(tmp_path_factory, recipe):
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory, one_epoch):
-    """Two variants, two seeds, trained side by side."""
+    """Two variants, two seeds, trained side by side, as many as pay."""
     folder = tmp_path_factory.mktemp("compare") / "out"
-    args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--jobs", "2", *VARIANTS]
+    args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--jobs", "auto", *VARIANTS]
     args += ["--output", str(folder), "--train.seed", "7"]
-    assert main(args) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(args) == 0
+    assert out.getvalue().count("--jobs auto: ") == 1
     return folder, args
 
 
@@ -141,7 +145,7 @@ def replaced(args, others):
 
 def test_stopped_runs_end_with_it(one_epoch, tmp_path, monkeypatch, capsys):
     started = []
-    start = side_by_side._started
+    start = side_by_side.started
 
     def remembered(*args):
         started.append(start(*args))
@@ -150,11 +154,11 @@ def test_stopped_runs_end_with_it(one_epoch, tmp_path, monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(side_by_side, "_started", remembered)
+    monkeypatch.setattr(side_by_side, "started", remembered)
     monkeypatch.setattr(side_by_side, "wait", interrupted)
     args = ["compare", "--config", str(one_epoch), *VARIANTS, "--output", str(tmp_path / "out")]
     assert main(args) == 130
-    assert len(started) == 1 and not started[0].is_alive()
+    assert len(started) == 1 and not started[0].process.is_alive()
     assert "the same command goes on from there" in capsys.readouterr().err
 
 
@@ -166,6 +170,7 @@ BAD = [
     (("--config", "RECIPE", *VARIANTS, "--folds", "1"), "--folds 1"),
     (("--config", "RECIPE", *VARIANTS, "--folds", "99"), "data.folds is 99"),
     (("--config", "RECIPE", *VARIANTS, "--jobs", "0"), "--jobs 0"),
+    (("--config", "RECIPE", *VARIANTS, "--jobs", "many"), "jobs"),
     (("--config", "RECIPE", *VARIANTS, "--set", "center"), "KEY=VALUE"),
     (("--config", "RECIPE", *VARIANTS, "--set", ""), "is empty"),
     (("--config", "RECIPE", *VARIANTS, "--set", "data.root=O'B"), "No closing quotation"),
@@ -314,11 +319,11 @@ def test_runs_on_other_data_are_not_taken_for_this(comparison, tmp_path, capsys)
 
 def test_gpus_and_cores_are_shared_out(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(side_by_side.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(own_process, "cores", lambda: 16)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5,7")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert side_by_side._shares(2, 4) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "5"}
-    assert side_by_side._shares(0, 1) == {}
+    assert own_process.shares(2, 4) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "5"}
+    assert own_process.shares(0, 1) == {}
 
 
 def test_a_backend_that_is_not_installed_is_one_line(run, tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from detcenter.training import LossMeans, NotFiniteError, detect, taken_back, train_step
+from detcenter.training import LossMeans, NotFiniteError, detect, engine, taken_back, train_step
 
 
 class Detector(nn.Module):
@@ -57,6 +57,13 @@ def test_passes_may_count_for_more_than_others():
     assert losses == [pytest.approx({"a": 2 * 2.0, "loss_b": 4.0})]
 
 
+def test_what_a_pass_counts_may_be_a_buffer_that_the_next_one_fills():
+    weights, buffer = iter([3, 1]), torch.zeros((), dtype=torch.int64)
+    model, losses = steps((1.0, 5.0), weigh=lambda: buffer.fill_(next(weights)))
+    assert model.w.item() == pytest.approx(2 - 0.1 * ((3 * 1 + 5) / 4 + 4))
+    assert losses == [pytest.approx({"a": 2 * 2.0, "loss_b": 4.0})]
+
+
 def test_the_gradient_is_clipped():
     model, _ = steps((1.0,), clip_grad_norm=1.0)
     assert model.w.item() == pytest.approx(1.9)
@@ -76,17 +83,9 @@ def test_a_loss_that_is_not_finite_changes_no_weight_and_is_named(value):
 def test_means_of_losses_go_on_from_a_checkpoint():
     first, second = LossMeans(), LossMeans()
     first.add({"a": torch.tensor(1.0)})
-    second.load_state_dict(first.state_dict(), torch.device("cpu"))
+    second.load_state_dict(first.state_dict())
     second.add({"a": torch.tensor(4.0)})
     assert second.means() == {"a": 2.5} and first.means() == {"a": 1.0}
-
-
-def test_means_of_losses_go_on_on_another_device():
-    first, second = LossMeans(), LossMeans()
-    first.add({"a": torch.ones(2)})
-    second.load_state_dict(first.state_dict(), torch.device("meta"))
-    second.add({"a": torch.ones(2, device="meta")})
-    assert second.sums["a"].device.type == "meta" and second.steps == 2
 
 
 def test_detect_keeps_the_order_and_the_images_apart():
@@ -94,3 +93,49 @@ def test_detect_keeps_the_order_and_the_images_apart():
     model = Detector().train()
     scores = [found["scores"].item() for found in detect(model, loader, torch.device("cpu"))]
     assert scores == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_losses_are_looked_at_when_the_gradients_are_under_way(monkeypatch):
+    """And before any weight moves; of the passes of a step together, so that none waits."""
+    events, way = [], engine.on_the_way
+
+    def noted(tensors):
+        arrive = way(tensors)
+        events.append("sent")
+        return lambda: events.append("read") or arrive()
+
+    monkeypatch.setattr(engine, "on_the_way", noted)
+    model = Detector()
+    model.w.register_hook(lambda gradient: events.append("gradient"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer.register_step_pre_hook(lambda *_: events.append("step"))
+    train_step(model, batches(1.0, 2.0), optimizer, Accelerator())
+    assert events == ["sent", "gradient", "sent", "gradient", "read", "read", "step"]
+
+
+class Found(nn.Module):
+    """Gives so many boxes as the image is high; one image's masks differ in size from another's."""
+
+    def forward(self, images):
+        every = torch.arange(10.0)
+        return [
+            {
+                "boxes": every[:n, None].expand(n, 4),
+                "labels": every[:n].long(),
+                "masks": torch.ones(n, 1, n, 7, dtype=torch.bool),
+                "features": every[:n].half(),
+            }
+            for n in [image.shape[1] for image in images]
+        ]
+
+
+def test_detections_of_a_batch_are_each_images_own():
+    loader = [([torch.zeros(3, n, 2) for n in sizes], []) for sizes in ((2, 0, 3), (1,))]
+    found = detect(Found(), loader, torch.device("cpu"))
+    for image, n in zip(found, (2, 0, 3, 1), strict=True):
+        assert image["boxes"].tolist() == [[float(k)] * 4 for k in range(n)]
+        assert image["labels"].tolist() == list(range(n)) and image["labels"].dtype == torch.int64
+        assert image["masks"].shape == (n, 1, n, 7) and image["masks"].dtype == torch.bool
+        assert image["features"].dtype == torch.float16
+        # of its own, so that it is not kept in memory with the others, or saved with them
+        assert image["boxes"].untyped_storage().nbytes() == 16 * n

@@ -1,0 +1,150 @@
+"""A run in a process of its own, which says how far it is."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from detcenter.recipe.config import Config
+from detcenter.runs.folder import has_checkpoint
+from detcenter.runs.growth import Pace
+from detcenter.runs.machine import cores, taken_memory
+from detcenter.runs.measured import is_finished, measured_run
+from detcenter.runs.run import train
+from detcenter.training import Stopped
+
+_PATIENCE = 10.0  # seconds that a run has to stop
+_WARM = 3  # steps of a run that are slower than the others
+_WEIGH_EVERY = 20  # steps, between looks at a run's memory
+_CUDA_ITSELF = 0.5e9  # bytes of a GPU, about, that every process takes beside its tensors
+
+
+class Running(NamedTuple):
+    process: SpawnProcess
+    folder: Path
+    said: Any
+    """the numbers of its :class:`Pace`, in memory that it shares"""
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(*self.said)
+
+    def failure(self) -> str | None:
+        """Why it ended too early, or None; to be asked when it has ended."""
+        self.process.join()
+        status = self.process.exitcode
+        return None if status == 0 else _last_words(self.folder, status)
+
+
+def started(config: Config, folder: Path, place: int, jobs: int) -> Running:
+    """The run in ``folder``, as number ``place``, from 0, of ``jobs`` that share the machine."""
+    # Not forked: a process that has used CUDA cannot be.
+    spawn = multiprocessing.get_context("spawn")
+    said = spawn.RawArray("d", len(Pace._fields))
+    # But what it starts is started as in a run alone: loading processes are forked where that is
+    # usual, and again at every evaluation; each would otherwise import everything first.
+    usual = multiprocessing.get_start_method()
+    process = spawn.Process(target=_work, args=(config, folder, said, usual))
+    with _environment(shares(place, jobs)):
+        process.start()
+    return Running(process, folder, said)
+
+
+def stop(processes: Sequence[SpawnProcess]) -> None:
+    """As Ctrl-C does, which reaches them by itself in a terminal only; by force if that fails."""
+    for process in processes:
+        if process.pid is not None and sys.platform != "win32":
+            os.kill(process.pid, signal.SIGINT)
+    for process in processes:
+        process.join(_PATIENCE)
+        process.kill()
+        process.join()
+
+
+def shares(place: int, jobs: int) -> dict[str, str]:
+    """The part of the machine that is for one of several runs."""
+    gpus, mine = torch.cuda.device_count(), dict[str, str]()
+    if jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
+        mine["OMP_NUM_THREADS"] = str(max(1, cores() // jobs))
+    if jobs > 1 and gpus > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(gpu) for gpu in range(gpus)]
+        mine["CUDA_VISIBLE_DEVICES"] = names[place % gpus]
+    return mine
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables that a process started inside inherits."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(config: Config, folder: Path, said: Any, start_method: str) -> None:
+    """In a process of its own."""
+    multiprocessing.set_start_method(start_method, force=True)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if not is_finished(folder):
+        try:
+            train(config, folder, resume=has_checkpoint(folder), on_step=_saying(said))
+        except Stopped as stop:
+            print("stopped, and saved")
+            sys.exit(128 + stop.signal)
+    measured_run(folder)
+
+
+def _saying(said: Any) -> Callable[[int, float], None]:
+    """What writes the numbers of a run's :class:`Pace` to ``said``, after every step."""
+    done = 0
+
+    def say(images: int, seconds: float) -> None:
+        nonlocal done
+        if done % _WEIGH_EVERY == 0:
+            said[3] = taken_memory()
+            if torch.cuda.is_available():
+                said[4] = torch.cuda.max_memory_reserved() + _CUDA_ITSELF
+                said[5] = torch.cuda.mem_get_info()[0]
+        done += 1
+        if done > _WARM:
+            said[:3] = [said[0] + 1, said[1] + images, said[2] + seconds]
+
+    return say
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its runs; a second one would write beside them."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _last_words(folder: Path, status: int | None) -> str:
+    log = folder / "log.txt"
+    lines = log.read_text().splitlines() if log.exists() else []
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    if status is not None and status < 0:
+        said = f"killed by signal {-status}"
+    return f"{said} (see {log})"
