@@ -58,7 +58,10 @@ def written(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     if path is not None:
         values = {"machine": machine(), "rows": list(rows)}
-        path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        part.replace(path)  # whole at any time
 
 
 def _processor() -> str:
