@@ -51,10 +51,13 @@ _LENT: list[tuple[type[Any], type[Adopted]]] = [
 def fast(model: Model, on: bool = True) -> Model:
     """Make one of torchvision's detectors fast, with the same results; in place.
 
-    Post-processing is done for all images and classes at once, where torchvision goes through
-    them one by one and, on a GPU, waits for it each time. Detections are the same, but for the
-    order of boxes of equal scores. Methods of your own stay as they are: only what is
-    torchvision's is done otherwise. Weights, ``state_dict`` keys and random numbers do not change.
+    Post-processing, and of R-CNNs, RetinaNet and FCOS the matching, the losses, the sampling and
+    the proposals too, are done for all images and classes at once, where torchvision goes through
+    them one by one and, on a GPU, waits for it each time. Detections and matches are the same, but
+    for the order of boxes of equal scores; losses and gradients to rounding. Methods, matchers and
+    samplers of your own stay as they are: only what is torchvision's is done otherwise. Weights
+    and ``state_dict`` keys do not change, nor do random numbers on a CPU; on a GPU the R-CNNs draw
+    other samples from the same seed, of the same distribution.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,
