@@ -101,8 +101,9 @@ def test_points_are_matched_as_fcos_does(monkeypatch, counts, at_once):
         head=SimpleNamespace(compute_loss=lambda *given: noted.append(given[3])),
     )
     positives = 0
-    for seed in range(3):
-        boxes = [x * 4 for x in drawn(counts, seed, most=30)]
+    # In and around the image, of sizes for each of the levels and beyond.
+    for seed, (scale, shift) in enumerate([(2, 0), (4, 0), (24, 300)]):
+        boxes = [x * scale - shift for x in drawn(counts, seed, most=30)]
         targets = [{"boxes": of_image} for of_image in boxes]
         FCOS.compute_loss(model, targets, {}, anchors, per_level)
         expected = torch.stack(noted.pop())
