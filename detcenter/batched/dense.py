@@ -5,12 +5,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.models.detection import fcos, retinanet
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.retinanet import (
     RetinaNetClassificationHead,
     RetinaNetRegressionHead,
 )
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
+from torchvision.ops import (
+    complete_box_iou_loss,
+    distance_box_iou_loss,
+    sigmoid_focal_loss,
+)
 
 from detcenter.adoption import Adopted
 
@@ -32,7 +37,8 @@ class RetinaNetLosses(Adopted):
     ) -> Any:
         of_class, of_box = self.classification_head, self.regression_head
         if not (
-            _is_own(of_class, RetinaNetClassificationHead)
+            retinanet.sigmoid_focal_loss is sigmoid_focal_loss
+            and _is_own(of_class, RetinaNetClassificationHead)
             and _is_own(of_box, RetinaNetRegressionHead)
         ):
             return super().compute_loss(targets, head_outputs, anchors, matched_idxs)  # type: ignore[misc]
@@ -62,6 +68,8 @@ class FCOSLosses(Adopted):
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> Any:
+        if fcos.sigmoid_focal_loss is not sigmoid_focal_loss:
+            return super().compute_loss(targets, head_outputs, anchors, matched_idxs)  # type: ignore[misc]
         positives = _positives(targets, anchors, torch.stack(list(matched_idxs)))
         background, foreground = _focal_losses(head_outputs["cls_logits"], positives)
         codes = head_outputs["bbox_regression"].flatten(0, 1)[positives.at]

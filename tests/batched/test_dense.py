@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.models.detection import fcos, retinanet
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 from torchvision.ops import generalized_box_iou_loss
@@ -108,6 +109,23 @@ def test_the_giou_loss_of_boxes_that_touch_overlap_and_do_not():
     torch.testing.assert_close(
         *(torch.autograd.grad(x.sum(), found)[0] for x in (losses, expected))
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "head", "mixin"),
+    [
+        (retinanet, lambda: RetinaNetHead(8, 1, CLASSES), RetinaNetLosses),
+        (fcos, lambda: FCOSHead(32, 1, CLASSES), FCOSLosses),
+    ],
+    ids=["retinanet", "fcos"],
+)
+def test_a_focal_loss_that_was_exchanged_in_torchvision_is_called(monkeypatch, module, head, mixin):
+    head = head()
+    adopt(head, mixin)
+    monkeypatch.setattr(module, "sigmoid_focal_loss", lambda *_, **__: torch.tensor(0.0))
+    targets, outputs, anchors, matches = drawn((3, 2), torch.float32)
+    matches = [of_image.clamp(min=-1) for of_image in matches]
+    assert head.compute_loss(targets, outputs, anchors, matches)["classification"] == 0
 
 
 class Own(RetinaNetClassificationHead):
