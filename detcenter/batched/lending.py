@@ -25,6 +25,7 @@ from detcenter.batched.detections import (
 from detcenter.batched.matching import FCOSMatching, RetinaNetMatching, RoIMatching, RPNMatching
 from detcenter.batched.pooling import Pooling
 from detcenter.batched.proposals import Proposals
+from detcenter.batched.roi_losses import RoILosses
 from detcenter.batched.sampling import RoISampling, RPNSampling, Sampling
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -42,6 +43,7 @@ _LENT: list[tuple[type[Any], type[Adopted]]] = [
     (RoIHeads, RoIDetections),
     (RoIHeads, RoIMatching),
     (RoIHeads, RoISampling),
+    (RoIHeads, RoILosses),
     (BalancedPositiveNegativeSampler, Sampling),
     (MultiScaleRoIAlign, Pooling),
     (BoxCoder, BoxCoding),

@@ -13,10 +13,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import MultiScaleRoIAlign
 
 from detcenter import attach, detach, fast
+from detcenter.batched import roi_losses as heads
 from detcenter.batched import sampling
 
 CLASSES, SIZE = 4, 64
@@ -188,18 +190,18 @@ def test_what_is_done_on_a_device_only_gives_the_same(name, monkeypatch):
     images, targets = batch(model)
     made = fast(copy.deepcopy(model))
     step(made, images, targets)  # in which the pooling finds its scales
-    seen = []
-    for part in ("rpn_losses", "places"):
-        function = getattr(sampling, part)
+    seen, boxes_only = [], name == "fasterrcnn"
+    for module, part in ((sampling, "rpn_losses"), (sampling, "places"), (heads, "roi_losses")):
+        function = getattr(module, part)
         noted = lambda *given, part=part, f=function: [seen.append(part), f(*given)][1]  # noqa: E731
-        monkeypatch.setattr(sampling, part, noted)
+        monkeypatch.setattr(module, part, noted)
     there = (
         [elsewhere(x) for x in images],
         [{key: elsewhere(x) for key, x in target.items()} for target in targets],
     )
     expected, _ = step(model, images, targets)
     losses, _ = step(made, *there)
-    assert sorted(seen) == ["places", "rpn_losses"]
+    assert sorted(seen) == ["places", "roi_losses", "rpn_losses"][:: 1 if boxes_only else 2]
     for key, loss in expected.items():
         torch.testing.assert_close(losses[key].item(), loss.item(), rtol=1e-5, atol=1e-6)
 
@@ -230,3 +232,32 @@ def test_a_sampler_that_calls_itself_is_not_replaced():
     fast(model)
     assert type(model.rpn.fg_bg_sampler) is Own
     assert type(model.roi_heads.fg_bg_sampler) is not BalancedPositiveNegativeSampler
+
+
+def test_a_loss_of_the_heads_that_was_exchanged_in_torchvision_is_called(monkeypatch):
+    model = fast(MODELS["fasterrcnn"]()).train()
+    images, targets = batch(model)
+    own = torch.tensor(5.0), torch.tensor(6.0)
+    monkeypatch.setattr("torchvision.models.detection.roi_heads.fastrcnn_loss", lambda *_: own)
+    losses = model([elsewhere(x) for x in images], targets)
+    assert losses["loss_classifier"] == 5 and losses["loss_box_reg"] == 6
+
+
+def test_the_losses_of_the_heads_are_torchvisions():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 4, (30,), generator=generator)
+    logits, codes = (torch.randn(30, n, generator=generator).requires_grad_() for n in (4, 16))
+    wanted = torch.randn(30, 4, generator=generator).where(labels.unsqueeze(1) > 0, -torch.inf)
+    expected = fastrcnn_loss(logits, codes, [labels], [wanted])
+    found = heads.roi_losses(logits, codes, labels, wanted)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    gradients = [torch.autograd.grad(a + 2 * b, (logits, codes)) for a, b in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
+
+
+def test_targets_of_another_dtype_are_refused_as_by_torchvision():
+    model = fast(MODELS["fasterrcnn"]()).train()
+    images, targets = batch(model)
+    targets[0]["labels"] = targets[0]["labels"].int()
+    with pytest.raises(TypeError, match="target labels must of int64 type"):
+        model([elsewhere(x) for x in images], targets)
