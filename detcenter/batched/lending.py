@@ -4,28 +4,48 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from torch import nn
-from torchvision.models.detection._utils import BoxCoder
-from torchvision.models.detection.fcos import FCOS
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
+from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.retinanet import RetinaNet
+from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.ssd import SSD
+from torchvision.ops import MultiScaleRoIAlign
 
 from detcenter.adoption import Adopted, adopt, own_class, release
 from detcenter.batched.coding import BoxCoding
+from detcenter.batched.dense import FCOSLosses, RetinaNetLosses
 from detcenter.batched.detections import (
     FCOSDetections,
     RetinaNetDetections,
     RoIDetections,
     SSDDetections,
 )
+from detcenter.batched.matching import FCOSMatching, RetinaNetMatching, RoIMatching, RPNMatching
+from detcenter.batched.pooling import Pooling
+from detcenter.batched.proposals import Proposals
+from detcenter.batched.roi_losses import RoILosses
+from detcenter.batched.sampling import RoISampling, RPNSampling, Sampling
 
 Model = TypeVar("Model", bound=nn.Module)
 _LENT: list[tuple[type[Any], type[Adopted]]] = [
     (SSD, SSDDetections),
     (RetinaNet, RetinaNetDetections),
+    (RetinaNet, RetinaNetMatching),
+    (RetinaNetHead, RetinaNetLosses),
     (FCOS, FCOSDetections),
+    (FCOS, FCOSMatching),
+    (FCOSHead, FCOSLosses),
+    (RegionProposalNetwork, Proposals),
+    (RegionProposalNetwork, RPNMatching),
+    (RegionProposalNetwork, RPNSampling),
     (RoIHeads, RoIDetections),
+    (RoIHeads, RoIMatching),
+    (RoIHeads, RoISampling),
+    (RoIHeads, RoILosses),
+    (BalancedPositiveNegativeSampler, Sampling),
+    (MultiScaleRoIAlign, Pooling),
     (BoxCoder, BoxCoding),
 ]
 
@@ -33,10 +53,13 @@ _LENT: list[tuple[type[Any], type[Adopted]]] = [
 def fast(model: Model, on: bool = True) -> Model:
     """Make one of torchvision's detectors fast, with the same results; in place.
 
-    Post-processing is done for all images and classes at once, where torchvision goes through
-    them one by one and, on a GPU, waits for it each time. Detections are the same, but for the
-    order of boxes of equal scores. Methods of your own stay as they are: only what is
-    torchvision's is done otherwise. Weights, ``state_dict`` keys and random numbers do not change.
+    Post-processing, and of R-CNNs, RetinaNet and FCOS the matching, the losses, the sampling and
+    the proposals too, are done for all images and classes at once, where torchvision goes through
+    them one by one and, on a GPU, waits for it each time. Detections and matches are the same, but
+    for the order of boxes of equal scores; losses and gradients to rounding. Methods, matchers and
+    samplers of your own stay as they are: only what is torchvision's is done otherwise. Weights
+    and ``state_dict`` keys do not change, nor do random numbers on a CPU; on a GPU the R-CNNs draw
+    other samples from the same seed, of the same distribution.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,
@@ -65,7 +88,8 @@ def fast(model: Model, on: bool = True) -> Model:
 def _parts(model: nn.Module) -> Iterator[tuple[Any, type[Any], type[Adopted]]]:
     """What is lent to which part, and the class of torchvision's that it stands in for."""
     parts: list[Any] = list(model.modules())
-    parts += [part.box_coder for part in parts if hasattr(part, "box_coder")]
+    for name in ("box_coder", "fg_bg_sampler"):
+        parts += [getattr(part, name) for part in parts if hasattr(part, name)]
     for part in parts:
         for own, mixin in _LENT:
             if isinstance(part, own):
@@ -75,6 +99,9 @@ def _parts(model: nn.Module) -> Iterator[tuple[Any, type[Any], type[Adopted]]]:
 def _unchanged(part: Any, own: type[Any], mixin: type[Adopted]) -> bool:
     """Whether all methods that ``mixin`` stands in for are torchvision's, not a person's."""
     names = [
-        name for of in mixin.__mro__ for name in vars(of) if hasattr(own, name) and name[0] != "_"
+        name
+        for of in mixin.__mro__
+        for name in vars(of)
+        if hasattr(own, name) and (name[0] != "_" or name == "__call__")
     ]
     return all(getattr(own_class(part), name) is getattr(own, name) for name in names)
