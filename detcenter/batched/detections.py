@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from detcenter.adoption import NotScripted
+from detcenter.batched.ragged import padded
 from detcenter.batched.suppression import suppressed, top_candidates
 
 _SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
@@ -168,4 +168,4 @@ def _by_image(rows: Tensor, counts: list[int], padding: float) -> Tensor:
     """[sum of counts, ...] as [images, most of the counts, ...]."""
     if len(set(counts)) == 1:
         return rows.view(len(counts), counts[0], *rows.shape[1:])
-    return pad_sequence(list(rows.split(counts)), batch_first=True, padding_value=padding)
+    return padded(list(rows.split(counts)), padding)
