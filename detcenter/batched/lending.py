@@ -5,13 +5,16 @@ from typing import Any, TypeVar
 
 from torch import nn
 from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from detcenter.adoption import Adopted, adopt, own_class, release
+from detcenter.adoption import Adopted, adopt, keeps, release
+from detcenter.batched.anchors import KeptAnchors, KeptDefaultBoxes
 from detcenter.batched.coding import BoxCoding
 from detcenter.batched.detections import (
     FCOSDetections,
@@ -19,14 +22,21 @@ from detcenter.batched.detections import (
     RoIDetections,
     SSDDetections,
 )
+from detcenter.batched.ssd import SSDLosses, SSDStep
+from detcenter.batched.transform import BatchedTransform
 
 Model = TypeVar("Model", bound=nn.Module)
 _LENT: list[tuple[type[Any], type[Adopted]]] = [
+    (SSD, SSDStep),
+    (SSD, SSDLosses),
     (SSD, SSDDetections),
     (RetinaNet, RetinaNetDetections),
     (FCOS, FCOSDetections),
     (RoIHeads, RoIDetections),
     (BoxCoder, BoxCoding),
+    (GeneralizedRCNNTransform, BatchedTransform),
+    (DefaultBoxGenerator, KeptDefaultBoxes),
+    (AnchorGenerator, KeptAnchors),
 ]
 
 
@@ -77,4 +87,4 @@ def _unchanged(part: Any, own: type[Any], mixin: type[Adopted]) -> bool:
     names = [
         name for of in mixin.__mro__ for name in vars(of) if hasattr(own, name) and name[0] != "_"
     ]
-    return all(getattr(own_class(part), name) is getattr(own, name) for name in names)
+    return keeps(part, own, *names)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.adoption import adopt, own_class, release
+from detcenter.batched.ssd import ssd_losses
 from detcenter.losses import MultiBoxLoss
-from detcenter.models.cells import matched_objects
 from detcenter.models.families import family_of
 from detcenter.models.listening import Listener, Notes, listening
 from detcenter.models.terms import BoxTerms
@@ -92,19 +92,9 @@ class AttachedMultiBox(Attached):
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> Any:
-        """``head_outputs`` holds ``cls_logits`` [N, A, C] and ``bbox_regression`` [N, A, 4];
-        ``matched_idxs`` the index of each anchor's box in its image, negative for background."""
-        matched = torch.stack(matched_idxs)
-        labels, boxes, _ = matched_objects(targets, matched)
-        regression_targets = self.box_coder.encode_single(
-            boxes.flatten(0, 1), torch.cat(anchors)
-        ).view_as(boxes)
-        outputs = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         self.multibox.neg_to_pos_ratio = self.neg_to_pos_ratio
-        losses: dict[str, Tensor] = self.multibox(
-            *outputs, labels, regression_targets, matched >= 0
-        )
-        return losses
+        boxes = targets, head_outputs, anchors, matched_idxs
+        return ssd_losses(*boxes, self.box_coder, self.multibox)
 
 
 def adopt_model(model: Any) -> None:
