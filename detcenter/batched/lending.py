@@ -43,10 +43,12 @@ _LENT: list[tuple[type[Any], type[Adopted]]] = [
 def fast(model: Model, on: bool = True) -> Model:
     """Make one of torchvision's detectors fast, with the same results; in place.
 
-    Post-processing is done for all images and classes at once, where torchvision goes through
-    them one by one and, on a GPU, waits for it each time. Detections are the same, but for the
-    order of boxes of equal scores. Methods of your own stay as they are: only what is
-    torchvision's is done otherwise. Weights, ``state_dict`` keys and random numbers do not change.
+    Images are prepared, an SSD's boxes matched and its losses mined, and detections
+    post-processed for all images and classes at once, where torchvision goes through them one by
+    one and, on a GPU, waits for it each time. Detections are the same, but for the order of boxes
+    of equal scores, and losses but for rounding. Methods of your own stay as they are: only what
+    is torchvision's is done otherwise. Weights, ``state_dict`` keys and random numbers do not
+    change. :func:`detcenter.attach` calls it.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,
@@ -70,6 +72,11 @@ def fast(model: Model, on: bool = True) -> Model:
         elif _unchanged(part, own, mixin):
             adopt(part, mixin, below=True)
     return model
+
+
+def is_fast(model: nn.Module) -> bool:
+    """Whether :func:`fast` was called, and anything of ``model`` is torchvision's own."""
+    return any(isinstance(part, mixin) for part, _, mixin in _parts(model))
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[Any, type[Any], type[Adopted]]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.adoption import adopt, own_class, release
+from detcenter.batched.lending import fast, is_fast
 from detcenter.batched.ssd import ssd_losses
 from detcenter.losses import MultiBoxLoss
 from detcenter.models.families import family_of
@@ -98,7 +99,7 @@ class AttachedMultiBox(Attached):
 
 
 def adopt_model(model: Any) -> None:
-    """Make ``model`` an attached one, so far without terms, if it is none yet; in place.
+    """Make ``model`` an attached one, so far without terms, and fast, if it is none yet; in place.
 
     Raises:
         ValueError: if a name that is needed is the model's own.
@@ -111,6 +112,8 @@ def adopt_model(model: Any) -> None:
             raise ValueError(f"this {type(model).__name__} has an attribute {name} of its own")
     adopt(model, AttachedMultiBox if batched else Attached)
     model.box_terms = BoxTerms()
+    model.box_terms.made_fast = not is_fast(model)
+    fast(model)
     if batched:
         device = next(model.parameters()).device
         model.multibox = MultiBoxLoss().to(device).train(model.training)
@@ -119,6 +122,8 @@ def adopt_model(model: Any) -> None:
 def release_model(model: nn.Module) -> None:
     """Undo :func:`adopt_model`; the terms are dropped with their parameters and centers."""
     if isinstance(model, Attached):
+        if model.box_terms.made_fast:
+            fast(model, False)
         batched = isinstance(model, AttachedMultiBox)
         release(model, Attached)
         for name in ("box_terms", "multibox")[: 1 + batched]:
