@@ -5,6 +5,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
@@ -43,10 +44,10 @@ def _kept(generator: Any, images: ImageList, maps: list[Tensor], make: Any, plai
 
     What depends on anything but the sizes and what the generator itself has is made anew.
     """
-    if not plain or type(maps[0]) is not Tensor or torch.compiler.is_compiling():
+    if not plain or is_fake(maps[0]) or torch.compiler.is_compiling():
         return make(images, maps)
     sizes = images.tensors.shape[-2:], *(x.shape[-2:] for x in maps)
-    key = sizes, maps[0].dtype, maps[0].device, in_autocast()
+    key = sizes, maps[0].dtype, maps[0].device, type(maps[0]), in_autocast()
     kept = _KEPT.setdefault(generator, {})
     anchors, version, state = kept.pop(key, (None, 0, None))
     if anchors is None or anchors._version != version or state != _state(generator):

@@ -140,11 +140,11 @@ def _checked_later(targets: Targets | None) -> Callable[[], None]:
         return lambda: None
     boxes = torch.cat([target["boxes"] for target in targets])
     wrong = (boxes[:, 2:] <= boxes[:, :2]).any()
-    if not wrong.is_cuda:
+    if not (wrong.is_cuda and torch.cuda.is_available()):
         _refuse(wrong, targets)
         return lambda: None
     found, copied = wrong.to("cpu", non_blocking=True), torch.cuda.Event()
-    copied.record()
+    copied.record(torch.cuda.current_stream(wrong.device))
 
     def check() -> None:
         copied.synchronize()

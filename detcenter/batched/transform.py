@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -25,7 +26,7 @@ class BatchedTransform(Adopted):
         self: Any, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
         images = list(images)
-        plain = all(type(image) is Tensor and image.dim() == 3 for image in images)
+        plain = all(image.dim() == 3 and not is_fake(image) for image in images)
         unchanged = keeps(self, GeneralizedRCNNTransform, *_STEPS)
         if not (images and plain and unchanged) or _traced():
             found: Any = super().forward(images, targets)  # type: ignore[misc]
@@ -110,17 +111,22 @@ def _normalized(transform: Any, images: Tensor) -> Tensor:
             f"but found type {images.dtype} instead"
         )
     statistics = tuple(transform.image_mean), tuple(transform.image_std)
-    mean, std = _constants(*statistics, images.dtype, images.device)
+    mean, std = _constants(*statistics, images.dtype, images.device, type(images))
     return (images - mean) / std
 
 
 @lru_cache(maxsize=16)
 def _constants(
-    mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, device: torch.device
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    kind: type[Tensor],
 ) -> list[Tensor]:
+    """On the device; for each ``kind`` of tensors by themselves."""
     with torch.inference_mode(False):  # else training could not use them afterwards
-        values = (torch.tensor(x, dtype=dtype, device=device) for x in (mean, std))
-        return [x[:, None, None] for x in values]
+        values = (torch.tensor(x, dtype=dtype) for x in (mean, std))
+        return [x[:, None, None].to(device, non_blocking=True) for x in values]
 
 
 def _resized(images: Tensor, size: Size) -> Tensor:
