@@ -4,6 +4,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torchvision
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
@@ -39,12 +40,17 @@ def in_autocast() -> bool:
     return any(torch.is_autocast_enabled(kind) for kind in kinds)
 
 
+def traced() -> bool:
+    """Whether the code is read, by ``torch.compile`` or for ONNX, rather than run."""
+    return torchvision._is_tracing() or torch.compiler.is_compiling()
+
+
 def _kept(generator: Any, images: ImageList, maps: list[Tensor], make: Any, plain: bool) -> Any:
     """One tensor for all images, by ``make``; the last few sizes' stay as long as the generator.
 
     What depends on anything but the sizes and what the generator itself has is made anew.
     """
-    if not plain or is_fake(maps[0]) or torch.compiler.is_compiling():
+    if not plain or is_fake(maps[0]) or traced():
         return make(images, maps)
     sizes = images.tensors.shape[-2:], *(x.shape[-2:] for x in maps)
     key = sizes, maps[0].dtype, maps[0].device, type(maps[0]), in_autocast()

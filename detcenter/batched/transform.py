@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 from torch.nn import functional as F
@@ -14,6 +13,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detcenter.adoption import Adopted, keeps
+from detcenter.batched.anchors import traced
 
 Size = tuple[int, int]  # height and width
 _STEPS = ("normalize", "resize", "torch_choice", "batch_images", "max_by_axis")
@@ -28,7 +28,7 @@ class BatchedTransform(Adopted):
         images = list(images)
         plain = all(image.dim() == 3 and not is_fake(image) for image in images)
         unchanged = keeps(self, GeneralizedRCNNTransform, *_STEPS)
-        if not (images and plain and unchanged) or _traced():
+        if not (images and plain and unchanged) or traced():
             found: Any = super().forward(images, targets)  # type: ignore[misc]
             return found
         before: list[Size] = [_size(image) for image in images]
@@ -44,7 +44,7 @@ class BatchedTransform(Adopted):
     def postprocess(
         self: Any, result: list[dict[str, Tensor]], image_shapes: list[Size], original: list[Size]
     ) -> list[dict[str, Tensor]]:
-        if _traced():
+        if traced():
             found: Any = super().postprocess(result, image_shapes, original)  # type: ignore[misc]
             return found
         if self.training or not result:
@@ -168,11 +168,6 @@ def _resize(of: list[dict[str, Tensor]], key: str, before: list[Size], after: li
     moved = moved.to(joined.dtype) if joined.is_floating_point() else moved
     for number, of_image in zip(rows, moved.split(counts), strict=True):
         of[number][key] = of_image
-
-
-def _traced() -> bool:
-    """Whether the code is read, by ``torch.compile`` or for ONNX, rather than run."""
-    return torchvision._is_tracing() or torch.compiler.is_compiling()
 
 
 def _size(image: Tensor) -> Size:

@@ -111,3 +111,26 @@ def test_after_inference_they_serve_in_training(pair):
     weight = torch.ones(4, requires_grad=True)
     (weight * anchors).sum().backward()
     assert weight.grad.any() and asked(kept)[0] is anchors
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trace_takes_images_of_other_sizes(pair):
+    class Asked(torch.nn.Module):
+        def __init__(self, generator):
+            super().__init__()
+            self.generator = generator
+
+        def forward(self, image, fine, coarse):
+            images = ImageList(image, [tuple(image.shape[-2:])])
+            return torch.cat(self.generator(images, [fine, coarse]))
+
+    def inputs(height, width):
+        sizes = [(height // s, width // s) for s in (1, 8, 16)]
+        return tuple(torch.zeros(1, 3, *size) for size in sizes)
+
+    plain, kept = pair
+    for size in ((64, 96), (96, 64)):
+        with torch.no_grad():
+            got, expected = (torch.jit.trace(Asked(x), inputs(*size)) for x in (kept, plain))
+            for other in ((64, 96), (96, 64)):
+                assert_equal(got(*inputs(*other)), expected(*inputs(*other)))
