@@ -16,6 +16,7 @@ from detcenter.adoption import Adopted, keeps
 from detcenter.batched.anchors import traced
 
 Size = tuple[int, int]  # height and width
+_ONE_BY_ONE = {"cpu"}  # where an image stays in the processor's cache, a batch does not
 _STEPS = ("normalize", "resize", "torch_choice", "batch_images", "max_by_axis")
 
 
@@ -78,11 +79,12 @@ def _scaled(size: Size, least: int, most: int) -> Size:
 
 
 def _batch(transform: Any, images: list[Tensor], after: list[Size]) -> Tensor:
-    """Images normalized and resized, those of one size together; [N, C, H, W]."""
+    """Images normalized and resized, on a GPU those of one size together; [N, C, H, W]."""
     groups: dict[Any, list[int]] = {}
     for number, (image, size) in enumerate(zip(images, after, strict=True)):
         kind = image.shape, image.stride(), image.dtype, image.device, size
-        groups.setdefault(kind, []).append(number)
+        alone = number if image.device.type in _ONE_BY_ONE else None
+        groups.setdefault((kind, alone), []).append(number)
     ready = list(images)
     for numbers in groups.values():
         found = _stacked([images[number] for number in numbers])
@@ -99,6 +101,8 @@ def _batch(transform: Any, images: list[Tensor], after: list[Size]) -> Tensor:
 
 def _stacked(images: list[Tensor]) -> Tensor:
     """[N, C, H, W], channels last in memory if they are so in the images: rounding differs."""
+    if len(images) == 1:
+        return images[0].unsqueeze(0)
     if 0 < images[0].stride(0) < images[0].stride(2):
         return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
     return torch.stack(images)

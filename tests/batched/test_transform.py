@@ -7,9 +7,17 @@ import torch
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detcenter.adoption import adopt
+from detcenter.batched import transform
 from detcenter.batched.transform import BatchedTransform
 
 STATISTICS = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.fixture(autouse=True, params=["one by one", "together"])
+def way(request, monkeypatch):
+    """As on a CPU, and as on a GPU."""
+    if request.param == "together":
+        monkeypatch.setattr(transform, "_ONE_BY_ONE", set())
 
 
 def both(**options):
@@ -90,8 +98,8 @@ def test_so_they_are_of_images_with_channels_last(dtype, side):
 def test_steps_of_ones_own_are_taken():
     plain, batched = both(fixed_size=(64, 64))
     images, targets = images_and_targets([(33, 47)] * 2)
-    for transform in (plain, batched):
-        transform.normalize = lambda image: image * 2
+    for one in (plain, batched):
+        one.normalize = lambda image: image * 2
     assert_same(batched(images, targets), plain(images, targets))
 
 
