@@ -12,9 +12,19 @@ from torchvision.models.detection.ssd import SSD
 
 from detcenter import attach, detach, fast
 from detcenter.adoption import own_class
+from detcenter.batched import ssd
+from detcenter.losses import multibox
 from detcenter.models import set_min_negatives
 
 CLASSES = 5
+
+
+@pytest.fixture(autouse=True, params=["cpu", "device"])
+def way(request, monkeypatch):
+    """As on the CPU, where looking at numbers is free, and as on a device, where it is not."""
+    if request.param == "device":
+        for module in (ssd, multibox):
+            monkeypatch.setattr(module, "looking_is_free", lambda values: False)
 
 
 class Backbone(nn.Module):
