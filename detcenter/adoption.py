@@ -58,6 +58,12 @@ def own_class(found: Any) -> Any:
     return own
 
 
+def keeps(found: Any, own: type, *names: str) -> bool:
+    """Whether the methods ``names`` of ``found`` are those of ``own``, not a person's."""
+    kept = own_class(found)
+    return all(getattr(kept, x) is getattr(own, x) and x not in vars(found) for x in names)
+
+
 def subclass(mixin: type[Adopted], own: type) -> type:
     """The same class for the same two, as `torch.compile` and type comparisons want it."""
     if (mixin, own) not in _SUBCLASSES:

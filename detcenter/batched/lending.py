@@ -5,15 +5,18 @@ from typing import Any, TypeVar
 
 from torch import nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from detcenter.adoption import Adopted, adopt, own_class, release
+from detcenter.adoption import Adopted, adopt, keeps, release
+from detcenter.batched.anchors import KeptAnchors, KeptDefaultBoxes
 from detcenter.batched.coding import BoxCoding
 from detcenter.batched.dense import FCOSLosses, RetinaNetLosses
 from detcenter.batched.detections import (
@@ -27,9 +30,13 @@ from detcenter.batched.pooling import Pooling
 from detcenter.batched.proposals import Proposals
 from detcenter.batched.roi_losses import RoILosses
 from detcenter.batched.sampling import RoISampling, RPNSampling, Sampling
+from detcenter.batched.ssd import SSDLosses, SSDStep
+from detcenter.batched.transform import BatchedTransform
 
 Model = TypeVar("Model", bound=nn.Module)
 _LENT: list[tuple[type[Any], type[Adopted]]] = [
+    (SSD, SSDStep),
+    (SSD, SSDLosses),
     (SSD, SSDDetections),
     (RetinaNet, RetinaNetDetections),
     (RetinaNet, RetinaNetMatching),
@@ -47,19 +54,23 @@ _LENT: list[tuple[type[Any], type[Adopted]]] = [
     (BalancedPositiveNegativeSampler, Sampling),
     (MultiScaleRoIAlign, Pooling),
     (BoxCoder, BoxCoding),
+    (GeneralizedRCNNTransform, BatchedTransform),
+    (DefaultBoxGenerator, KeptDefaultBoxes),
+    (AnchorGenerator, KeptAnchors),
 ]
 
 
 def fast(model: Model, on: bool = True) -> Model:
     """Make one of torchvision's detectors fast, with the same results; in place.
 
-    Post-processing, and of R-CNNs, RetinaNet and FCOS the matching, the losses, the sampling and
-    the proposals too, are done for all images and classes at once, where torchvision goes through
-    them one by one and, on a GPU, waits for it each time. Detections and matches are the same, but
-    for the order of boxes of equal scores; losses and gradients to rounding. Methods, matchers and
-    samplers of your own stay as they are: only what is torchvision's is done otherwise. Weights
-    and ``state_dict`` keys do not change, nor do random numbers on a CPU; on a GPU the R-CNNs draw
-    other samples from the same seed, of the same distribution.
+    Images are prepared, boxes matched and sampled, losses computed and detections post-processed
+    for all images and classes at once, where torchvision goes through them one by one and, on a
+    GPU, waits for it each time. Detections, matches and proposals are the same, but for which of
+    several boxes of equal scores comes first; losses and gradients are the same to rounding.
+    Methods, matchers and samplers of your own stay as they are: only what is torchvision's is done
+    otherwise. Weights and ``state_dict`` keys do not change, nor do random numbers on a CPU; on a
+    GPU the R-CNNs draw other samples from the same seed, of the same distribution.
+    :func:`detcenter.attach` calls it.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,
@@ -85,6 +96,11 @@ def fast(model: Model, on: bool = True) -> Model:
     return model
 
 
+def is_fast(model: nn.Module) -> bool:
+    """Whether :func:`fast` was called, and anything of ``model`` is torchvision's own."""
+    return any(isinstance(part, mixin) for part, _, mixin in _parts(model))
+
+
 def _parts(model: nn.Module) -> Iterator[tuple[Any, type[Any], type[Adopted]]]:
     """What is lent to which part, and the class of torchvision's that it stands in for."""
     parts: list[Any] = list(model.modules())
@@ -104,4 +120,4 @@ def _unchanged(part: Any, own: type[Any], mixin: type[Adopted]) -> bool:
         for name in vars(of)
         if hasattr(own, name) and (name[0] != "_" or name == "__call__")
     ]
-    return all(getattr(own_class(part), name) is getattr(own, name) for name in names)
+    return keeps(part, own, *names)

@@ -118,8 +118,8 @@ class CenterLoss(Holding):
 
     def forward(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         self._check_shapes(features, labels, weights)
-        self._check_labels(labels)
         labels = labels.long()  # bytes would index as a mask
+        self._check_labels(labels)
         # A squared sum over 1024 dimensions overflows float16, so autocast stays outside.
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(torch.promote_types(features.dtype, self.centers.dtype))
@@ -127,41 +127,50 @@ class CenterLoss(Holding):
                 features = F.normalize(features, dim=1)
             # Never |x|^2 - 2xc + |c|^2: in float32 the expansion goes negative.
             difference = features - self.centers[labels]
+            squares = difference.square()
+            total: Tensor | float = len(labels)
             if weights is None:
-                weights = torch.ones_like(labels, dtype=self.centers.dtype)
-            weights = weights.to(features.dtype)
-            total, processes = weights.sum(), 1
+                squares = squares.sum()
+            else:
+                weights = weights.to(features.dtype)
+                total, squares = weights.sum(), (squares.sum(1) * weights).sum()
             if in_training(self):
-                sums = self._sums(difference.detach(), labels, weights)
-                total, processes = sums[:, -1].sum(), self.processes.count()
-                self._move_centers(sums)
+                total = self._follow(difference.detach(), labels, weights, total)
             # A sum of weights may be below 1; without any, 0 over 1.
-            total = total.where(total > 0, 1.0) / processes
-            return (difference.square().sum(1) * weights).sum() / total / 2
+            some = total.where(total > 0, 1.0) if torch.is_tensor(total) else total or 1.0
+            return squares / (2 * some)
 
     @torch.no_grad()
-    def _sums(self, difference: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """By class, over all processes: the sum of x_i - c_{y_i} and, last, n_j; [C, D + 1]."""
-        rows = torch.cat([difference * weights.unsqueeze(1), weights.unsqueeze(1)], 1)
-        rows = rows.to(self.centers.dtype)
-        rows = rows.where(rows.isfinite().all(1, keepdim=True), 0.0)
-        sums = torch.zeros_like(self.waiting).index_add_(0, labels, rows)
-        return self.processes.sum(sums)
+    def _follow(
+        self, difference: Tensor, labels: Tensor, weights: Tensor | None, total: Tensor | float
+    ) -> Tensor | float:
+        """Let the centers follow; returns what this process divides by, in place of ``total``."""
+        processes = self.processes.count()
+        sums = torch.zeros_like(self.waiting) if processes > 1 else self.waiting
+        rows = difference if weights is None else difference * weights.unsqueeze(1)
+        rows = rows.to(sums.dtype)
+        finite = _finite(rows)
+        counts = finite.to(sums.dtype) if weights is None else weights.where(finite, 0.0)
+        sums[:, :-1].index_add_(0, labels, rows.where(finite.unsqueeze(1), 0.0))
+        sums[:, -1].index_add_(0, labels, counts.to(sums.dtype))
+        if processes > 1:
+            sums = self.processes.sum(sums)
+            total = sums[:, -1].sum() / processes
+            self.waiting += sums
+        if not self.held:
+            self._move_centers()
+        return total
 
-    @torch.no_grad()
-    def _move_centers(self, sums: Tensor) -> None:
+    def _move_centers(self) -> None:
         """Equation 4, once for all passes that were held."""
-        self.waiting += sums
-        if self.held:
-            return
         steps, counts = self.waiting[:, :-1], self.waiting[:, -1:]
-        steps = steps.where(steps.isfinite().all(1, keepdim=True), 0.0)  # finite rows may overflow
-        self.centers += self.alpha * steps / (1 + counts)
+        steps = steps.where(_finite(steps).unsqueeze(1), 0.0)  # finite rows may overflow
+        self.centers.addcdiv_(steps, 1 + counts, value=self.alpha)
         if self.normalize:
             # A class not seen yet stays at zero; the others go back to the sphere. Rows that did
             # not move are left alone, so that rounding cannot make an absent class drift.
-            on_sphere = F.normalize(self.centers, dim=1)
-            self.centers.copy_(torch.where(counts > 0, on_sphere, self.centers))
+            norms = torch.linalg.vector_norm(self.centers, dim=1, keepdim=True).clamp_(min=1e-12)
+            self.centers /= norms.masked_fill_(counts == 0, 1.0)
         self.let_go()
 
     def let_go(self) -> None:
@@ -185,7 +194,7 @@ class CenterLoss(Holding):
 
     def _check_labels(self, labels: Tensor) -> None:
         num_classes = len(self.centers)
-        valid = ((labels >= 1) & (labels < num_classes)).all()
+        valid = (labels == labels.clamp(1, num_classes - 1)).all()
         rule = f"labels must lie in 1..{num_classes - 1} (0 is background and has no center)"
         if labels.is_cuda:
             torch._assert_async(valid, rule)  # where bool(valid) would wait
@@ -205,3 +214,8 @@ class CenterLoss(Holding):
             f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, "
             f"alpha={self.alpha}, normalize={self.normalize}"
         )
+
+
+def _finite(rows: Tensor) -> Tensor:
+    """Which of [P, D] have finite numbers only, by one look at each."""
+    return torch.linalg.vector_norm(rows, torch.inf, dim=1) < torch.inf

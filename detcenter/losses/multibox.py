@@ -88,36 +88,110 @@ class MultiBoxLoss(nn.Module):
         count = self.processes.sum(matched.sum()) if together else matched.sum()
         if in_training(self):
             self.positives.copy_(count)
-        box_loss = F.smooth_l1_loss(bbox_regression, regression_targets, reduction="none")
-        confidence, added = self._confidence_losses(cls_logits, labels.long())
-        if together and self.min_negatives:
-            added = self.processes.sum(added)
-        processes = self.processes.count() if together else 1
-        return {
-            "bbox_regression": _over(box_loss.sum(2).where(matched, 0.0).sum(), count, processes),
-            "classification": _over(confidence, count + added, processes),
-        }
+        return multibox_loss(
+            cls_logits,
+            bbox_regression,
+            labels,
+            regression_targets,
+            matched,
+            self.neg_to_pos_ratio,
+            self.min_negatives,
+            count,
+            self.processes if together else None,
+        )
 
-    def _confidence_losses(self, cls_logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Their sum over what counts, and how many positives the floor's negatives stand for."""
-        loss = F.cross_entropy(cls_logits.flatten(0, 1), labels.flatten(), reduction="none")
-        loss = loss.view_as(labels)
-        foreground = labels > 0
-        wanted = self.neg_to_pos_ratio * foreground.sum(1, keepdim=True)
-        added = wanted.new_zeros(())
-        if self.min_negatives:
-            floored = wanted.clamp(min=self.min_negatives)
-            added = (floored - wanted).sum() / self.neg_to_pos_ratio
-            wanted = floored
-        counted = foreground.to(loss.dtype) + self._mined(loss.detach(), foreground, wanted)
-        return (loss * counted).sum(), added
 
-    @staticmethod
-    def _mined(loss: Tensor, foreground: Tensor, wanted: Tensor) -> Tensor:
-        """1 for the ``wanted`` [N, 1] boxes of the highest loss in each image, else 0; [N, A]."""
-        order = loss.masked_fill(foreground, -torch.inf).argsort(1, descending=True)
-        rank_counts = torch.arange(loss.shape[1], device=loss.device) < wanted
-        return torch.zeros_like(loss).scatter_(1, order, rank_counts.to(loss.dtype))
+def multibox_loss(
+    cls_logits: Tensor,
+    bbox_regression: Tensor,
+    labels: Tensor,
+    regression_targets: Tensor,
+    matched: Tensor,
+    neg_to_pos_ratio: float = 3.0,
+    min_negatives: int = 0,
+    count: Tensor | None = None,
+    processes: Processes | None = None,
+) -> dict[str, Tensor]:
+    """What :class:`MultiBoxLoss` returns, as a function.
+
+    Args:
+        count: P, if it is known already.
+        processes: over which the losses are means, P being theirs.
+    """
+    count = matched.sum() if count is None else count
+    loss = _every_loss(cls_logits, labels)
+    foreground = labels > 0
+    wanted = neg_to_pos_ratio * foreground.sum(1, keepdim=True)
+    added = wanted.new_zeros(())
+    if min_negatives:
+        floored = wanted.clamp(min=min_negatives)
+        added = (floored - wanted).sum() / neg_to_pos_ratio
+        added = added if processes is None else processes.sum(added)
+        wanted = floored
+    counted = foreground.to(loss.dtype) + _mined(loss.detach(), foreground, wanted)
+    share = 1 if processes is None else processes.count()
+    boxes = _box_loss(bbox_regression, regression_targets, matched)
+    confidence = _counted_loss(loss, counted, cls_logits, labels)
+    return {
+        "bbox_regression": _over(boxes, count, share),
+        "classification": _over(confidence, count + added, share),
+    }
+
+
+def looking_is_free(values: Tensor) -> bool:
+    """Whether to look at numbers waits for no device and breaks no graph.
+
+    Then what does not count need not be computed; elsewhere it is cheaper to compute it all.
+    """
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _every_loss(cls_logits: Tensor, labels: Tensor) -> Tensor:
+    """The confidence loss of each box, [N, A]; where looking is free without a gradient."""
+    if not looking_is_free(cls_logits):
+        return _cross_entropy(cls_logits.flatten(0, 1), labels.flatten()).view_as(labels)
+    with torch.no_grad():  # image by image, which stays in the processor's cache
+        return torch.stack([_cross_entropy(*of) for of in zip(cls_logits, labels, strict=True)])
+
+
+def _counted_loss(loss: Tensor, counted: Tensor, cls_logits: Tensor, labels: Tensor) -> Tensor:
+    """The sum of the losses as often as they are ``counted`` [N, A]."""
+    if looking_is_free(cls_logits):
+        at = counted.nonzero(as_tuple=True)
+        loss, counted = _cross_entropy(cls_logits[at], labels[at]), counted[at]
+    return (loss * counted).sum()
+
+
+def _box_loss(bbox_regression: Tensor, regression_targets: Tensor, matched: Tensor) -> Tensor:
+    if looking_is_free(matched):
+        at = matched.nonzero(as_tuple=True)
+        return F.smooth_l1_loss(bbox_regression[at], regression_targets[at], reduction="sum")
+    loss = F.smooth_l1_loss(bbox_regression, regression_targets, reduction="none")
+    return loss.sum(2).where(matched, 0.0).sum()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels.long(), reduction="none")
+
+
+def _mined(loss: Tensor, foreground: Tensor, wanted: Tensor) -> Tensor:
+    """1 for the ``wanted`` [N, 1] boxes of the highest loss in each image, else 0; [N, A]."""
+    loss = loss.masked_fill(foreground, -torch.inf)
+    if looking_is_free(loss):
+        found, alone = _not_below(loss, wanted.ceil().long().clamp(max=loss.shape[1]))
+        if alone:
+            return found
+    order = loss.argsort(1, descending=True)  # as torchvision, which decides between equals
+    rank_counts = torch.arange(loss.shape[1], device=loss.device) < wanted
+    return torch.zeros_like(loss).scatter_(1, order, rank_counts.to(loss.dtype))
+
+
+def _not_below(loss: Tensor, wanted: Tensor) -> tuple[Tensor, bool]:
+    """1 for what is not below the ``wanted``-th highest, and whether no equals are too many."""
+    most = max(1, int(wanted.max()))
+    least = loss.topk(most, 1).values.gather(1, (wanted - 1).clamp(min=0))
+    found = ~(loss < least) & (wanted > 0)
+    return found.to(loss.dtype), torch.equal(found.sum(1, keepdim=True), wanted)
 
 
 def _over(total: Tensor, count: Tensor, processes: int) -> Tensor:

@@ -35,14 +35,16 @@ class Processes:
         dist.all_reduce(summed, group=self.group)
         return summed
 
-    def share(self, count: Tensor) -> Tensor:
+    def share(self, count: float, device: torch.device) -> Tensor | float:
         """What a sum over ``count`` things is divided by, so that the processes' mean is the mean.
 
         A mean over all things of all processes is the sum of their sums over the sum of their
         counts. DistributedDataParallel averages the processes' gradients, so each divides by the
-        mean count. Where there is nothing at all it is 1.
+        mean count. Where there is nothing at all it is not 0.
         """
-        total = self.sum(count)
+        if self.count() == 1:
+            return count or 1.0
+        total = self.sum(torch.full((), float(count), device=device))
         return total.where(total > 0, 1.0) / self.count()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Processes":

@@ -41,8 +41,10 @@ def attach(
 
     In training ``model(images, targets)`` returns one more entry, ``loss_<name>``, already
     weighted, so that ``sum(losses.values())`` stays right; the other losses do not change. In eval
-    mode nothing does. Checkpoint keys are only added, below ``box_terms``. Attach after changing
-    heads and loading plain weights, and before making the optimizer, wrapping or compiling.
+    mode nothing does. The model is made fast as well, see :func:`detcenter.fast`: its numbers are
+    torchvision's, sooner. Checkpoint keys are only added, below ``box_terms``. Attach after
+    changing heads and loading plain weights, and before making the optimizer, wrapping or
+    compiling.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,
@@ -134,8 +136,9 @@ def detach(model: Model, name: str | None = None) -> Model:
 
     With the last term that reads it goes the embedding, and with the last term all that was added
     (the floor of ``set_min_negatives`` too): what is left is the plain torchvision model, its
-    classes, its ``state_dict`` keys and its losses. (So are anchors and boxes under autocast, of a
-    model that :func:`build_model` made, in the dtype that torchvision gives them.)
+    classes, its ``state_dict`` keys and its losses, fast only if it was so before ``attach``. (So
+    are anchors and boxes under autocast, of a model that :func:`build_model` made, in the dtype
+    that torchvision gives them.)
 
     Raises:
         TypeError: if ``model`` is no detector that is known here.

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.adoption import NotScripted, adopt, own_class, release
+from detcenter.batched.lending import fast, is_fast
+from detcenter.batched.ssd import ssd_losses
 from detcenter.losses import MultiBoxLoss
-from detcenter.models.cells import matched_objects
 from detcenter.models.families import family_of
 from detcenter.models.listening import Listener, Notes, listening
 from detcenter.models.terms import BoxTerms
@@ -90,23 +91,13 @@ class AttachedMultiBox(Attached):
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> Any:
-        """``head_outputs`` holds ``cls_logits`` [N, A, C] and ``bbox_regression`` [N, A, 4];
-        ``matched_idxs`` the index of each anchor's box in its image, negative for background."""
-        matched = torch.stack(matched_idxs)
-        labels, boxes, _ = matched_objects(targets, matched)
-        regression_targets = self.box_coder.encode_single(
-            boxes.flatten(0, 1), torch.cat(anchors)
-        ).view_as(boxes)
-        outputs = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         self.multibox.neg_to_pos_ratio = self.neg_to_pos_ratio
-        losses: dict[str, Tensor] = self.multibox(
-            *outputs, labels, regression_targets, matched >= 0
-        )
-        return losses
+        boxes = targets, head_outputs, anchors, matched_idxs
+        return ssd_losses(*boxes, self.box_coder, self.multibox)
 
 
 def adopt_model(model: Any) -> None:
-    """Make ``model`` an attached one, so far without terms, if it is none yet; in place.
+    """Make ``model`` an attached one, so far without terms, and fast, if it is none yet; in place.
 
     Raises:
         ValueError: if a name that is needed is the model's own.
@@ -119,6 +110,8 @@ def adopt_model(model: Any) -> None:
             raise ValueError(f"this {type(model).__name__} has an attribute {name} of its own")
     adopt(model, AttachedMultiBox if batched else Attached)
     model.box_terms = BoxTerms()
+    model.box_terms.made_fast = not is_fast(model)
+    fast(model)
     if batched:
         device = next(model.parameters()).device
         model.multibox = MultiBoxLoss().to(device).train(model.training)
@@ -127,6 +120,8 @@ def adopt_model(model: Any) -> None:
 def release_model(model: nn.Module) -> None:
     """Undo :func:`adopt_model`; the terms are dropped with their parameters and centers."""
     if isinstance(model, Attached):
+        if model.box_terms.made_fast:
+            fast(model, False)
         batched = isinstance(model, AttachedMultiBox)
         release(model, Attached)
         for name in ("box_terms", "multibox")[: 1 + batched]:

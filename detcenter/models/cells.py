@@ -9,26 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from detcenter.batched.ssd_matching import all_objects, object_index
 from detcenter.models.terms import Positives
-
-
-def matched_objects(
-    targets: Sequence[dict[str, Tensor]], matched: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Label [N, A], box [N, A, 4] and index among all objects [N, A] of each anchor's match.
-
-    Background anchors (``matched`` [N, A] negative) get label 0, a box that stands for none, and
-    index -1.
-    """
-    labels = [target["labels"] for target in targets]
-    boxes = [target["boxes"] for target in targets]
-    counts = torch.tensor([len(x) for x in labels])
-    first = (counts.cumsum(0) - counts).to(matched.device, non_blocking=True).unsqueeze(1)
-    # Background reads the last row, which is no object's.
-    index = torch.where(matched >= 0, matched + first, -1)
-    all_labels = torch.cat([*labels, labels[0].new_zeros(1)])
-    all_boxes = torch.cat([*boxes, boxes[0].new_tensor([[0.0, 0.0, 1.0, 1.0]])])
-    return all_labels[index], all_boxes[index], index
 
 
 def positive_cells(
@@ -46,17 +28,40 @@ def positive_cells(
         targets, anchors, matched_idxs: an image each, as torchvision's losses take them: anchors
             [A, 4] and the index of each one's box, [A], negative for background.
     """
+    index = object_index(targets, torch.stack(list(matched_idxs)))
+    labels, boxes = all_objects(targets)
     sizes = _anchors_a_level(feature_maps, per_cell)
-    matches = matched_objects(targets, torch.stack(list(matched_idxs)))
-    columns = (*matches, torch.stack(list(anchors)))
-    levels = zip(*(column.split(sizes, 1) for column in columns), strict=True)
-    found = []
-    for x, n, (y, box, object_index, anchor) in zip(feature_maps, per_cell, levels, strict=True):
-        at = (y > 0).nonzero(as_tuple=True)  # label 0 has no center
-        vectors = x.flatten(2).transpose(1, 2)[at[0], at[1] // n]
-        ious = pair_iou(anchor[at], box[at])
-        found.append(Positives(vectors, y[at], object_index[at], ious))
-    return found
+    image, anchor, cell, counts = _true_by_level(labels[index] > 0, sizes, per_cell)
+    objects = index[image, anchor]  # of which none has label 0, which has no center
+    ious = pair_iou(torch.stack(list(anchors))[image, anchor], boxes[objects])
+    columns = zip(*(x.split(counts) for x in (labels[objects], objects, ious)), strict=True)
+    cells = zip(feature_maps, image.split(counts), cell.split(counts), strict=True)
+    vectors = [x.flatten(2).transpose(1, 2)[of, at] for x, of, at in cells]
+    return [Positives(v, *of_level) for v, of_level in zip(vectors, columns, strict=True)]
+
+
+def _true_by_level(
+    mask: Tensor, sizes: list[int], per_cell: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """Where ``mask`` [N, A] holds, level by level: images, anchors, cells of the level, all [P].
+
+    And how many of them are on each level, for which alone the host waits.
+    """
+    images, device = len(mask), mask.device
+    sums = torch.cat([part.flatten() for part in mask.split(sizes, 1)]).cumsum(0)
+    levels = torch.tensor([sizes, list(per_cell)])
+    ends = levels[0].cumsum(0)
+    levels = torch.stack([*levels, ends - levels[0], images * ends - 1])
+    size, of_cell, first, last = levels.to(device, non_blocking=True)
+    until = sums[last].tolist()
+    counts = [n - before for n, before in zip(until, [0, *until], strict=False)]
+    # The n-th that holds is the first place with a sum of n.
+    rows = torch.searchsorted(sums, torch.arange(1, until[-1] + 1, device=device))
+    level = torch.searchsorted(last, rows)
+    size, of_cell, first = (x[level] for x in (size, of_cell, first))
+    rows = rows - images * first
+    anchor = rows % size
+    return rows // size, first + anchor, anchor // of_cell, counts
 
 
 def vectors_at(

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, BoxLinearCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 
-from detcenter.adoption import Adopted, adopt, release
+from detcenter.adoption import Adopted, adopt, own_class, release
+from detcenter.batched.anchors import in_autocast
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -44,7 +45,7 @@ class Exact(Adopted):
 def with_exact_boxes(model: Model) -> Model:
     """Make torchvision's anchor generators and box coders in ``model`` exact, in place."""
     for part in _parts(model):
-        if type(part) in (DefaultBoxGenerator, AnchorGenerator, BoxCoder, BoxLinearCoder):
+        if own_class(part) in (DefaultBoxGenerator, AnchorGenerator, BoxCoder, BoxLinearCoder):
             adopt(part, Exact)
     return model
 
@@ -63,10 +64,4 @@ def _parts(model: nn.Module) -> list[Any]:
 
 def _exact(dtype: torch.dtype) -> torch.dtype:
     """Float32 at least under autocast; a model that was moved to half precision stays whole."""
-    return torch.promote_types(dtype, torch.float32) if _in_autocast() else dtype
-
-
-def _in_autocast() -> bool:
-    accelerator = torch.accelerator.current_accelerator()
-    kinds = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
-    return any(torch.is_autocast_enabled(kind) for kind in kinds)
+    return torch.promote_types(dtype, torch.float32) if in_autocast() else dtype

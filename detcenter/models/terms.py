@@ -35,6 +35,9 @@ class Positives(NamedTuple):
 class BoxTerms(nn.ModuleDict):
     """The terms of a model by name, and under ``embedding`` the space that some of them share."""
 
+    made_fast = False
+    """whether the model was made fast with them, and is fast no longer than it has them"""
+
     def forward(self, levels: list[Positives]) -> dict[str, Tensor]:
         """The weighted losses of a batch, ``loss_<name>`` each."""
         losses, embedded = {}, levels
@@ -136,17 +139,29 @@ class BoxTerm(Holding):
     def _mean(self, levels: list[Positives]) -> Tensor:
         """Of the losses, over the positives of all levels."""
         weights: Sequence[Tensor | None] = [None] * len(levels)
-        counts = torch.tensor(
-            [float(len(x.labels)) for x in levels], device=levels[0].labels.device
-        )
         if self.per_object:
-            once = _once_an_object([level.objects for level in levels])
-            counts, weights = torch.stack([w.sum() for w in once]), once
-        if in_training(self):
-            counts = self.processes.sum(counts)
-        parts = counts / counts.sum().clamp(min=1)
+            weights = _once_an_object([level.objects for level in levels])
+        parts = self._parts(levels, weights)
         fourfold = zip(self.losses, levels, weights, parts, strict=True)
-        return torch.stack([_call(f, x, w) * part for f, x, w, part in fourfold]).sum()
+        means = [_call(f, x, w) * part for f, x, w, part in fourfold]
+        return torch.stack(means).sum() if len(means) > 1 else means[0]
+
+    def _parts(
+        self, levels: list[Positives], weights: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | float]:
+        """How much of all that is counted, in all processes, lies on each level."""
+        together = in_training(self) and self.processes.count() > 1
+        numbers = [len(x.labels) for x in levels]
+        if not (self.per_object or together):
+            return [number / max(1, sum(numbers)) for number in numbers]
+        if self.per_object:
+            counts = torch.stack([w.sum() for w in weights if w is not None])
+        else:
+            x = levels[0].features
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            counts = torch.tensor(numbers, dtype=dtype).to(x.device, non_blocking=True)
+        counts = self.processes.sum(counts) if together else counts
+        return list(counts / counts.sum().clamp(min=1))
 
     def _ramp(self) -> Tensor | float:
         if self.warmup_steps:
@@ -208,8 +223,8 @@ class LevelEmbedding(nn.Module):
         """Weighted mean cross entropy of the P positives, 0 if there are none."""
         logits, labels = self.classifier(embedded.features), embedded.labels.long()
         total = F.cross_entropy(logits, labels - 1, reduction="sum")
-        count = torch.tensor(float(len(labels)), device=total.device)
-        share = self.processes.share(count) if in_training(self) else count.clamp(min=1)
+        count = len(labels)
+        share = self.processes.share(count, total.device) if in_training(self) else max(1, count)
         return self.embedding.weight * total / share
 
 

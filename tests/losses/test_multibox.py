@@ -4,8 +4,16 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 
 from detcenter import MultiBoxLoss
+from detcenter.losses import multibox
 
 ANCHORS, CLASSES = 60, 5
+
+
+@pytest.fixture(autouse=True, params=["cpu", "device"])
+def way(request, monkeypatch):
+    """As on the CPU, where looking at numbers is free, and as on a device, where it is not."""
+    if request.param == "device":
+        monkeypatch.setattr(multibox, "looking_is_free", lambda values: False)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,166 @@
+"""torchvision's training step of SSD for a whole batch: nothing waits for the device."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import SSDMatcher
+from torchvision.ops import box_iou
+
+from detcenter.adoption import Adopted
+from detcenter.batched.ssd_matching import all_objects, matches, object_index
+from detcenter.losses.multibox import looking_is_free, multibox_loss
+
+Targets = list[dict[str, Tensor]]
+
+
+class SSDStep(Adopted):
+    """Lent to an SSD: its ``forward``, of which targets are checked and matched at once."""
+
+    def forward(self: Any, images: list[Tensor], targets: Targets | None = None) -> Any:
+        if self.training:
+            _check_shapes(targets)
+        sizes = [_size(image) for image in images]
+        batch, targets = self.transform(images, targets)
+        check_boxes = _checked_later(targets)
+        features = self.backbone(batch.tensors)
+        if isinstance(features, Tensor):
+            features = OrderedDict([("0", features)])
+        features = list(features.values())
+        head_outputs = self.head(features)
+        anchors = self.anchor_generator(batch, features)
+        check_boxes()
+        losses: dict[str, Tensor] = {}
+        detections: list[dict[str, Tensor]] = []
+        if self.training:
+            assert targets is not None
+            matched_idxs = _matched(self.proposal_matcher, targets, anchors)
+            losses = self.compute_loss(targets, head_outputs, anchors, matched_idxs)
+        else:
+            detections = self.postprocess_detections(head_outputs, anchors, batch.image_sizes)
+            detections = self.transform.postprocess(detections, batch.image_sizes, sizes)
+        return self.eager_outputs(losses, detections)
+
+
+class SSDLosses(Adopted):
+    """Lent to an SSD: its losses, mined for all images at once."""
+
+    def compute_loss(
+        self: Any,
+        targets: Targets,
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        loss = partial(multibox_loss, neg_to_pos_ratio=self.neg_to_pos_ratio)
+        return ssd_losses(targets, head_outputs, anchors, matched_idxs, self.box_coder, loss)
+
+
+def ssd_losses(
+    targets: Sequence[dict[str, Tensor]],
+    head_outputs: dict[str, Tensor],
+    anchors: Sequence[Tensor],
+    matched_idxs: Sequence[Tensor],
+    box_coder: Any,
+    loss: Callable[..., dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """``loss``, a :class:`MultiBoxLoss`, of what torchvision's ``SSD.compute_loss`` is given.
+
+    Args:
+        targets, anchors, matched_idxs: an image each: its objects, [A, 4], and the number of each
+            anchor's object in its image, [A], negative for background.
+        head_outputs: ``cls_logits`` [N, A, C] and ``bbox_regression`` [N, A, 4].
+        box_coder: makes of objects' boxes what is to be predicted.
+    """
+    matched = torch.stack(list(matched_idxs))
+    index, (labels, boxes) = object_index(targets, matched), all_objects(targets)
+    positive = matched >= 0
+    if looking_is_free(matched):
+        at = positive.nonzero(as_tuple=True)
+        codes = box_coder.encode_single(boxes[index[at]], torch.stack(list(anchors))[at])
+        encoded = codes.new_zeros(*matched.shape, 4).index_put_(at, codes)
+    else:
+        codes = box_coder.encode_single(boxes[index.flatten()], torch.cat(list(anchors)))
+        encoded = codes.view(*matched.shape, 4)
+    outputs = head_outputs["cls_logits"], head_outputs["bbox_regression"]
+    return loss(*outputs, labels[index], encoded, positive)
+
+
+def _matched(matcher: Any, targets: Targets, anchors: list[Tensor]) -> list[Tensor]:
+    """The number of each anchor's object in its image, [A] an image, -1 for background."""
+    boxes = [target["boxes"] for target in targets]
+    if _is_torchvisions(matcher) and len({len(of_image) for of_image in anchors}) == 1:
+        return list(matches(boxes, anchors, matcher.high_threshold))
+    return [
+        matcher(box_iou(b, a))
+        if b.numel()
+        else torch.full((len(a),), -1, dtype=torch.int64, device=a.device)
+        for b, a in zip(boxes, anchors, strict=False)
+    ]
+
+
+def _is_torchvisions(matcher: Any) -> bool:
+    """Whether it matches as torchvision's SSD does, with one threshold."""
+    one = matcher.low_threshold == matcher.high_threshold if type(matcher) is SSDMatcher else False
+    return one and not matcher.allow_low_quality_matches
+
+
+def _check_shapes(targets: Targets | None) -> None:
+    if targets is None:
+        torch._assert(False, "targets should not be none when in training mode")
+        return
+    for target in targets:
+        boxes = target["boxes"]
+        if not isinstance(boxes, Tensor):
+            torch._assert(False, f"Expected target boxes to be of type Tensor, got {type(boxes)}.")
+        torch._assert(
+            boxes.dim() == 2 and boxes.shape[-1] == 4,
+            f"Expected target boxes to be a tensor of shape [N, 4], got {boxes.shape}.",
+        )
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    size = image.shape[-2:]
+    torch._assert(
+        len(size) == 2,
+        f"expecting the last two dimensions of the Tensor to be H and W instead got {size}",
+    )
+    return size[0], size[1]
+
+
+def _checked_later(targets: Targets | None) -> Callable[[], None]:
+    """Check the boxes. On CUDA what is returned does: until then the host goes on.
+
+    It waits no longer than for the boxes, not for what the device was given afterwards.
+    """
+    if not targets:
+        return lambda: None
+    boxes = torch.cat([target["boxes"] for target in targets])
+    wrong = (boxes[:, 2:] <= boxes[:, :2]).any()
+    if not (wrong.is_cuda and torch.cuda.is_available()):
+        _refuse(wrong, targets)
+        return lambda: None
+    found, copied = wrong.to("cpu", non_blocking=True), torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(wrong.device))
+
+    def check() -> None:
+        copied.synchronize()
+        _refuse(found, targets)
+
+    return check
+
+
+def _refuse(wrong: Tensor, targets: Targets) -> None:
+    """Name the first degenerate box, as torchvision does, if any is wrong."""
+    if not wrong:
+        return
+    for number, target in enumerate(targets):
+        for box in target["boxes"].tolist():
+            torch._assert(
+                not (box[2] <= box[0] or box[3] <= box[1]),
+                "All bounding boxes should have positive height and width."
+                f" Found invalid box {box} for target at index {number}.",
+            )
