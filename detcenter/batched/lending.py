@@ -48,7 +48,7 @@ def fast(model: Model, on: bool = True) -> Model:
     one and, on a GPU, waits for it each time. Detections are the same, but for the order of boxes
     of equal scores, and losses but for rounding. Methods of your own stay as they are: only what
     is torchvision's is done otherwise. Weights, ``state_dict`` keys and random numbers do not
-    change. :func:`detcenter.attach` calls it.
+    change. :func:`detcenter.attach` makes an SSD fast by itself.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,

@@ -41,7 +41,7 @@ def attach(
 
     In training ``model(images, targets)`` returns one more entry, ``loss_<name>``, already
     weighted, so that ``sum(losses.values())`` stays right; the other losses do not change. In eval
-    mode nothing does. The model is made fast as well, see :func:`detcenter.fast`: its numbers are
+    mode nothing does. An SSD is made fast as well, see :func:`detcenter.fast`: its numbers are
     torchvision's, sooner. Checkpoint keys are only added, below ``box_terms``. Attach after
     changing heads and loading plain weights, and before making the optimizer, wrapping or
     compiling.

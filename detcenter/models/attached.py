@@ -99,7 +99,7 @@ class AttachedMultiBox(Attached):
 
 
 def adopt_model(model: Any) -> None:
-    """Make ``model`` an attached one, so far without terms, and fast, if it is none yet; in place.
+    """Make ``model`` an attached one, so far without terms, if it is none yet; in place.
 
     Raises:
         ValueError: if a name that is needed is the model's own.
@@ -112,8 +112,9 @@ def adopt_model(model: Any) -> None:
             raise ValueError(f"this {type(model).__name__} has an attribute {name} of its own")
     adopt(model, AttachedMultiBox if batched else Attached)
     model.box_terms = BoxTerms()
-    model.box_terms.made_fast = not is_fast(model)
-    fast(model)
+    model.box_terms.made_fast = isinstance(model, SSD) and not is_fast(model)
+    if model.box_terms.made_fast:
+        fast(model)
     if batched:
         device = next(model.parameters()).device
         model.multibox = MultiBoxLoss().to(device).train(model.training)
