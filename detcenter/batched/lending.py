@@ -70,7 +70,7 @@ def fast(model: Model, on: bool = True) -> Model:
     Methods, matchers and samplers of your own stay as they are: only what is torchvision's is done
     otherwise. Weights and ``state_dict`` keys do not change, nor do random numbers on a CPU; on a
     GPU the R-CNNs draw other samples from the same seed, of the same distribution.
-    :func:`detcenter.attach` calls it.
+    :func:`detcenter.attach` makes all but the R-CNNs fast by itself.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,

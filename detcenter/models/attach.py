@@ -41,10 +41,9 @@ def attach(
 
     In training ``model(images, targets)`` returns one more entry, ``loss_<name>``, already
     weighted, so that ``sum(losses.values())`` stays right; the other losses do not change. In eval
-    mode nothing does. The model is made fast as well, see :func:`detcenter.fast`: its numbers are
-    torchvision's, sooner. Checkpoint keys are only added, below ``box_terms``. Attach after
-    changing heads and loading plain weights, and before making the optimizer, wrapping or
-    compiling.
+    mode nothing does. All but the R-CNNs are made fast as well, see :func:`detcenter.fast`: the
+    same numbers, sooner. Checkpoint keys are only added, below ``box_terms``. Attach after changing
+    heads and loading plain weights, and before making the optimizer, wrapping or compiling.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,

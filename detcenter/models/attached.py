@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.adoption import NotScripted, adopt, own_class, release
@@ -97,7 +98,7 @@ class AttachedMultiBox(Attached):
 
 
 def adopt_model(model: Any) -> None:
-    """Make ``model`` an attached one, so far without terms, and fast, if it is none yet; in place.
+    """Make ``model`` an attached one, so far without terms, if it is none yet; in place.
 
     Raises:
         ValueError: if a name that is needed is the model's own.
@@ -110,8 +111,11 @@ def adopt_model(model: Any) -> None:
             raise ValueError(f"this {type(model).__name__} has an attribute {name} of its own")
     adopt(model, AttachedMultiBox if batched else Attached)
     model.box_terms = BoxTerms()
-    model.box_terms.made_fast = not is_fast(model)
-    fast(model)
+    # Made fast, an R-CNN draws other samples on a GPU, and its own losses are to stay as they are.
+    draws = isinstance(model, GeneralizedRCNN)
+    model.box_terms.made_fast = not (draws or is_fast(model))
+    if model.box_terms.made_fast:
+        fast(model)
     if batched:
         device = next(model.parameters()).device
         model.multibox = MultiBoxLoss().to(device).train(model.training)

@@ -76,8 +76,9 @@ def with_statistics(model):
     kinds = FrozenBatchNorm2d, nn.BatchNorm2d
     norms = [module for module in model.modules() if isinstance(module, kinds)]
     hooks = [norm.register_forward_pre_hook(follow) for norm in norms]
-    with torch.no_grad():
-        model.eval().backbone(torch.randn(4, 3, 96, 96))
+    if hooks:
+        with torch.no_grad():
+            model.eval().backbone(torch.randn(4, 3, 96, 96))
     for hook in hooks:
         hook.remove()
     return model
