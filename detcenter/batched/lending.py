@@ -31,6 +31,7 @@ from detcenter.batched.proposals import Proposals
 from detcenter.batched.roi_losses import RoILosses
 from detcenter.batched.sampling import RoISampling, RPNSampling, Sampling
 from detcenter.batched.ssd import SSDLosses, SSDStep
+from detcenter.batched.steps import FCOSStep, RCNNStep, RetinaNetStep
 from detcenter.batched.transform import BatchedTransform
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -38,12 +39,15 @@ _LENT: list[tuple[type[Any], type[Adopted]]] = [
     (SSD, SSDStep),
     (SSD, SSDLosses),
     (SSD, SSDDetections),
+    (RetinaNet, RetinaNetStep),
     (RetinaNet, RetinaNetDetections),
     (RetinaNet, RetinaNetMatching),
     (RetinaNetHead, RetinaNetLosses),
+    (FCOS, FCOSStep),
     (FCOS, FCOSDetections),
     (FCOS, FCOSMatching),
     (FCOSHead, FCOSLosses),
+    (GeneralizedRCNN, RCNNStep),
     (RegionProposalNetwork, Proposals),
     (RegionProposalNetwork, RPNMatching),
     (RegionProposalNetwork, RPNSampling),

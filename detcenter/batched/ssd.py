@@ -1,6 +1,5 @@
 """torchvision's training step of SSD for a whole batch: nothing waits for the device."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,28 +10,21 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
 from detcenter.adoption import Adopted
+from detcenter.batched.inputs import Targets, maps_of, prepared
 from detcenter.batched.ssd_matching import all_objects, matches, object_index
 from detcenter.losses.multibox import looking_is_free, multibox_loss
-
-Targets = list[dict[str, Tensor]]
 
 
 class SSDStep(Adopted):
     """Lent to an SSD: its ``forward``, of which targets are checked and matched at once."""
 
     def forward(self: Any, images: list[Tensor], targets: Targets | None = None) -> Any:
-        if self.training:
-            _check_shapes(targets)
-        sizes = [_size(image) for image in images]
-        batch, targets = self.transform(images, targets)
-        check_boxes = _checked_later(targets)
-        features = self.backbone(batch.tensors)
-        if isinstance(features, Tensor):
-            features = OrderedDict([("0", features)])
-        features = list(features.values())
+        given = prepared(self, images, targets)
+        batch, targets = given.batch, given.targets
+        features = list(maps_of(self, batch).values())
         head_outputs = self.head(features)
         anchors = self.anchor_generator(batch, features)
-        check_boxes()
+        given.check_boxes()
         losses: dict[str, Tensor] = {}
         detections: list[dict[str, Tensor]] = []
         if self.training:
@@ -41,7 +33,7 @@ class SSDStep(Adopted):
             losses = self.compute_loss(targets, head_outputs, anchors, matched_idxs)
         else:
             detections = self.postprocess_detections(head_outputs, anchors, batch.image_sizes)
-            detections = self.transform.postprocess(detections, batch.image_sizes, sizes)
+            detections = self.transform.postprocess(detections, batch.image_sizes, given.sizes)
         return self.eager_outputs(losses, detections)
 
 
@@ -106,61 +98,3 @@ def _is_torchvisions(matcher: Any) -> bool:
     """Whether it matches as torchvision's SSD does, with one threshold."""
     one = matcher.low_threshold == matcher.high_threshold if type(matcher) is SSDMatcher else False
     return one and not matcher.allow_low_quality_matches
-
-
-def _check_shapes(targets: Targets | None) -> None:
-    if targets is None:
-        torch._assert(False, "targets should not be none when in training mode")
-        return
-    for target in targets:
-        boxes = target["boxes"]
-        if not isinstance(boxes, Tensor):
-            torch._assert(False, f"Expected target boxes to be of type Tensor, got {type(boxes)}.")
-        torch._assert(
-            boxes.dim() == 2 and boxes.shape[-1] == 4,
-            f"Expected target boxes to be a tensor of shape [N, 4], got {boxes.shape}.",
-        )
-
-
-def _size(image: Tensor) -> tuple[int, int]:
-    size = image.shape[-2:]
-    torch._assert(
-        len(size) == 2,
-        f"expecting the last two dimensions of the Tensor to be H and W instead got {size}",
-    )
-    return size[0], size[1]
-
-
-def _checked_later(targets: Targets | None) -> Callable[[], None]:
-    """Check the boxes. On CUDA what is returned does: until then the host goes on.
-
-    It waits no longer than for the boxes, not for what the device was given afterwards.
-    """
-    if not targets:
-        return lambda: None
-    boxes = torch.cat([target["boxes"] for target in targets])
-    wrong = (boxes[:, 2:] <= boxes[:, :2]).any()
-    if not (wrong.is_cuda and torch.cuda.is_available()):
-        _refuse(wrong, targets)
-        return lambda: None
-    found, copied = wrong.to("cpu", non_blocking=True), torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(wrong.device))
-
-    def check() -> None:
-        copied.synchronize()
-        _refuse(found, targets)
-
-    return check
-
-
-def _refuse(wrong: Tensor, targets: Targets) -> None:
-    """Name the first degenerate box, as torchvision does, if any is wrong."""
-    if not wrong:
-        return
-    for number, target in enumerate(targets):
-        for box in target["boxes"].tolist():
-            torch._assert(
-                not (box[2] <= box[0] or box[3] <= box[1]),
-                "All bounding boxes should have positive height and width."
-                f" Found invalid box {box} for target at index {number}.",
-            )

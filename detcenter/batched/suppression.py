@@ -64,11 +64,12 @@ def suppressed(
     size, turns = 2 * limit, _TURNS
     while left := [image for image in range(len(boxes)) if image not in found]:
         size = min(size, max(known.totals[image] for image in left))
-        best = _best(boxes, scores, labels, left, size)
+        rows = torch.tensor(left).to(boxes.device, non_blocking=True)
+        best = _best(boxes, scores, labels, rows, size)
         valid = best.scores > score_threshold
         if most_per_class is not None and size > most_per_class:
             valid &= _rank_in_class(best.labels) < most_per_class
-        gaps = known.gaps if len(left) == len(boxes) else known.gaps[left]
+        gaps = known.gaps[rows]
         keep, settled = _greedy(best, valid, gaps, iou_threshold, limit, turns)
         kept, seen = torch.stack([keep.sum(1), valid.sum(1)]).where(settled, -1).tolist()
         if -1 in kept:
@@ -127,9 +128,9 @@ def _candidates(
 
 
 def _best(
-    boxes: Tensor, scores: Tensor, labels: Tensor | None, images: list[int], size: int
+    boxes: Tensor, scores: Tensor, labels: Tensor | None, images: Tensor, size: int
 ) -> Detections:
-    """The ``size`` best candidates of some of the images."""
+    """The ``size`` best candidates of some of the images, [R]."""
     if len(images) < len(boxes):
         boxes, scores = boxes[images], scores[images]
         labels = None if labels is None else labels[images]
