@@ -3,7 +3,6 @@
 Boxes, scores, labels and their order are torchvision's, but for candidates of equal scores.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from detcenter.adoption import NotScripted
 from detcenter.batched.ragged import padded
-from detcenter.batched.suppression import suppressed, top_candidates
+from detcenter.batched.suppression import clipped, suppressed, top_candidates
 
 _SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
 
@@ -38,7 +37,7 @@ class SSDDetections(_Detections):
         anchors = torch.cat(image_anchors)
         boxes = self.box_coder.decode_single(codes.flatten(0, 1), anchors).view(codes.shape)
         found = suppressed(
-            _clipped(boxes, image_shapes),
+            clipped(boxes, image_shapes),
             scores,
             score_threshold=self.score_thresh,
             iou_threshold=self.nms_thresh,
@@ -67,7 +66,7 @@ class _LevelDetections(_Detections):
         ]
         boxes, scores, labels = (torch.cat(x, 1) for x in zip(*found, strict=True))
         kept = suppressed(
-            _clipped(boxes, image_shapes),
+            clipped(boxes, image_shapes),
             scores.unsqueeze(2),
             labels,
             score_threshold=-torch.inf,
@@ -129,7 +128,7 @@ class RoIDetections(_Detections):
         boxes = _by_image(self.box_coder.decode(box_regression, proposals), counts, 0.0)
         scores = _by_image(F.softmax(class_logits, -1), counts, -torch.inf)
         classes = scores.shape[2]
-        boxes = _clipped(boxes.flatten(1, 2), image_shapes)
+        boxes = clipped(boxes.flatten(1, 2), image_shapes)
         scores = _without_background(scores).flatten(1)
         small = (boxes[..., 2:] - boxes[..., :2] < _SMALLEST_SIDE).any(2)
         labels = torch.arange(classes, device=boxes.device).repeat(max(counts))
@@ -155,13 +154,6 @@ def _without_background(scores: Tensor) -> Tensor:
     scores = scores.clone() if scores.requires_grad else scores
     scores[..., 0] = -torch.inf
     return scores
-
-
-def _clipped(boxes: Tensor, image_shapes: Sequence[tuple[int, int]]) -> Tensor:
-    """Boxes [N, B, 4] inside their images, each of (height, width) pixels."""
-    corners = torch.tensor([[width, height] * 2 for height, width in image_shapes])
-    most = corners.to(boxes.device, boxes.dtype, non_blocking=True).unsqueeze(1)
-    return torch.minimum(boxes.clamp(min=0), most)
 
 
 def _by_image(rows: Tensor, counts: list[int], padding: float) -> Tensor:

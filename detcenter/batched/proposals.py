@@ -7,8 +7,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
 from detcenter.adoption import Adopted
-from detcenter.batched.detections import _clipped
-from detcenter.batched.suppression import _FEW
+from detcenter.batched.suppression import clipped, few
 
 
 class Proposals(Adopted):
@@ -26,7 +25,7 @@ class Proposals(Adopted):
         best = self._get_top_n_idx(objectness, num_anchors_per_level)
         levels = torch.cat([best.new_full((n,), x) for x, n in enumerate(num_anchors_per_level)])
         scores = objectness.gather(1, best).sigmoid()
-        boxes = _clipped(_rows(proposals, best), image_shapes)
+        boxes = clipped(_rows(proposals, best), image_shapes)
         sides = boxes[..., 2:] - boxes[..., :2]
         valid = (sides >= self.min_size).all(2) & (scores >= self.score_thresh)
         # The valid ones first, in the order in which they are looked at.
@@ -38,7 +37,7 @@ class Proposals(Adopted):
         found_boxes, found_scores = [], []
         for image, count in enumerate(valid.sum(1).tolist()):
             box, score = boxes[image, :count], ranks[image, :count]
-            if count > _FEW.get(box.device.type, _FEW["cuda"]):
+            if not few(count, box.device):
                 keep = batched_nms(box, score, levels[image, :count], self.nms_thresh)
             else:
                 keep = nms(apart[image, :count], score, self.nms_thresh)

@@ -1,18 +1,16 @@
 """Non-maximum suppression of a whole batch, no further than the detections that are kept."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
-_BLOCK = 256  # candidates that are compared with each other at once
+from detcenter.batched.greedy import kept_of
+
 _TURNS = 32  # of settling a block, at first
 _FEW = {"cpu": 1_000, "cuda": 25_000}  # boxes that torchvision compares moved apart by class
 _MANY = 1 / 16  # of all, from which on it is sooner to look at all than to gather them
-_ROUNDING = 2e-6  # more than float32 can be wrong by in an IoU, as a part of it
-_SAFE_SIDE = 1e-4  # pixels; of narrower boxes float64 loses too much when they are moved far
 
 
 class Detections(NamedTuple):
@@ -69,8 +67,15 @@ def suppressed(
         valid = best.scores > score_threshold
         if most_per_class is not None and size > most_per_class:
             valid &= _rank_in_class(best.labels) < most_per_class
-        gaps = known.gaps[rows]
-        keep, settled = _greedy(best, valid, gaps, iou_threshold, limit, turns)
+        keep, settled = kept_of(
+            best.boxes,
+            best.labels,
+            valid,
+            known.gaps[rows],
+            iou_threshold=iou_threshold,
+            limit=limit,
+            turns=turns,
+        )
         kept, seen = torch.stack([keep.sum(1), valid.sum(1)]).where(settled, -1).tolist()
         if -1 in kept:
             turns *= 4
@@ -81,6 +86,18 @@ def suppressed(
                 found[image] = Detections(*(values[row, : kept[row]] for values in chosen))
         size *= 2
     return [found[image] for image in range(len(boxes))]
+
+
+def few(count: Any, device: torch.device) -> Any:
+    """Whether torchvision compares so many boxes at once, each class moved beyond the others."""
+    return count <= _FEW.get(device.type, _FEW["cuda"])
+
+
+def clipped(boxes: Tensor, image_shapes: Sequence[tuple[int, int]]) -> Tensor:
+    """Boxes [N, B, 4] inside their images, each of (height, width) pixels."""
+    corners = torch.tensor([[width, height] * 2 for height, width in image_shapes])
+    most = corners.to(boxes.device, boxes.dtype, non_blocking=True).unsqueeze(1)
+    return torch.minimum(boxes.clamp(min=0), most)
 
 
 def top_candidates(scores: Tensor, threshold: float, size: int) -> tuple[Tensor, Tensor]:
@@ -114,17 +131,17 @@ def _candidates(
     passing = scores > threshold
     of_class = passing.sum(1)
     capped = of_class if most_per_class is None else of_class.clamp(max=most_per_class)
-    few = capped.sum(1) <= _FEW.get(boxes.device.type, _FEW["cuda"])
-    over = few & (capped < of_class).any(1)
-    numbers = torch.stack([of_class.sum(1), capped.sum(1), few, over])
-    totals, counts, are_few, are_over = numbers.tolist()
-    if not any(are_few) or not any(totals):
+    are_few = few(capped.sum(1), boxes.device)
+    over = are_few & (capped < of_class).any(1)
+    numbers = torch.stack([of_class.sum(1), capped.sum(1), are_few, over])
+    totals, counts, some_few, some_over = numbers.tolist()
+    if not any(some_few) or not any(totals):
         return _Candidates(totals, counts, boxes.new_zeros(len(boxes)))
-    if most_per_class is not None and any(are_over):
+    if most_per_class is not None and any(some_over):
         passing &= scores >= scores.topk(most_per_class, 1).values[:, -1:]
     other = ~passing.any(2, keepdim=True)
     largest = boxes.detach().masked_fill(other, -torch.inf).flatten(1).amax(1)
-    return _Candidates(totals, counts, torch.where(few & largest.isfinite(), largest + 1, 0.0))
+    return _Candidates(totals, counts, torch.where(are_few & largest.isfinite(), largest + 1, 0.0))
 
 
 def _best(
@@ -158,117 +175,3 @@ def _chosen(best: Detections, keep: Tensor, limit: int) -> Detections:
     first = torch.where(keep, position, size).sort(1).values[:, :limit].clamp(max=max(size - 1, 0))
     boxes = best.boxes.gather(1, first.unsqueeze(2).expand(-1, -1, 4))
     return Detections(boxes, best.scores.gather(1, first), best.labels.gather(1, first))
-
-
-@torch.no_grad()
-def _greedy(
-    best: Detections, valid: Tensor, gaps: Tensor, iou_threshold: float, limit: int, turns: int
-) -> tuple[Tensor, Tensor]:
-    """Which of [R, P] are kept, ``limit`` an image at most, and whether that has settled."""
-    boxes = best.boxes + (best.labels * gaps.unsqueeze(1)).unsqueeze(2)
-    if not boxes.is_cuda:
-        keep = _by_kernel(boxes, best.labels, valid, gaps, iou_threshold, limit)
-        if keep is not None:
-            return keep, keep.new_ones(())
-    return _by_blocks(boxes, best.labels, valid, iou_threshold, limit, turns)
-
-
-def _by_kernel(
-    boxes: Tensor, labels: Tensor, valid: Tensor, gaps: Tensor, iou_threshold: float, limit: int
-) -> Tensor | None:
-    """By torchvision's own kernel, image by image; None if that could round another way.
-
-    Where torchvision does not move boxes apart, they are moved in float64, which rounds so little
-    that what is kept both a little below and a little above the threshold is right: those that
-    are kept do not overlap more, and each of the others overlaps more with one of these.
-    """
-    keep = torch.zeros_like(valid)
-    for image, gap in enumerate(gaps.tolist()):
-        rows = valid[image].nonzero().squeeze(1)
-        if not len(rows):
-            continue
-        box, label = boxes[image, rows], labels[image, rows]
-        rank = torch.arange(len(rows), 0, -1, dtype=box.dtype)
-        if gap:
-            kept = nms(box, rank, iou_threshold)
-        else:
-            sides = box[:, 2:] - box[:, :2]
-            if ((sides > 0) & (sides < _SAFE_SIDE)).any():
-                return None
-            far, rank = (
-                box.double() + (label * (box.double().max() + 1)).unsqueeze(1),
-                rank.double(),
-            )
-            margin = _ROUNDING * iou_threshold
-            kept = nms(far, rank, iou_threshold - margin)
-            if not torch.equal(kept, nms(far, rank, iou_threshold + margin)):
-                return None
-        keep[image, rows[kept[:limit]]] = True
-    return keep
-
-
-def _by_blocks(
-    boxes: Tensor, labels: Tensor, valid: Tensor, iou_threshold: float, limit: int, turns: int
-) -> tuple[Tensor, Tensor]:
-    """All images at once, block after block, without waiting for a device."""
-    threshold = _float32_below(iou_threshold)
-    rows = len(boxes)
-    # What was kept so far; what is too much goes to the last place, which has no label.
-    kept_boxes = boxes.new_zeros(rows, limit + 1, 4)
-    kept_labels = labels.new_full((rows, limit + 1), -1)
-    count = labels.new_zeros(rows, 1)
-    keeps, settled = [valid[:, :0]], valid.new_ones(())
-    for start in range(0, boxes.shape[1], _BLOCK):
-        box, label, free = (x[:, start : start + _BLOCK] for x in (boxes, labels, valid))
-        free = free & ~_overlaps(kept_boxes, kept_labels, box, label, threshold).any(1)
-        keep, done = _settle(_overlaps(box, label, box, label, threshold), free, turns)
-        settled = settled & done
-        place = count + keep.cumsum(1) - 1
-        keep = keep & (place < limit)
-        place = torch.where(keep, place, limit)
-        kept_boxes.scatter_(1, place.unsqueeze(2).expand(-1, -1, 4), box)
-        kept_labels.scatter_(1, place, label)
-        kept_labels[:, limit] = -1
-        count = count + keep.sum(1, keepdim=True)
-        keeps.append(keep)
-    return torch.cat(keeps, 1), settled
-
-
-def _settle(overlaps: Tensor, free: Tensor, turns: int) -> tuple[Tensor, Tensor]:
-    """Greedy choice among [R, B] boxes of which [R, B, B] overlap, the best first.
-
-    A box is kept if no better one that is kept overlaps with it. Taking that as an assignment,
-    everything is right after as many turns as the longest chain of overlaps is long, and stays so.
-    """
-    better = overlaps.triu(1)
-    keep = before = free
-    for _ in range(turns):
-        before, keep = keep, free & ~(better & keep.unsqueeze(2)).any(1)
-    return keep, (keep == before).all()
-
-
-def _overlaps(
-    boxes: Tensor, labels: Tensor, others: Tensor, of_others: Tensor, threshold: float
-) -> Tensor:
-    """Whether boxes [R, A, 4] have an IoU above the threshold with others [R, B, 4] of their class.
-
-    The arithmetic is that of torchvision's kernel, one operation after the other.
-    """
-    (x1, y1, x2, y2), areas = boxes.unsqueeze(2).unbind(3), _areas(boxes).unsqueeze(2)
-    (u1, v1, u2, v2), of_other = others.unsqueeze(1).unbind(3), _areas(others).unsqueeze(1)
-    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_(min=0)
-    height = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp_(min=0)
-    shared = width.mul_(height)
-    above = shared / (areas + of_other).sub_(shared) > threshold
-    return above & (labels.unsqueeze(2) == of_others.unsqueeze(1))
-
-
-def _areas(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
-def _float32_below(threshold: float) -> float:
-    """The largest float32 that is at most ``threshold``, above which are the same float32s."""
-    nearest = np.float32(threshold)
-    above = float(nearest) > threshold
-    return float(np.nextafter(nearest, np.float32(-np.inf)) if above else nearest)

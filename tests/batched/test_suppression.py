@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms, nms
 
-from detcenter.batched import suppression
+from detcenter.batched import greedy, suppression
 from detcenter.batched.suppression import suppressed, top_candidates
 
 
@@ -48,8 +48,8 @@ def by_loop(boxes, scores, score_threshold, iou_threshold, limit, most_per_class
 @pytest.mark.parametrize("way", ["kernel", "blocks"])
 def test_drawn_batches_equal_a_loop(way, monkeypatch):
     if way == "blocks":  # as on CUDA; in blocks so small that there are several
-        monkeypatch.setattr(suppression, "_by_kernel", lambda *_: None)
-        monkeypatch.setattr(suppression, "_BLOCK", 32)
+        monkeypatch.setattr(greedy, "_by_kernel", lambda *_: None)
+        monkeypatch.setattr(greedy, "_BLOCK", 32)
         monkeypatch.setattr(suppression, "_TURNS", 2)
     for seed in range(60):
         boxes, scores, settings = drawn(seed)
