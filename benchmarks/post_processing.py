@@ -1,11 +1,14 @@
 """Post-processing by torchvision and by detcenter.fast: seconds a batch, and waits for the device.
 
     python benchmarks/post_processing.py [--images 8] [--repeats 5] [--json FILE]
+    python benchmarks/post_processing.py --checkpoint runs/digits/best.pth [...]
 
 Of SSD300: 8,732 anchors, 400 candidates a class, 200 detections an image. "untrained" are the
 scores of a new head, all classes about equally likely in every anchor; "trained" are those of
 a head that is sure of its background, with few candidates. Then what grows: classes, anchors and
-images. Both sides take turns; the figures are medians, and their detections are compared.
+images. Both sides take turns; the figures are medians, and their detections are compared. Waits
+are counted on a pretended device where there is none. With --checkpoint whole inferences of the
+trained detector are compared and timed instead, on the validation images of its recipe.
 """
 
 import argparse
@@ -19,8 +22,12 @@ from timing import device, heading, medians, written
 from torch import Tensor
 from torchvision.models import get_model
 
-from detcenter import fast
-from detcenter.waits import counted_waits
+from detcenter import fast, load
+from detcenter.recipe.config import config_from_dict
+from detcenter.recipe.datasets import validation_set
+from detcenter.runs.passes import augmentation
+from detcenter.training import load_checkpoint
+from detcenter.waits import counted_waits, pretended_cuda
 
 _SIDE = 300  # pixels of an image
 
@@ -30,7 +37,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--checkpoint", type=Path, nargs="+", default=[])
     arguments = parser.parse_args()
+    if arguments.checkpoint:
+        print(heading())
+        written(arguments.json, [_of_checkpoint(path) for path in arguments.checkpoint])
+        return
     images = arguments.images
     cases = [("untrained", classes, 8732, images) for classes in (2, 21, 91, 365, 1203)]
     cases += [("trained", classes, 8732, images) for classes in (21, 91, 1203)]
@@ -67,9 +79,9 @@ def _measured(head: str, classes: int, anchors: int, images: int, repeats: int) 
     seconds = medians({name: _step(model, given) for name, model in sides.items()}, repeats)
     waits, found = {}, {}
     for name, model in sides.items():
-        with counted_waits() as counted, torch.inference_mode():
+        with torch.inference_mode():
             found[name] = model.postprocess_detections(*given)
-        waits[f"waits_{name}"] = counted.total
+        waits[f"waits_{name}"] = _waits(model, given)
     numbers = {"head": head, "classes": classes, "anchors": anchors, "images": images}
     return numbers | seconds | waits | {"same": _same(*found.values())}
 
@@ -97,6 +109,41 @@ def _outputs(head: str, classes: int, anchors: int, images: int) -> tuple[Any, .
     return outputs, [boxes.to(device())] * images, [(_SIDE, _SIDE)] * images
 
 
+def _waits(model: Any, given: tuple[Any, ...]) -> int:
+    outputs, anchors, sizes = given
+    with pretended_cuda() as on, torch.no_grad():
+        moved = {name: x.to(on) for name, x in outputs.items()}
+        boxes = [anchors[0].to(on)] * len(anchors)
+        with counted_waits() as counted:
+            model.postprocess_detections(moved, boxes, sizes)
+    return counted.total
+
+
+def _of_checkpoint(path: Path) -> dict[str, Any]:
+    """Whole inferences of a trained detector, by torchvision and fast."""
+    recipe = config_from_dict(load_checkpoint(path)["config"])
+    plain: Any = fast(load(path, device()), False)
+    sides = {"torchvision": plain, "fast": fast(copy.deepcopy(plain))}
+    dataset = validation_set(recipe.data, plain.classes)
+    dataset.transform = augmentation(None, plain)
+    images = [dataset[i][0].to(device()).float() / 255 for i in range(len(dataset))]
+    found: dict[str, list[dict[str, Tensor]]] = {}
+
+    def step(name: str) -> Callable[[], None]:
+        @torch.inference_mode()
+        def infer() -> None:
+            batches = [images[i : i + 8] for i in range(0, len(images), 8)]
+            found[name] = [x for batch in batches for x in sides[name](batch)]
+
+        return infer
+
+    seconds = medians({name: step(name) for name in sides}, 1)
+    same, count = _same(*found.values()), sum(len(x["boxes"]) for x in found["fast"])
+    shown = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    print(f"{path}: {len(images)} images, {count} detections, {same:.2%} the same; {shown}")
+    return {"checkpoint": str(path), "detections": count, "same": same} | seconds
+
+
 def _step(model: Any, given: tuple[Any, ...]) -> Callable[[], None]:
     @torch.inference_mode()
     def step() -> None:
@@ -113,7 +160,7 @@ def _same(expected: list[dict[str, Tensor]], found: list[dict[str, Tensor]]) -> 
         if len(one["boxes"]) == len(other["boxes"]):
             same = (one["boxes"] == other["boxes"]).all(1) & (one["scores"] == other["scores"])
             equal += int((same & (one["labels"] == other["labels"])).sum())
-    return equal / max(1, total)
+    return equal / total if total else 1.0
 
 
 if __name__ == "__main__":

@@ -57,6 +57,14 @@ def suppressed(
         limit: detections an image.
         most_per_class: candidates that a class has at most in an image, its best; None is all.
     """
+    if labels is None and not _many(passing := scores.flatten(1) > score_threshold):
+        values, places = _gathered(scores.flatten(1), passing, passing.shape[1])
+        labels = places % scores.shape[2]
+        boxes = _at(boxes, places // scores.shape[2])
+        if most_per_class is not None:
+            values = values.masked_fill(_rank_in_class(labels) >= most_per_class, -torch.inf)
+            most_per_class = None
+        scores = values.unsqueeze(2)
     known = _candidates(boxes, scores, score_threshold, most_per_class)
     found: dict[int, Detections] = {}
     size, turns = 2 * limit, _TURNS
@@ -107,10 +115,22 @@ def top_candidates(scores: Tensor, threshold: float, size: int) -> tuple[Tensor,
         Their values [N, K], the highest first, with ``-inf`` behind the last; and their places.
     """
     passing = scores > threshold
-    # On CUDA it is sooner to look at all than to wait for how many there are.
-    if scores.is_cuda or passing.count_nonzero() > _MANY * passing.numel():
+    if _many(passing):
         values, places = scores.topk(min(size, scores.shape[1]))
         return values.masked_fill(~(values > threshold), -torch.inf), places
+    return _gathered(scores, passing, size)
+
+
+def _many(passing: Tensor) -> bool:
+    """Whether so many pass that it is sooner to look at all than to gather those that do.
+
+    On CUDA it always is, for the host would wait for how many there are.
+    """
+    return passing.is_cuda or bool(passing.count_nonzero() > _MANY * passing.numel())
+
+
+def _gathered(scores: Tensor, passing: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """As :func:`top_candidates`, of those that are ``passing`` [N, M]."""
     found = passing.flatten().nonzero().squeeze(1)
     images = found // scores.shape[1]
     counts = images.bincount(minlength=len(scores))
@@ -155,7 +175,12 @@ def _best(
     values, index = scores.flatten(1).topk(size)
     box = index // classes
     found = index % classes if labels is None else labels.gather(1, box)
-    return Detections(boxes.gather(1, box.unsqueeze(2).expand(-1, -1, 4)), values, found)
+    return Detections(_at(boxes, box), values, found)
+
+
+def _at(boxes: Tensor, index: Tensor) -> Tensor:
+    """[N, K, 4] of boxes [N, B, 4] at index [N, K]."""
+    return boxes.gather(1, index.unsqueeze(2).expand(-1, -1, 4))
 
 
 def _rank_in_class(labels: Tensor) -> Tensor:
@@ -173,5 +198,6 @@ def _chosen(best: Detections, keep: Tensor, limit: int) -> Detections:
     size = keep.shape[1]
     position = torch.arange(size, device=keep.device).expand_as(keep)
     first = torch.where(keep, position, size).sort(1).values[:, :limit].clamp(max=max(size - 1, 0))
-    boxes = best.boxes.gather(1, first.unsqueeze(2).expand(-1, -1, 4))
-    return Detections(boxes, best.scores.gather(1, first), best.labels.gather(1, first))
+    return Detections(
+        _at(best.boxes, first), best.scores.gather(1, first), best.labels.gather(1, first)
+    )
