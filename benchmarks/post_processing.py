@@ -25,7 +25,7 @@ from torchvision.models import get_model
 from detcenter import fast, load
 from detcenter.recipe.config import config_from_dict
 from detcenter.recipe.datasets import validation_set
-from detcenter.runs.passes import augmentation
+from detcenter.runs.passes import detect_in
 from detcenter.training import load_checkpoint
 from detcenter.waits import counted_waits, pretended_cuda
 
@@ -125,22 +125,18 @@ def _of_checkpoint(path: Path) -> dict[str, Any]:
     plain: Any = fast(load(path, device()), False)
     sides = {"torchvision": plain, "fast": fast(copy.deepcopy(plain))}
     dataset = validation_set(recipe.data, plain.classes)
-    dataset.transform = augmentation(None, plain)
-    images = [dataset[i][0].to(device()).float() / 255 for i in range(len(dataset))]
-    found: dict[str, list[dict[str, Tensor]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
 
     def step(name: str) -> Callable[[], None]:
-        @torch.inference_mode()
         def infer() -> None:
-            batches = [images[i : i + 8] for i in range(0, len(images), 8)]
-            found[name] = [x for batch in batches for x in sides[name](batch)]
+            found[name] = detect_in(dataset, sides[name], batch_size=8, workers=0)
 
         return infer
 
     seconds = medians({name: step(name) for name in sides}, 1)
     same, count = _same(*found.values()), sum(len(x["boxes"]) for x in found["fast"])
     shown = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
-    print(f"{path}: {len(images)} images, {count} detections, {same:.2%} the same; {shown}")
+    print(f"{path}: {len(dataset)} images, {count} detections, {same:.2%} the same; {shown}")
     return {"checkpoint": str(path), "detections": count, "same": same} | seconds
 
 
