@@ -19,7 +19,10 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED)
+	$(BIN)/python benchmarks/post_processing.py
+	$(BIN)/python benchmarks/around_the_model.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/loop.py --config configs/digits.yaml
 	$(BIN)/python benchmarks/rank_hard.py
 	$(BIN)/python benchmarks/checking.py
 	$(BIN)/python benchmarks/data_loading.py --config configs/digits.yaml

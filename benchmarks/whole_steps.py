@@ -1,6 +1,6 @@
-"""A training step and its memory: SSD300 and Faster R-CNN of torchvision, beside detcenter's.
+"""A training step and its memory: torchvision's SSD300 and others, beside detcenter's.
 
-    python benchmarks/whole_steps.py [--model ssd300 fasterrcnn] [--json FILE]
+    python benchmarks/whole_steps.py [--model ssd300 fasterrcnn ...] [--json FILE]
 
 In bfloat16, medians of alternating repeats; images and targets are on the device. --small is for
 trying it out.
@@ -29,6 +29,8 @@ MODELS = {
         ("fasterrcnn_resnet50_fpn", 91, 8, 640),
         ("fasterrcnn_mobilenet_v3_large_320_fpn", 5, 1, 128),
     ),
+    "retinanet": (("retinanet_resnet50_fpn", 91, 8, 640), ("retinanet_resnet50_fpn", 5, 1, 64)),
+    "fcos": (("fcos_resnet50_fpn", 91, 8, 640), ("fcos_resnet50_fpn", 5, 1, 64)),
 }
 
 
