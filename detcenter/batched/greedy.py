@@ -15,8 +15,7 @@ def kept_of(
     boxes: Tensor,
     labels: Tensor,
     valid: Tensor,
-    gaps: Tensor,
-    *,
+    apart: Tensor,
     iou_threshold: float,
     limit: int,
     turns: int,
@@ -26,7 +25,7 @@ def kept_of(
     Args:
         boxes: [R, P, 4] of R images, the best first.
         labels, valid: [R, P]; what is not valid is not there.
-        gaps: [R], by how much times its label each box is moved before it is compared.
+        apart: bool [R], whether the boxes of an image's labels are beyond each other already.
         iou_threshold: what overlaps more with a better box of its label is dropped.
         limit: boxes kept of an image, at most.
         turns: see :func:`_settle`; more if it has not settled.
@@ -34,16 +33,15 @@ def kept_of(
     Returns:
         bool [R, P] and bool [].
     """
-    boxes = boxes + (labels * gaps.unsqueeze(1)).unsqueeze(2)
     if not boxes.is_cuda:
-        keep = _by_kernel(boxes, labels, valid, gaps, iou_threshold, limit)
+        keep = _by_kernel(boxes, labels, valid, apart, iou_threshold, limit)
         if keep is not None:
             return keep, keep.new_ones(())
     return _by_blocks(boxes, labels, valid, iou_threshold, limit, turns)
 
 
 def _by_kernel(
-    boxes: Tensor, labels: Tensor, valid: Tensor, gaps: Tensor, iou_threshold: float, limit: int
+    boxes: Tensor, labels: Tensor, valid: Tensor, apart: Tensor, iou_threshold: float, limit: int
 ) -> Tensor | None:
     """By torchvision's own kernel, image by image; None if that could round another way.
 
@@ -52,13 +50,13 @@ def _by_kernel(
     are kept do not overlap more, and each of the others overlaps more with one of these.
     """
     keep = torch.zeros_like(valid)
-    for image, gap in enumerate(gaps.tolist()):
+    for image, moved in enumerate(apart.tolist()):
         rows = valid[image].nonzero().squeeze(1)
         if not len(rows):
             continue
         box, label = boxes[image, rows], labels[image, rows]
         rank = torch.arange(len(rows), 0, -1, dtype=box.dtype)
-        if gap:
+        if moved:
             kept = nms(box, rank, iou_threshold)
         else:
             sides = box[:, 2:] - box[:, :2]

@@ -21,6 +21,15 @@ class Detections(NamedTuple):
     labels: Tensor  # [K]
 
 
+class _Given(NamedTuple):
+    """See :func:`suppressed`."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor | None
+    most_per_class: int | None
+
+
 class _Candidates(NamedTuple):
     """What is known of the candidates of N images."""
 
@@ -57,42 +66,34 @@ def suppressed(
         limit: detections an image.
         most_per_class: candidates that a class has at most in an image, its best; None is all.
     """
+    given = _Given(boxes, scores, labels, most_per_class)
     if labels is None and not _many(passing := scores.flatten(1) > score_threshold):
-        values, places = _gathered(scores.flatten(1), passing, passing.shape[1])
-        labels = places % scores.shape[2]
-        boxes = _at(boxes, places // scores.shape[2])
-        if most_per_class is not None:
-            values = values.masked_fill(_rank_in_class(labels) >= most_per_class, -torch.inf)
-            most_per_class = None
-        scores = values.unsqueeze(2)
-    known = _candidates(boxes, scores, score_threshold, most_per_class)
+        given = _only(given, passing)
+    known = _candidates(given, score_threshold)
     found: dict[int, Detections] = {}
     size, turns = 2 * limit, _TURNS
     while left := [image for image in range(len(boxes)) if image not in found]:
         size = min(size, max(known.totals[image] for image in left))
         rows = torch.tensor(left).to(boxes.device, non_blocking=True)
-        best = _best(boxes, scores, labels, rows, size)
-        valid = best.scores > score_threshold
-        if most_per_class is not None and size > most_per_class:
-            valid &= _rank_in_class(best.labels) < most_per_class
+        best = _best(given, rows, size)
+        valid = _valid(best, score_threshold, given.most_per_class)
+        apart = best.boxes + (best.labels * known.gaps[rows].unsqueeze(1)).unsqueeze(2)
         keep, settled = kept_of(
-            best.boxes,
-            best.labels,
-            valid,
-            known.gaps[rows],
-            iou_threshold=iou_threshold,
-            limit=limit,
-            turns=turns,
+            apart, best.labels, valid, known.gaps[rows] > 0, iou_threshold, limit, turns
         )
-        kept, seen = torch.stack([keep.sum(1), valid.sum(1)]).where(settled, -1).tolist()
+        odd = best.scores.isnan().sum(1)
+        kept, seen, nans = torch.stack([keep.sum(1), valid.sum(1), odd]).where(settled, -1).tolist()
         if -1 in kept:
             turns *= 4
-            continue
-        chosen = _chosen(best, keep, limit)
-        for row, image in enumerate(left):
-            if kept[row] == limit or seen[row] == known.counts[image]:
-                found[image] = Detections(*(values[row, : kept[row]] for values in chosen))
-        size *= 2
+        elif any(nans):  # which are ranked first, and are no candidates
+            numbers = given.scores.masked_fill(given.scores.isnan(), -torch.inf)
+            given = given._replace(scores=numbers)
+        else:
+            chosen = _chosen(best, keep, limit)
+            for row, image in enumerate(left):
+                if kept[row] == limit or seen[row] == known.counts[image]:
+                    found[image] = Detections(*(values[row, : kept[row]] for values in chosen))
+            size *= 2
     return [found[image] for image in range(len(boxes))]
 
 
@@ -142,12 +143,21 @@ def _gathered(scores: Tensor, passing: Tensor, size: int) -> tuple[Tensor, Tenso
     return values, at.gather(1, order) % scores.shape[1]
 
 
-def _candidates(
-    boxes: Tensor, scores: Tensor, threshold: float, most_per_class: int | None
-) -> _Candidates:
+def _only(given: _Given, passing: Tensor) -> _Given:
+    """Those that are ``passing`` [N, B C], each a box with one score."""
+    values, places = _gathered(given.scores.flatten(1), passing, passing.shape[1])
+    labels = places % given.scores.shape[2]
+    if given.most_per_class is not None:
+        values = values.masked_fill(_rank_in_class(labels) >= given.most_per_class, -torch.inf)
+    boxes = _at(given.boxes, places // given.scores.shape[2])
+    return _Given(boxes, values.unsqueeze(2), labels, None)
+
+
+def _candidates(given: _Given, threshold: float) -> _Candidates:
     """torchvision compares few boxes at once, each class moved beyond the others, which rounds
     them. Many it compares class by class; their gap is 0.
     """
+    boxes, scores, _, most_per_class = given
     passing = scores > threshold
     of_class = passing.sum(1)
     capped = of_class if most_per_class is None else of_class.clamp(max=most_per_class)
@@ -164,10 +174,9 @@ def _candidates(
     return _Candidates(totals, counts, torch.where(are_few & largest.isfinite(), largest + 1, 0.0))
 
 
-def _best(
-    boxes: Tensor, scores: Tensor, labels: Tensor | None, images: Tensor, size: int
-) -> Detections:
+def _best(given: _Given, images: Tensor, size: int) -> Detections:
     """The ``size`` best candidates of some of the images, [R]."""
+    boxes, scores, labels, _ = given
     if len(images) < len(boxes):
         boxes, scores = boxes[images], scores[images]
         labels = None if labels is None else labels[images]
@@ -176,6 +185,14 @@ def _best(
     box = index // classes
     found = index % classes if labels is None else labels.gather(1, box)
     return Detections(_at(boxes, box), values, found)
+
+
+def _valid(best: Detections, threshold: float, most_per_class: int | None) -> Tensor:
+    """Which of the best are candidates, [R, P]."""
+    valid = best.scores > threshold
+    if most_per_class is not None and valid.shape[1] > most_per_class:
+        valid &= _rank_in_class(best.labels) < most_per_class
+    return valid
 
 
 def _at(boxes: Tensor, index: Tensor) -> Tensor:

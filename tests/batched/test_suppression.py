@@ -81,6 +81,23 @@ def test_what_float64_cannot_decide_is_decided_as_by_torchvision(monkeypatch):
             assert len(found.boxes) == len(kept)
 
 
+@pytest.mark.parametrize("way", ["kernel", "blocks"])
+@pytest.mark.parametrize("share", [0.01, 0.6])
+def test_scores_that_are_no_numbers_are_no_candidates(way, share, monkeypatch):
+    """As in torchvision, where they are not above any threshold; nor do they keep anything busy."""
+    if way == "blocks":
+        monkeypatch.setattr(greedy, "_by_kernel", lambda *_: None)
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, 300, 2, generator=generator) * 200
+    boxes = torch.cat([corners, corners + 40], 2)
+    scores = (torch.randperm(2 * 300 * 4, generator=generator) + 1.0).view(2, 300, 4) / 2400
+    scores[torch.rand(scores.shape, generator=generator) < share] = torch.nan
+    settings = {"score_threshold": 0.3, "iou_threshold": 0.4, "limit": 30, "most_per_class": 50}
+    for image, found in enumerate(suppressed(boxes, scores, **settings)):
+        for a, b in zip(found, by_loop(boxes[image], scores[image], **settings), strict=True):
+            assert len(a) and torch.equal(a, b)
+
+
 def test_long_chains_settle():
     """Every box overlaps with its neighbours only, so that each second one is kept."""
     start = torch.arange(200.0) * 4
