@@ -41,7 +41,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.checkpoint:
         print(heading())
-        written(arguments.json, [_of_checkpoint(path) for path in arguments.checkpoint])
+        written(
+            arguments.json,
+            [_of_checkpoint(path, arguments.repeats) for path in arguments.checkpoint],
+        )
         return
     images = arguments.images
     cases = [("untrained", classes, 8732, images) for classes in (2, 21, 91, 365, 1203)]
@@ -119,7 +122,7 @@ def _waits(model: Any, given: tuple[Any, ...]) -> int:
     return counted.total
 
 
-def _of_checkpoint(path: Path) -> dict[str, Any]:
+def _of_checkpoint(path: Path, repeats: int) -> dict[str, Any]:
     """Whole inferences of a trained detector, by torchvision and fast."""
     recipe = config_from_dict(load_checkpoint(path)["config"])
     plain: Any = fast(load(path, device()), False)
@@ -133,7 +136,7 @@ def _of_checkpoint(path: Path) -> dict[str, Any]:
 
         return infer
 
-    seconds = medians({name: step(name) for name in sides}, 1)
+    seconds = medians({name: step(name) for name in sides}, repeats)
     same, count = _same(*found.values()), sum(len(x["boxes"]) for x in found["fast"])
     shown = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
     print(f"{path}: {len(dataset)} images, {count} detections, {same:.2%} the same; {shown}")
