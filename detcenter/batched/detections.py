@@ -126,12 +126,14 @@ class RoIDetections(_Detections):
             plain: Any = super().postprocess_detections  # type: ignore[misc]
             return plain(class_logits, box_regression, proposals, image_shapes)
         counts = [len(of_image) for of_image in proposals]
-        boxes = _by_image(self.box_coder.decode(box_regression, proposals), counts, 0.0)
+        # Without any proposal torchvision's coder does not say how many boxes each would have.
+        boxes = self.box_coder.decode(box_regression, proposals).view(*class_logits.shape, 4)
+        boxes = _by_image(boxes, counts, 0.0)
         scores = _by_image(F.softmax(class_logits, -1), counts, -torch.inf)
         classes = scores.shape[2]
         boxes = _clipped(boxes.flatten(1, 2), image_shapes)
         scores = _without_background(scores).flatten(1)
-        small = (boxes[..., 2:] - boxes[..., :2] < _SMALLEST_SIDE).any(2)
+        small = ~(boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(2)  # or not a number
         labels = torch.arange(classes, device=boxes.device).repeat(max(counts))
         found = suppressed(
             boxes,
@@ -151,10 +153,11 @@ def _exporting() -> bool:
 
 
 def _without_background(scores: Tensor) -> Tensor:
-    """Scores [..., C] whose first class is no candidate; in place where no gradient needs them."""
+    """Scores [..., C] whose first class is no candidate, nor what is not a number, which would be
+    looked at as the highest; in place where no gradient needs them."""
     scores = scores.clone() if scores.requires_grad else scores
     scores[..., 0] = -torch.inf
-    return scores
+    return scores.nan_to_num_(-torch.inf, torch.inf, -torch.inf)
 
 
 def _clipped(boxes: Tensor, image_shapes: Sequence[tuple[int, int]]) -> Tensor:

@@ -52,7 +52,7 @@ def suppressed(
 
     Args:
         boxes: [N, B, 4], xyxy in pixels, not negative.
-        scores: [N, B, C] of every class a box, from label 0.
+        scores: [N, B, C] of every class a box, from label 0; none is NaN.
         labels: [N, B] of boxes that have one score only, C = 1.
         score_threshold: candidates have a score above it.
         iou_threshold: what overlaps more with a better box of its class is dropped.
@@ -92,8 +92,9 @@ def top_candidates(scores: Tensor, threshold: float, size: int) -> tuple[Tensor,
     passing = scores > threshold
     # On CUDA it is sooner to look at all than to wait for how many there are.
     if scores.is_cuda or passing.count_nonzero() > _MANY * passing.numel():
+        scores = scores.masked_fill(~passing, -torch.inf)  # what is not a number would be first
         values, places = scores.topk(min(size, scores.shape[1]))
-        return values.masked_fill(~(values > threshold), -torch.inf), places
+        return values, places
     found = passing.flatten().nonzero().squeeze(1)
     images = found // scores.shape[1]
     counts = images.bincount(minlength=len(scores))

@@ -88,6 +88,48 @@ def test_detections_are_torchvisions(plain_model, images, score_thresh, nms_thre
     assert any(len(scores) for _, scores, _ in expected) or score_thresh == 1.0
 
 
+def with_nan(value, rows):
+    """The first ``rows`` of outputs [N, A, ...], or of [R, ...], are not a number."""
+    if isinstance(value, dict):
+        return {name: with_nan(x, rows) for name, x in value.items()}
+    if isinstance(value, list):
+        return [with_nan(x, rows) for x in value]
+    value = value.clone()
+    (value[:, :rows] if value.dim() == 3 else value[:rows]).fill_(torch.nan)
+    return value
+
+
+@pytest.mark.parametrize("what", ["scores", "boxes"])
+@pytest.mark.parametrize("score_thresh", [0.0, 0.4])
+def test_what_is_not_a_number_is_not_detected(plain_model, images, what, score_thresh):
+    """As when a training goes astray; the others are still detected, and it comes to an end."""
+    part = part_of(plain_model)
+    part.score_thresh = score_thresh
+    given = [in_float64(value) for value in inputs_of(plain_model, images)]
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(given[0], dict):
+        names = {"boxes": ["bbox_regression"]}.get(what, given[0].keys() - {"bbox_regression"})
+        changed = {k: spread(x, generator) for k, x in given[0].items() if k != "bbox_regression"}
+        changed = given[0] | changed
+        args = [changed | with_nan({k: changed[k] for k in names}, 5), *given[1:]]
+    else:
+        args = [spread(given[0], generator), *given[1:]]
+        number = ["scores", "boxes"].index(what)
+        args[number] = with_nan(args[number], 5)
+    expected = as_rows(part.postprocess_detections(*args))
+    found = as_rows(fast(plain_model) and part.postprocess_detections(*args))
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def test_no_proposal_is_no_detection(images):
+    model = build_model("fasterrcnn_resnet50_fpn", 3, weights_backbone=None, min_size=64).eval()
+    model.rpn.score_thresh = 2.0
+    for found in fast(model)(images):
+        assert found["boxes"].shape == (0, 4) and len(found["scores"]) == 0
+
+
 @pytest.mark.parametrize("classes", [2, 91, 1203])
 def test_as_many_classes_as_there_may_be(classes):
     torch.manual_seed(0)
