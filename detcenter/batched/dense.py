@@ -18,6 +18,7 @@ from torchvision.ops import (
 )
 
 from detcenter.adoption import Adopted
+from detcenter.batched.inputs import counts_of
 
 _ALPHA = 0.25  # of torchvision's focal loss, whose gamma is 2
 _EPS = 1e-7  # of torchvision's losses of boxes
@@ -106,7 +107,7 @@ def _positives(
 ) -> _Positives:
     at = (matches >= 0).flatten().nonzero().squeeze(1)
     image = at.div(matches.shape[1], rounding_mode="floor")
-    counts = torch.tensor([len(target["boxes"]) for target in targets])
+    counts = torch.tensor(counts_of(targets))
     first = (counts.cumsum(0) - counts).to(at.device, non_blocking=True)
     objects = matches.flatten()[at] + first[image]
     labels, boxes = (torch.cat([target[key] for target in targets]) for key in ("labels", "boxes"))
