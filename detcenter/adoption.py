@@ -59,9 +59,15 @@ def own_class(found: Any) -> Any:
 
 
 def keeps(found: Any, own: type, *names: str) -> bool:
-    """Whether the methods ``names`` of ``found`` are those of ``own``, not a person's."""
+    """Whether the methods ``names`` of ``found`` are those of ``own``, not a person's: neither of
+    a subclass, nor put into the instance, nor into ``own`` itself."""
     kept = own_class(found)
-    return all(getattr(kept, x) is getattr(own, x) and x not in vars(found) for x in names)
+    return all(
+        getattr(kept, x) is getattr(own, x)
+        and getattr(own, x).__module__ == own.__module__
+        and x not in vars(found)
+        for x in names
+    )
 
 
 def subclass(mixin: type[Adopted], own: type) -> type:

@@ -203,6 +203,11 @@ def test_methods_of_ones_own_stay(small_model, images):
     assert torch.equal(found[0]["boxes"], expected[0]["boxes"])
 
 
+def test_a_method_put_into_torchvisions_class_stays(small_model, images, monkeypatch):
+    monkeypatch.setattr(SSD, "postprocess_detections", lambda self, outputs, anchors, sizes: [])
+    assert fast(small_model.eval())(images) == []
+
+
 def test_gradients_reach_what_detects(plain_model, images):
     """As torchvision's do, of scores and boxes in eval mode."""
     gradients = []
