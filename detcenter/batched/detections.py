@@ -57,6 +57,9 @@ class _LevelDetections(_Detections):
         anchors: list[list[Tensor]],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
+        if _exporting():
+            plain: Any = super().postprocess_detections  # type: ignore[misc]
+            return plain(head_outputs, anchors, image_shapes)  # type: ignore[no-any-return]
         levels = [
             dict(zip(head_outputs, x, strict=True))
             for x in zip(*head_outputs.values(), strict=True)

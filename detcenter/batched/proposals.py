@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
 from detcenter.adoption import Adopted
-from detcenter.batched.detections import _clipped
+from detcenter.batched.detections import _clipped, _exporting
 from detcenter.batched.suppression import _FEW
 
 
@@ -22,6 +22,9 @@ class Proposals(Adopted):
         image_shapes: list[tuple[int, int]],
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
+        if _exporting():
+            plain: Any = super().filter_proposals  # type: ignore[misc]
+            return plain(proposals, objectness, image_shapes, num_anchors_per_level)  # type: ignore[no-any-return]
         objectness = objectness.detach().reshape(len(proposals), -1)
         best = self._get_top_n_idx(objectness, num_anchors_per_level)
         levels = torch.cat([best.new_full((n,), x) for x, n in enumerate(num_anchors_per_level)])

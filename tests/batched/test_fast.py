@@ -15,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from detcenter import attach, detach, fast
 from detcenter.models import build_model
 from tests.models.conftest import CLASSES, pyramid
+from tests.tiny_detectors import built
 
 
 def part_of(model):
@@ -270,4 +271,20 @@ def test_a_trace_is_of_torchvisions_own_graph(small_model, images):
     traced = torch.jit.trace(Flat(model), images[0], check_trace=False)
     for image in images:
         for one, other in zip(traced(image), Flat(model)(image), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["retinanet", "fcos", "fasterrcnn"])
+def test_traces_of_other_families_take_other_images(family):
+    model = fast(built(family).eval())
+    part_of(model).score_thresh, part_of(model).detections_per_img = 0.1, 1000
+    if family == "fasterrcnn":
+        model.rpn.score_thresh = 0.5
+    first = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    traced = torch.jit.trace(Flat(model), first, check_trace=False)
+    for image in (first, 3 * first.flip(1) - 1):
+        found = traced(image)
+        assert len(found[0]) > 0
+        for one, other in zip(found, Flat(fast(model, False))(image), strict=True):
             torch.testing.assert_close(one, other)
