@@ -17,6 +17,8 @@ class Adopted:
     """the class that was lent, and the object's own"""
     passing = False
     """whether it is lent for a moment, and no copy that is made in it has it"""
+    named = True
+    """whether the class that is made bears its name too"""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         lent = [mixin for mixin in _lent(self) if not mixin.passing]
@@ -59,15 +61,21 @@ def own_class(found: Any) -> Any:
 
 
 def keeps(found: Any, own: type, *names: str) -> bool:
-    """Whether the methods ``names`` of ``found`` are those of ``own``, not a person's."""
+    """Whether the methods ``names`` of ``found`` are those of ``own``, not a person's: neither of
+    a subclass, nor put into the instance, nor into ``own`` itself."""
     kept = own_class(found)
-    return all(getattr(kept, x) is getattr(own, x) and x not in vars(found) for x in names)
+    return all(
+        getattr(kept, x) is getattr(own, x)
+        and getattr(own, x).__module__ == own.__module__
+        and x not in vars(found)
+        for x in names
+    )
 
 
 def subclass(mixin: type[Adopted], own: type) -> type:
     """The same class for the same two, as `torch.compile` and type comparisons want it."""
     if (mixin, own) not in _SUBCLASSES:
-        name = f"{mixin.__name__}{own.__name__}"
+        name = f"{mixin.__name__}{own.__name__}" if mixin.named else own.__name__
         _SUBCLASSES[mixin, own] = type(name, (mixin, own), {"lent": (mixin, own)})
     return _SUBCLASSES[mixin, own]
 

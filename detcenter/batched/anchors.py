@@ -10,13 +10,14 @@ from torch._subclasses.fake_tensor import is_fake
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from detcenter.adoption import Adopted, keeps
+from detcenter.adoption import keeps
+from detcenter.batched.lent import Batched
 
 _MOST = 4  # sizes of maps, of which the anchors are kept
 _KEPT: WeakKeyDictionary[Any, dict[Any, tuple[Tensor, int, Any]]] = WeakKeyDictionary()
 
 
-class KeptDefaultBoxes(Adopted):
+class KeptDefaultBoxes(Batched):
     """Lent to the anchor generator of an SSD."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
@@ -25,7 +26,7 @@ class KeptDefaultBoxes(Adopted):
         return _kept(self, image_list, feature_maps, found, plain)
 
 
-class KeptAnchors(Adopted):
+class KeptAnchors(Batched):
     """Lent to the anchor generator of the other detectors."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:

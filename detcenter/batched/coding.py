@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from detcenter.adoption import Adopted
+from detcenter.batched.lent import Batched
 
 
-class BoxCoding(Adopted):
+class BoxCoding(Batched):
     """Lent to a ``BoxCoder``. The arithmetic is the same, one operation after the other."""
 
     weights: tuple[float, float, float, float]

@@ -17,7 +17,8 @@ from torchvision.ops import (
     sigmoid_focal_loss,
 )
 
-from detcenter.adoption import Adopted
+from detcenter.batched.inputs import counts_of
+from detcenter.batched.lent import Batched
 
 _ALPHA = 0.25  # of torchvision's focal loss, whose gamma is 2
 _EPS = 1e-7  # of torchvision's losses of boxes
@@ -25,7 +26,7 @@ _NO_LOGIT = -1e4  # whose sigmoid, focal loss and gradient are 0
 _ROW_LOSSES = {"l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
 
 
-class RetinaNetLosses(Adopted):
+class RetinaNetLosses(Batched):
     """Lent to the head of a RetinaNet."""
 
     def compute_loss(
@@ -58,7 +59,7 @@ class RetinaNetLosses(Adopted):
         }
 
 
-class FCOSLosses(Adopted):
+class FCOSLosses(Batched):
     """Lent to the head of an FCOS."""
 
     def compute_loss(
@@ -106,7 +107,7 @@ def _positives(
 ) -> _Positives:
     at = (matches >= 0).flatten().nonzero().squeeze(1)
     image = at.div(matches.shape[1], rounding_mode="floor")
-    counts = torch.tensor([len(target["boxes"]) for target in targets])
+    counts = torch.tensor(counts_of(targets))
     first = (counts.cumsum(0) - counts).to(at.device, non_blocking=True)
     objects = matches.flatten()[at] + first[image]
     labels, boxes = (torch.cat([target[key] for target in targets]) for key in ("labels", "boxes"))

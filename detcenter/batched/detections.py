@@ -9,18 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detcenter.adoption import NotScripted
+from detcenter.batched.lent import Batched, exporting
 from detcenter.batched.ragged import padded
 from detcenter.batched.suppression import clipped, suppressed, top_candidates
 
 _SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
 
 
-class _Detections(NotScripted):
-    undone_by = "detcenter.fast(model, False)"
-
-
-class SSDDetections(_Detections):
+class SSDDetections(Batched):
     """Lent to an SSD."""
 
     def postprocess_detections(
@@ -29,7 +25,7 @@ class SSDDetections(_Detections):
         image_anchors: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
-        if _exporting():
+        if exporting():
             plain: Any = super().postprocess_detections  # type: ignore[misc]
             return plain(head_outputs, image_anchors, image_shapes)
         codes = head_outputs["bbox_regression"]
@@ -47,7 +43,7 @@ class SSDDetections(_Detections):
         return [x._asdict() for x in found]
 
 
-class _LevelDetections(_Detections):
+class _LevelDetections(Batched):
     """Lent to detectors that take their best candidates level by level."""
 
     def postprocess_detections(
@@ -56,6 +52,9 @@ class _LevelDetections(_Detections):
         anchors: list[list[Tensor]],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
+        if exporting():
+            plain: Any = super().postprocess_detections  # type: ignore[misc]
+            return plain(head_outputs, anchors, image_shapes)  # type: ignore[no-any-return]
         levels = [
             dict(zip(head_outputs, x, strict=True))
             for x in zip(*head_outputs.values(), strict=True)
@@ -111,7 +110,7 @@ class FCOSDetections(_LevelDetections):
         return boxes
 
 
-class RoIDetections(_Detections):
+class RoIDetections(Batched):
     """Lent to the heads of an R-CNN."""
 
     def postprocess_detections(
@@ -121,16 +120,18 @@ class RoIDetections(_Detections):
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        if _exporting():
+        if exporting():
             plain: Any = super().postprocess_detections  # type: ignore[misc]
             return plain(class_logits, box_regression, proposals, image_shapes)
         counts = [len(of_image) for of_image in proposals]
-        boxes = _by_image(self.box_coder.decode(box_regression, proposals), counts, 0.0)
+        # Without any proposal torchvision's coder does not say how many boxes each would have.
+        boxes = self.box_coder.decode(box_regression, proposals).view(*class_logits.shape, 4)
+        boxes = _by_image(boxes, counts, 0.0)
         scores = _by_image(F.softmax(class_logits, -1), counts, -torch.inf)
         classes = scores.shape[2]
         boxes = clipped(boxes.flatten(1, 2), image_shapes)
         scores = _without_background(scores).flatten(1)
-        small = (boxes[..., 2:] - boxes[..., :2] < _SMALLEST_SIDE).any(2)
+        small = ~(boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(2)  # or not a number
         labels = torch.arange(classes, device=boxes.device).repeat(max(counts))
         found = suppressed(
             boxes,
@@ -142,11 +143,6 @@ class RoIDetections(_Detections):
         )
         of_boxes, of_scores, of_labels = zip(*found, strict=True)
         return list(of_boxes), list(of_scores), list(of_labels)
-
-
-def _exporting() -> bool:
-    """Whether a graph for any input is made, which numbers of candidates may not go into."""
-    return torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
 
 
 def _without_background(scores: Tensor) -> Tensor:

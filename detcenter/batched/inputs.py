@@ -1,7 +1,7 @@
 """What the forward of all of torchvision's detectors begins with, for a whole batch."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,9 +26,27 @@ def prepared(model: Any, images: list[Tensor], targets: Targets | None) -> Prepa
     """As torchvision's detectors do it, but boxes are checked at once, and on CUDA later."""
     if model.training:
         _check_shapes(targets)
+        if targets is not None and len(targets) != len(images):
+            raise ValueError(f"{len(images)} images, but {len(targets)} targets: one an image")
     sizes = [_size(image) for image in images]
     batch, targets = model.transform(images, targets)
     return Prepared(batch, targets, sizes, _checked_later(targets))
+
+
+def counts_of(targets: Sequence[dict[str, Tensor]]) -> list[int]:
+    """How many objects each image has.
+
+    Raises:
+        ValueError: if boxes and labels differ in number; then those of the images that follow,
+            which all lie in one tensor, would be read at other places.
+    """
+    counts = [len(target["boxes"]) for target in targets]
+    for number, (count, target) in enumerate(zip(counts, targets, strict=True)):
+        if len(target["labels"]) != count:
+            raise ValueError(
+                f"{count} boxes and {len(target['labels'])} labels in the target at index {number}"
+            )
+    return counts
 
 
 def maps_of(model: Any, batch: ImageList) -> dict[str, Tensor]:

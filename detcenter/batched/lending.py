@@ -25,6 +25,7 @@ from detcenter.batched.detections import (
     RoIDetections,
     SSDDetections,
 )
+from detcenter.batched.lent import Batched
 from detcenter.batched.matching import FCOSMatching, RetinaNetMatching, RoIMatching, RPNMatching
 from detcenter.batched.pooling import Pooling
 from detcenter.batched.proposals import Proposals
@@ -92,17 +93,25 @@ def fast(model: Model, on: bool = True) -> Model:
             "supported are torchvision's SSD, RetinaNet, FCOS and R-CNNs, not "
             f"{type(model).__name__}; a model that is wrapped or compiled is given before wrapping"
         )
+    if on:
+        adopt(model, Asked, below=True)
+    else:
+        release(model, Asked)
+    return lend(model, on)
+
+
+class Asked(Batched):
+    """Lent to a model that somebody asked to be fast, which it stays when terms are detached."""
+
+
+def lend(model: Model, on: bool) -> Model:
+    """As :func:`fast`, but nobody asked for it."""
     for part, own, mixin in _parts(model):
         if not on:
             release(part, mixin)
         elif _unchanged(part, own, mixin):
             adopt(part, mixin, below=True)
     return model
-
-
-def is_fast(model: nn.Module) -> bool:
-    """Whether :func:`fast` was called, and anything of ``model`` is torchvision's own."""
-    return any(isinstance(part, mixin) for part, _, mixin in _parts(model))
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[Any, type[Any], type[Adopted]]]:

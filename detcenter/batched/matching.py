@@ -12,13 +12,14 @@ from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from detcenter.adoption import Adopted, own_class
+from detcenter.adoption import own_class
+from detcenter.batched.lent import Batched
 from detcenter.batched.ragged import padded, without_padding
 
 _AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}  # pairs of object and anchor
 
 
-class RetinaNetMatching(Adopted):
+class RetinaNetMatching(Batched):
     """Lent to a RetinaNet."""
 
     def compute_loss(
@@ -33,7 +34,7 @@ class RetinaNetMatching(Adopted):
         return self.head.compute_loss(targets, head_outputs, anchors, list(matches))
 
 
-class FCOSMatching(Adopted):
+class FCOSMatching(Batched):
     """Lent to an FCOS."""
 
     def compute_loss(
@@ -49,7 +50,7 @@ class FCOSMatching(Adopted):
         return self.head.compute_loss(targets, head_outputs, anchors, list(matches))
 
 
-class RPNMatching(Adopted):
+class RPNMatching(Batched):
     """Lent to a region proposal network."""
 
     def assign_targets_to_anchors(
@@ -65,7 +66,7 @@ class RPNMatching(Adopted):
         return list(labels), list(_of_objects(boxes, matches.clamp_(min=0)))
 
 
-class RoIMatching(Adopted):
+class RoIMatching(Batched):
     """Lent to the heads of an R-CNN."""
 
     def assign_targets_to_proposals(

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detcenter.adoption import Adopted
+from detcenter.batched.lent import Batched
 
 
-class Pooling(Adopted):
+class Pooling(Batched):
     """Lent to a ``MultiScaleRoIAlign``. On CUDA only: on a CPU nothing waits."""
 
     def forward(

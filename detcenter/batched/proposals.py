@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
-from detcenter.adoption import Adopted
+from detcenter.batched.lent import Batched, exporting
 from detcenter.batched.suppression import clipped, few
 
 
-class Proposals(Adopted):
+class Proposals(Batched):
     """Lent to a region proposal network. Suppression is torchvision's kernel, image by image: one
     call for all would compare every box with those of the other images too."""
 
@@ -21,6 +21,9 @@ class Proposals(Adopted):
         image_shapes: list[tuple[int, int]],
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
+        if exporting():
+            plain: Any = super().filter_proposals  # type: ignore[misc]
+            return plain(proposals, objectness, image_shapes, num_anchors_per_level)  # type: ignore[no-any-return]
         objectness = objectness.detach().reshape(len(proposals), -1)
         best = self._get_top_n_idx(objectness, num_anchors_per_level)
         levels = torch.cat([best.new_full((n,), x) for x, n in enumerate(num_anchors_per_level)])

@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import roi_heads
 
-from detcenter.adoption import Adopted
+from detcenter.batched.lent import Batched
 
 _FLOATS = (torch.float, torch.double, torch.half)
 
 
-class RoILosses(Adopted):
+class RoILosses(Batched):
     """Lent to the heads of an R-CNN. On CUDA only, and for boxes only: masks and keypoints ask for
     the positive boxes of each image anyway."""
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detcenter.adoption import Adopted
+from detcenter.batched.lent import Batched
 from detcenter.batched.ragged import padded, without_padding
 
 
-class Sampling(Adopted):
+class Sampling(Batched):
     """Lent to a ``BalancedPositiveNegativeSampler``."""
 
     batch_size_per_image: int
@@ -34,7 +34,7 @@ class Sampling(Adopted):
         return positive, negative
 
 
-class RPNSampling(Adopted):
+class RPNSampling(Batched):
     """Lent to a region proposal network."""
 
     def compute_loss(
@@ -53,7 +53,7 @@ class RPNSampling(Adopted):
         )
 
 
-class RoISampling(Adopted):
+class RoISampling(Batched):
     """Lent to the heads of an R-CNN."""
 
     def subsample(self: Any, labels: list[Tensor]) -> list[Tensor]:

@@ -9,13 +9,13 @@ from torch import Tensor
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
-from detcenter.adoption import Adopted
 from detcenter.batched.inputs import Targets, maps_of, prepared
+from detcenter.batched.lent import Batched
 from detcenter.batched.ssd_matching import all_objects, matches, object_index
 from detcenter.losses.multibox import looking_is_free, multibox_loss
 
 
-class SSDStep(Adopted):
+class SSDStep(Batched):
     """Lent to an SSD: its ``forward``, of which targets are checked and matched at once."""
 
     def forward(self: Any, images: list[Tensor], targets: Targets | None = None) -> Any:
@@ -37,7 +37,7 @@ class SSDStep(Adopted):
         return self.eager_outputs(losses, detections)
 
 
-class SSDLosses(Adopted):
+class SSDLosses(Batched):
     """Lent to an SSD: its losses, mined for all images at once."""
 
     def compute_loss(

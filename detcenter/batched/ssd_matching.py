@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from detcenter.batched.inputs import counts_of
+
 
 def matches(boxes: Sequence[Tensor], anchors: Sequence[Tensor], threshold: float) -> Tensor:
     """For each anchor the object of its image that it is matched with, [N, A]; -1 for background.
@@ -37,7 +39,7 @@ def matches(boxes: Sequence[Tensor], anchors: Sequence[Tensor], threshold: float
 
 def object_index(targets: Sequence[dict[str, Tensor]], matched: Tensor) -> Tensor:
     """``matched`` [N, A], numbers of an image's objects, as numbers of all objects; -1 stays."""
-    counts = torch.tensor([len(target["labels"]) for target in targets])
+    counts = torch.tensor(counts_of(targets))
     first = (counts.cumsum(0) - counts).to(matched.device, non_blocking=True).unsqueeze(1)
     return torch.where(matched >= 0, matched + first, -1)
 

@@ -4,14 +4,12 @@ from typing import Any
 
 from torch import Tensor
 
-from detcenter.adoption import NotScripted
 from detcenter.batched.inputs import Targets, maps_of, prepared
+from detcenter.batched.lent import Batched
 
 
-class RCNNStep(NotScripted):
+class RCNNStep(Batched):
     """Lent to an R-CNN."""
-
-    undone_by = "detcenter.fast(model, False)"
 
     def forward(self: Any, images: list[Tensor], targets: Targets | None = None) -> Any:
         given = prepared(self, images, targets)
@@ -24,9 +22,7 @@ class RCNNStep(NotScripted):
         return self.eager_outputs(of_heads | of_proposals, found)
 
 
-class _DenseStep(NotScripted):
-    undone_by = "detcenter.fast(model, False)"
-
+class _DenseStep(Batched):
     def forward(self: Any, images: list[Tensor], targets: Targets | None = None) -> Any:
         given = prepared(self, images, targets)
         batch, targets = given.batch, given.targets

@@ -117,8 +117,9 @@ def top_candidates(scores: Tensor, threshold: float, size: int) -> tuple[Tensor,
     """
     passing = scores > threshold
     if _many(passing):
+        scores = scores.masked_fill(~passing, -torch.inf)  # what is not a number would be first
         values, places = scores.topk(min(size, scores.shape[1]))
-        return values.masked_fill(~(values > threshold), -torch.inf), places
+        return values, places
     return _gathered(scores, passing, size)
 
 

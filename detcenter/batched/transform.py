@@ -12,15 +12,16 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from detcenter.adoption import Adopted, keeps
+from detcenter.adoption import keeps
 from detcenter.batched.anchors import traced
+from detcenter.batched.lent import Batched
 
 Size = tuple[int, int]  # height and width
 _ONE_BY_ONE = {"cpu"}  # where an image stays in the processor's cache, a batch does not
 _STEPS = ("normalize", "resize", "torch_choice", "batch_images", "max_by_axis")
 
 
-class BatchedTransform(Adopted):
+class BatchedTransform(Batched):
     """Lent to a ``GeneralizedRCNNTransform``. Pixels, boxes and random numbers are the same."""
 
     def forward(

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
 from detcenter.data import kept_images
@@ -43,12 +43,13 @@ def main(args: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=int | Literal["auto"],  # type: ignore[arg-type]
+        type=str,
         help="runs at a time; null is one a GPU, auto as many as pay",
     )
     parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
     config, arguments = parse_recipe(parser, args)
     need("matplotlib", "plots", "the picture")
+    jobs = _jobs(arguments.jobs)
     if arguments.runs:
         others = [key for key, _, _ in differences(config, Config()) if key != "output"]
         if arguments.config or arguments.set or others:
@@ -66,9 +67,9 @@ def main(args: Sequence[str]) -> None:
         if name in recipes:
             raise ConfigError(f"--set {name} is there twice; every variant is trained once")
         recipes[name] = parse_recipe(parser, [*args, *overrides])[0]
-    _check(config, recipes, arguments.seeds, arguments.folds, arguments.jobs)
+    _check(config, recipes, arguments.seeds, arguments.folds)
     folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
-    _train_and_write(folder, recipes, arguments.seeds, arguments.folds, arguments.jobs)
+    _train_and_write(folder, recipes, arguments.seeds, arguments.folds, jobs)
 
 
 def _train_and_write(
@@ -129,7 +130,6 @@ def _check(
     recipes: Mapping[str, Config],
     seeds: int,
     folds: int | None,
-    jobs: Jobs,
 ) -> None:
     if len(recipes) < 2:
         raise ConfigError("--set is due twice or more: a comparison has two variants at least")
@@ -141,8 +141,6 @@ def _check(
         raise ConfigError("data.folds is for a single run; give compare --folds instead")
     if folds is not None and folds < 2:
         raise ConfigError(f"--folds {folds}: there are two or more parts")
-    if isinstance(jobs, int) and jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: one run at a time is the least")
     for name, recipe in recipes.items():
         for key, value, _ in differences(recipe, config):
             if key in _OF_RUNS:
@@ -167,6 +165,16 @@ def _runs_of(recipe: Config, folder: Path, seeds: int, folds: int | None) -> dic
             run.train.seed, run.output = seed, str(path)
             runs[path] = run
     return runs
+
+
+def _jobs(given: str | None) -> Jobs:
+    if given is None:
+        return None
+    if given == "auto":
+        return "auto"
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigError(f"--jobs {given}: a number of runs at a time, from 1, or auto")
+    return int(given)
 
 
 def _train(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:

@@ -21,6 +21,7 @@ from detcenter.data.errors import DataError
 
 _IN_MEMORY = Path("/dev/shm")  # a file system of Linux that is in memory
 _LEAST = 1 << 30  # bytes of it; containers often have 64 MB, which loading processes need
+_RESERVE = 1 << 28  # bytes of it that stay free: loading processes die where there are none
 _CONTAINER = Path("/sys/fs/cgroup")  # what says how much memory this one has
 _HEADER = np.dtype("<u4")  # height, width and the number, before the pixels
 
@@ -68,7 +69,7 @@ def kept(
     try:
         with file.open("rb") as opened:
             content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # the latter of one that somebody has emptied
         image, number = read()
         _write(file, image, number)
         return image, number
@@ -113,6 +114,8 @@ def fitting(folder: Path, images: Iterable[tuple[str, int]]) -> tuple[set[str], 
 def _write(file: Path, image: np.ndarray, number: int) -> None:
     """Whole or not at all; memory that is full meanwhile is no error, the image is there."""
     partial = file.with_name(f"{file.name}.{os.getpid()}")
+    if shutil.disk_usage(file.parent).free < image.nbytes + _RESERVE:
+        return  # runs of other data sets have kept theirs meanwhile
     with suppress(OSError):
         try:
             with partial.open("wb") as written:

@@ -151,7 +151,11 @@ def alone(file: Path | None) -> Iterator[None]:
 
                 file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 opened = stack.enter_context(file.with_suffix(".lock").open("a"))
-                fcntl.flock(opened, fcntl.LOCK_EX)  # until it is closed, or this process ends
+                try:
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    logger.info("waiting for another process, which looks at the same images")
+                    fcntl.flock(opened, fcntl.LOCK_EX)  # until it is closed, or this process ends
         yield
 
 

@@ -10,7 +10,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.adoption import NotScripted, adopt, own_class, release
-from detcenter.batched.lending import fast, is_fast
+from detcenter.batched.lending import Asked, lend
 from detcenter.batched.ssd import ssd_losses
 from detcenter.losses import MultiBoxLoss
 from detcenter.models.families import family_of
@@ -112,10 +112,8 @@ def adopt_model(model: Any) -> None:
     adopt(model, AttachedMultiBox if batched else Attached)
     model.box_terms = BoxTerms()
     # Made fast, an R-CNN draws other samples on a GPU, and its own losses are to stay as they are.
-    draws = isinstance(model, GeneralizedRCNN)
-    model.box_terms.made_fast = not (draws or is_fast(model))
-    if model.box_terms.made_fast:
-        fast(model)
+    if not isinstance(model, GeneralizedRCNN):
+        lend(model, True)
     if batched:
         device = next(model.parameters()).device
         model.multibox = MultiBoxLoss().to(device).train(model.training)
@@ -124,8 +122,8 @@ def adopt_model(model: Any) -> None:
 def release_model(model: nn.Module) -> None:
     """Undo :func:`adopt_model`; the terms are dropped with their parameters and centers."""
     if isinstance(model, Attached):
-        if model.box_terms.made_fast:
-            fast(model, False)
+        if not isinstance(model, Asked):
+            lend(model, False)
         batched = isinstance(model, AttachedMultiBox)
         release(model, Attached)
         for name in ("box_terms", "multibox")[: 1 + batched]:

@@ -35,9 +35,6 @@ class Positives(NamedTuple):
 class BoxTerms(nn.ModuleDict):
     """The terms of a model by name, and under ``embedding`` the space that some of them share."""
 
-    made_fast = False
-    """whether the model was made fast with them, and is fast no longer than it has them"""
-
     def forward(self, levels: list[Positives]) -> dict[str, Tensor]:
         """The weighted losses of a batch, ``loss_<name>`` each."""
         losses, embedded = {}, levels

@@ -118,7 +118,7 @@ class Growth:
 
 def _fitting(free: float, need: float) -> int:
     """How many more runs that take ``need`` bytes; what takes nothing always fits."""
-    return int((1 - _KEPT) * free / need) if need else 1000
+    return max(0, int((1 - _KEPT) * free / need)) if need else 1000
 
 
 def _runs(limit: int) -> str:

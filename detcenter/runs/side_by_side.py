@@ -24,7 +24,8 @@ Jobs = int | Literal["auto"] | None
 _LOOK = 2.0  # seconds between looks at the runs
 # What Python, PyTorch and CUDA say, and the system, which kills whoever takes too much.
 _OF_MEMORY = re.compile(
-    r"out of memory|can(no|')t allocate memory|MemoryError|_ALLOC_FAILED|killed by signal:? (9|k)",
+    r"out of (shared )?memory|can(no|')t allocate memory|MemoryError|_ALLOC_FAILED"
+    r"|killed by signal:? (9|k)",
     re.IGNORECASE,
 )
 

@@ -15,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from detcenter import attach, detach, fast
 from detcenter.models import build_model
 from tests.models.conftest import CLASSES, pyramid
+from tests.tiny_detectors import built
 
 
 def part_of(model):
@@ -86,6 +87,48 @@ def test_detections_are_torchvisions(plain_model, images, score_thresh, nms_thre
             for a, b in zip(one, other, strict=True):
                 assert a.dtype == b.dtype and torch.equal(a, b), (seed, image)
     assert any(len(scores) for _, scores, _ in expected) or score_thresh == 1.0
+
+
+def with_nan(value, rows):
+    """The first ``rows`` of outputs [N, A, ...], or of [R, ...], are not a number."""
+    if isinstance(value, dict):
+        return {name: with_nan(x, rows) for name, x in value.items()}
+    if isinstance(value, list):
+        return [with_nan(x, rows) for x in value]
+    value = value.clone()
+    (value[:, :rows] if value.dim() == 3 else value[:rows]).fill_(torch.nan)
+    return value
+
+
+@pytest.mark.parametrize("what", ["scores", "boxes"])
+@pytest.mark.parametrize("score_thresh", [0.0, 0.4])
+def test_what_is_not_a_number_is_not_detected(plain_model, images, what, score_thresh):
+    """As when a training goes astray; the others are still detected, and it comes to an end."""
+    part = part_of(plain_model)
+    part.score_thresh = score_thresh
+    given = [in_float64(value) for value in inputs_of(plain_model, images)]
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(given[0], dict):
+        names = {"boxes": ["bbox_regression"]}.get(what, given[0].keys() - {"bbox_regression"})
+        changed = {k: spread(x, generator) for k, x in given[0].items() if k != "bbox_regression"}
+        changed = given[0] | changed
+        args = [changed | with_nan({k: changed[k] for k in names}, 5), *given[1:]]
+    else:
+        args = [spread(given[0], generator), *given[1:]]
+        number = ["scores", "boxes"].index(what)
+        args[number] = with_nan(args[number], 5)
+    expected = as_rows(part.postprocess_detections(*args))
+    found = as_rows(fast(plain_model) and part.postprocess_detections(*args))
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def test_no_proposal_is_no_detection(images):
+    model = build_model("fasterrcnn_resnet50_fpn", 3, weights_backbone=None, min_size=64).eval()
+    model.rpn.score_thresh = 2.0
+    for found in fast(model)(images):
+        assert found["boxes"].shape == (0, 4) and len(found["scores"]) == 0
 
 
 @pytest.mark.parametrize("classes", [2, 91, 1203])
@@ -161,6 +204,11 @@ def test_methods_of_ones_own_stay(small_model, images):
     assert torch.equal(found[0]["boxes"], expected[0]["boxes"])
 
 
+def test_a_method_put_into_torchvisions_class_stays(small_model, images, monkeypatch):
+    monkeypatch.setattr(SSD, "postprocess_detections", lambda self, outputs, anchors, sizes: [])
+    assert fast(small_model.eval())(images) == []
+
+
 def test_gradients_reach_what_detects(plain_model, images):
     """As torchvision's do, of scores and boxes in eval mode."""
     gradients = []
@@ -224,3 +272,38 @@ def test_a_trace_is_of_torchvisions_own_graph(small_model, images):
     for image in images:
         for one, other in zip(traced(image), Flat(model)(image), strict=True):
             torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["retinanet", "fcos", "fasterrcnn"])
+def test_traces_of_other_families_take_other_images(family):
+    model = fast(built(family).eval())
+    part_of(model).score_thresh, part_of(model).detections_per_img = 0.1, 1000
+    if family == "fasterrcnn":
+        model.rpn.score_thresh = 0.5
+    first = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    traced = torch.jit.trace(Flat(model), first, check_trace=False)
+    for image in (first, 3 * first.flip(1) - 1):
+        found = traced(image)
+        assert len(found[0]) > 0
+        for one, other in zip(found, Flat(fast(model, False))(image), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_who_asked_for_it_keeps_it_when_terms_are_detached(plain_model):
+    for model in (
+        fast(attach(copy.deepcopy(plain_model))),
+        attach(fast(copy.deepcopy(plain_model))),
+    ):
+        assert type(part_of(detach(model))) is not type(part_of(plain_model))
+    assert type(part_of(detach(attach(plain_model)))) is not type(part_of(fast(plain_model)))
+
+
+def test_a_fast_model_is_called_what_it_was(plain_model):
+    before = repr(plain_model)
+    assert repr(fast(plain_model)) == before
+
+
+def test_other_numbers_of_targets_are_refused(plain_model, images, targets):
+    with pytest.raises(ValueError, match="2 images, but 3 targets"):
+        fast(plain_model).train()(images, [*targets, targets[0]])

@@ -20,6 +20,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from detcenter import attach, detach, fast
 from detcenter.batched import roi_losses as heads
 from detcenter.batched import sampling
+from tests.tiny_detectors import built
 
 CLASSES, SIZE = 4, 64
 BOXES = torch.tensor([[4.0, 4, 28, 30], [34, 10, 60, 40], [10, 34, 26, 58]])
@@ -261,3 +262,15 @@ def test_targets_of_another_dtype_are_refused_as_by_torchvision():
     targets[0]["labels"] = targets[0]["labels"].int()
     with pytest.raises(TypeError, match="target labels must of int64 type"):
         model([elsewhere(x) for x in images], targets)
+
+
+@pytest.mark.parametrize("change", [fast, attach])
+@pytest.mark.parametrize("number", [1, 3])
+def test_boxes_and_labels_of_different_numbers_are_refused(change, number):
+    """They would shift the labels of the images behind, without a word."""
+    for name in ("ssd", "retinanet", "fcos"):
+        model = change(built(name))
+        images, targets = batch(model)
+        targets[0] = {"boxes": BOXES[:2], "labels": torch.ones(number, dtype=torch.int64)}
+        with pytest.raises(ValueError, match=f"2 boxes and {number} labels in the target at inde"):
+            model(images, targets)

@@ -121,3 +121,15 @@ def test_the_best_of_several_rows():
             assert torch.equal(values[row, : len(expected)], expected)
             assert torch.equal(places[row, : len(expected)], passing[order])
             assert (values[row, len(expected) :] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.97])
+def test_what_is_not_a_number_takes_no_place(threshold):
+    scores = torch.rand(2, 400, generator=torch.Generator().manual_seed(0))
+    scores[:, ::2] = torch.nan
+    values, places = top_candidates(scores, threshold, 50)
+    for row in range(2):
+        (passing,) = (scores[row] > threshold).nonzero(as_tuple=True)
+        expected, order = scores[row, passing].topk(min(50, len(passing)))
+        assert torch.equal(values[row, : len(expected)], expected)
+        assert torch.equal(places[row, : len(expected)], passing[order])

@@ -170,7 +170,10 @@ BAD = [
     (("--config", "RECIPE", *VARIANTS, "--folds", "1"), "--folds 1"),
     (("--config", "RECIPE", *VARIANTS, "--folds", "99"), "data.folds is 99"),
     (("--config", "RECIPE", *VARIANTS, "--jobs", "0"), "--jobs 0"),
-    (("--config", "RECIPE", *VARIANTS, "--jobs", "many"), "jobs"),
+    (
+        ("--config", "RECIPE", *VARIANTS, "--jobs", "many"),
+        "--jobs many: a number of runs at a time, from 1, or auto",
+    ),
     (("--config", "RECIPE", *VARIANTS, "--set", "center"), "KEY=VALUE"),
     (("--config", "RECIPE", *VARIANTS, "--set", ""), "is empty"),
     (("--config", "RECIPE", *VARIANTS, "--set", "data.root=O'B"), "No closing quotation"),

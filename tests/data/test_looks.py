@@ -241,6 +241,23 @@ def test_processes_at_once_look_once(images, tmp_path):
     assert sorted(names.read_text().split()) == ["a.png", "b.jpg", "c.png"]
 
 
+def test_waiting_for_another_process_is_said(images, tmp_path, monkeypatch, caplog):
+    """Which may take minutes, or be stopped by Ctrl-Z."""
+    monkeypatch.setenv("DETCENTER_CACHE", str(tmp_path / "cache"))
+    caplog.set_level("INFO", "detcenter")
+    with looks.alone(looks.cache_file(images)):
+        assert not caplog.records  # the first waits for nobody
+        second = threading.Thread(target=look_at, args=[images])
+        second.start()
+        for _ in range(500):
+            if caplog.records:
+                break
+            time.sleep(0.01)
+        assert second.is_alive()
+    second.join()
+    assert "waiting for another process, which looks at the same images" in caplog.text
+
+
 def look_slowly(images, names):
     decode = checks.decode_image
 

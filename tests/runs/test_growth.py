@@ -90,7 +90,8 @@ def test_steps_count_only_while_all_runs_are_warm():
 
 
 def test_cpus_are_filled_as_far_as_memory_goes():
-    for free, limit in ((100 * GB, 8), (10 * GB, 5), (1 * GB, 1)):
+    # the last: a container that has taken more than its bound, which was lowered
+    for free, limit in ((100 * GB, 8), (10 * GB, 5), (1 * GB, 1), (-5 * GB, 1)):
         growth = Growth(1, 8)
         assert growth.look({"a": Pace()}, free) is None and growth.limit == 1
         assert growth.sharing == 8  # the first run gets its share of the cores at once

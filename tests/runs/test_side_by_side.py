@@ -68,7 +68,15 @@ def test_so_many_at_a_time(monkeypatch, runs):
     assert {jobs for _, _, jobs in machine.starts} == {3}
 
 
-@pytest.mark.parametrize("said", [FULL, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "MemoryError"])
+SHARED = (
+    "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that \
+dataloader's workers are out of shared memory. Please try to raise your shared memory limit."
+)
+
+
+@pytest.mark.parametrize(
+    "said", [FULL, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "MemoryError", SHARED]
+)
 def test_a_run_that_finds_memory_full_beside_others_goes_on_beside_fewer(
     monkeypatch, runs, said, capsys
 ):
