@@ -83,7 +83,7 @@ def _losses(record: Record, model: Any, images: int, classes: int, repeats: int)
     targets = targets_of(images, classes, 300, device())
     models = {
         "torchvision": model,
-        "detcenter": fast(attach(copy.deepcopy(model), weight=0.0, features="cell")),
+        "detcenter": fast(copy.deepcopy(model)),
         "detcenter, own vectors": fast(attach(copy.deepcopy(model), features="cell")),
         "detcenter, embedding": fast(attach(copy.deepcopy(model))),
     }
