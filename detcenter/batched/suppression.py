@@ -66,6 +66,8 @@ def suppressed(
         limit: detections an image.
         most_per_class: candidates that a class has at most in an image, its best; None is all.
     """
+    if most_per_class == 0:
+        limit, most_per_class = 0, None
     given = _Given(boxes, scores, labels, most_per_class)
     if labels is None and not _many(passing := scores.flatten(1) > score_threshold):
         given = _only(given, passing)

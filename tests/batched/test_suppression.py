@@ -109,6 +109,13 @@ def test_long_chains_settle():
     assert torch.equal(found.boxes, boxes[::2])
 
 
+@pytest.mark.parametrize("none", [{"limit": 0}, {"most_per_class": 0}])
+def test_nothing_may_be_kept(none):
+    boxes, scores, settings = drawn(1)
+    for found in suppressed(boxes, scores, **settings | none):
+        assert found.boxes.shape == (0, 4) and len(found.scores) == len(found.labels) == 0
+
+
 def test_the_best_of_several_rows():
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
