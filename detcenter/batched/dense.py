@@ -17,7 +17,7 @@ from torchvision.ops import (
     sigmoid_focal_loss,
 )
 
-from detcenter.batched.inputs import counts_of
+from detcenter.batched.inputs import first_objects
 from detcenter.batched.lent import Batched
 
 _ALPHA = 0.25  # of torchvision's focal loss, whose gamma is 2
@@ -107,9 +107,7 @@ def _positives(
 ) -> _Positives:
     at = (matches >= 0).flatten().nonzero().squeeze(1)
     image = at.div(matches.shape[1], rounding_mode="floor")
-    counts = torch.tensor(counts_of(targets))
-    first = (counts.cumsum(0) - counts).to(at.device, non_blocking=True)
-    objects = matches.flatten()[at] + first[image]
+    objects = matches.flatten()[at] + first_objects(targets, at.device)[image]
     labels, boxes = (torch.cat([target[key] for target in targets]) for key in ("labels", "boxes"))
     return _Positives(at, image, torch.cat(anchors)[at], labels[objects], boxes[objects])
 

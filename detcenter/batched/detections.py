@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detcenter.batched.boxes import boxes_at, clipped
 from detcenter.batched.lent import Batched, exporting
 from detcenter.batched.ragged import padded
-from detcenter.batched.suppression import clipped, suppressed, top_candidates
+from detcenter.batched.suppression import suppressed, top_candidates
 
 _SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
 
@@ -81,8 +82,8 @@ class _LevelDetections(Batched):
         scores = self._scores(outputs)
         classes = scores.shape[2]
         values, index = top_candidates(scores.flatten(1), self.score_thresh, self.topk_candidates)
-        at = (index // classes).unsqueeze(2).expand(-1, -1, 4)
-        codes, anchors = outputs["bbox_regression"].gather(1, at), anchors.gather(1, at)
+        at = index // classes
+        codes, anchors = boxes_at(outputs["bbox_regression"], at), boxes_at(anchors, at)
         boxes = self._decoded(codes.flatten(0, 1), anchors.flatten(0, 1)).view(codes.shape)
         return boxes, values, index % classes
 

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from detcenter.batched.boxes import pairwise_iou
+
 _BLOCK = 256  # candidates that are compared with each other at once
 _ROUNDING = 2e-6  # more than float32 can be wrong by in an IoU, as a part of it
 _SAFE_SIDE = 1e-4  # pixels; of narrower boxes float64 loses too much when they are moved far
@@ -117,21 +119,9 @@ def _settle(overlaps: Tensor, free: Tensor, turns: int) -> tuple[Tensor, Tensor]
 def _overlaps(
     boxes: Tensor, labels: Tensor, others: Tensor, of_others: Tensor, threshold: float
 ) -> Tensor:
-    """Whether boxes [R, A, 4] have an IoU above the threshold with others [R, B, 4] of their class.
-
-    The arithmetic is that of torchvision's kernel, one operation after the other.
-    """
-    (x1, y1, x2, y2), areas = boxes.unsqueeze(2).unbind(3), _areas(boxes).unsqueeze(2)
-    (u1, v1, u2, v2), of_other = others.unsqueeze(1).unbind(3), _areas(others).unsqueeze(1)
-    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_(min=0)
-    height = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp_(min=0)
-    shared = width.mul_(height)
-    above = shared / (areas + of_other).sub_(shared) > threshold
+    """Whether IoUs of boxes [R, A, 4] and others [R, B, 4] of a class are above the threshold."""
+    above = pairwise_iou(boxes, others) > threshold
     return above & (labels.unsqueeze(2) == of_others.unsqueeze(1))
-
-
-def _areas(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def _float32_below(threshold: float) -> float:

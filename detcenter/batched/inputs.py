@@ -33,8 +33,8 @@ def prepared(model: Any, images: list[Tensor], targets: Targets | None) -> Prepa
     return Prepared(batch, targets, sizes, _checked_later(targets))
 
 
-def counts_of(targets: Sequence[dict[str, Tensor]]) -> list[int]:
-    """How many objects each image has.
+def first_objects(targets: Sequence[dict[str, Tensor]], device: torch.device) -> Tensor:
+    """Where the objects of each image begin among all, [N]; the host does not wait.
 
     Raises:
         ValueError: if boxes and labels differ in number; then those of the images that follow,
@@ -46,7 +46,8 @@ def counts_of(targets: Sequence[dict[str, Tensor]]) -> list[int]:
             raise ValueError(
                 f"{count} boxes and {len(target['labels'])} labels in the target at index {number}"
             )
-    return counts
+    numbers = torch.tensor(counts)
+    return (numbers.cumsum(0) - numbers).to(device, non_blocking=True)
 
 
 def maps_of(model: Any, batch: ImageList) -> dict[str, Tensor]:

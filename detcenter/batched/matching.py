@@ -13,6 +13,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from detcenter.adoption import own_class
+from detcenter.batched.boxes import areas, pairwise_iou
 from detcenter.batched.lent import Batched
 from detcenter.batched.ragged import padded, without_padding
 
@@ -107,7 +108,7 @@ def matched(boxes: list[Tensor], anchors: list[Tensor], matcher: Any) -> Tensor:
 
 
 def _matched(objects: Tensor, present: Tensor | None, anchors: Tensor, matcher: Any) -> Tensor:
-    quality = _iou(objects, anchors)
+    quality = pairwise_iou(objects, anchors)
     highest = None
     if matcher.allow_low_quality_matches:
         highest = quality.amax(2, keepdim=True)
@@ -151,7 +152,7 @@ def _responsible(
     least[:, : per_level[0]] = 0
     most[:, -per_level[-1] :] = torch.inf
     x, y = ((squares[..., :2] + squares[..., 2:]) / 2).unsqueeze(1).unbind(3)
-    (x0, y0, x1, y1), area = objects.unsqueeze(2).unbind(3), _areas(objects).unsqueeze(2)
+    (x0, y0, x1, y1), area = objects.unsqueeze(2).unbind(3), areas(objects).unsqueeze(2)
     middle_x, middle_y = ((objects[..., :2] + objects[..., 2:]) / 2).unsqueeze(2).unbind(3)
     away = torch.maximum((x - middle_x).abs_(), (y - middle_y).abs_())
     match = away < (radius * strides).unsqueeze(1)
@@ -193,23 +194,3 @@ def _of_objects(values: list[Tensor], index: Tensor) -> Tensor:
         return rows.new_zeros(*index.shape, *rows.shape[2:])
     first = torch.arange(len(values), device=index.device).unsqueeze(1) * rows.shape[1]
     return rows.flatten(0, 1)[index + first]
-
-
-def _iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """[N, M, A] of boxes [N, M, 4] and others [N, A, 4], as ``torchvision.ops.box_iou`` has it."""
-    x1, y1, x2, y2 = boxes.unsqueeze(2).unbind(3)
-    u1, v1, u2, v2 = others.transpose(1, 2).contiguous().unsqueeze(2).unbind(1)
-    width = _whole(torch.minimum(x2, u2).sub_(torch.maximum(x1, u1))).clamp_(min=0)
-    height = _whole(torch.minimum(y2, v2).sub_(torch.maximum(y1, v1))).clamp_(min=0)
-    shared = width.mul_(height)
-    return shared / (_areas(boxes).unsqueeze(2) + _areas(others).unsqueeze(1)).sub_(shared)
-
-
-def _areas(boxes: Tensor) -> Tensor:
-    boxes = _whole(boxes)
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
-def _whole(x: Tensor) -> Tensor:
-    """In float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

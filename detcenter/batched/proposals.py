@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
+from detcenter.batched.boxes import boxes_at, clipped
 from detcenter.batched.lent import Batched, exporting
-from detcenter.batched.suppression import clipped, few
+from detcenter.batched.suppression import few
 
 
 class Proposals(Batched):
@@ -28,14 +29,14 @@ class Proposals(Batched):
         best = self._get_top_n_idx(objectness, num_anchors_per_level)
         levels = torch.cat([best.new_full((n,), x) for x, n in enumerate(num_anchors_per_level)])
         scores = objectness.gather(1, best).sigmoid()
-        boxes = clipped(_rows(proposals, best), image_shapes)
+        boxes = clipped(boxes_at(proposals, best), image_shapes)
         sides = boxes[..., 2:] - boxes[..., :2]
         valid = (sides >= self.min_size).all(2) & (scores >= self.score_thresh)
         # The valid ones first, in the order in which they are looked at.
         ranks, order = scores.masked_fill(~valid, -torch.inf).sort(
             dim=1, descending=True, stable=True
         )
-        boxes, levels = _rows(boxes, order), levels[best.gather(1, order)]
+        boxes, levels = boxes_at(boxes, order), levels[best.gather(1, order)]
         apart = _apart(boxes, levels, ranks > -torch.inf)
         found_boxes, found_scores = [], []
         for image, count in enumerate(valid.sum(1).tolist()):
@@ -48,11 +49,6 @@ class Proposals(Batched):
             found_boxes.append(box[keep])
             found_scores.append(score[keep])
         return found_boxes, found_scores
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """[N, K, 4] of values [N, B, 4] at index [N, K]."""
-    return values.gather(1, index.unsqueeze(2).expand(-1, -1, 4))
 
 
 def _apart(boxes: Tensor, levels: Tensor, valid: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detcenter.batched.inputs import counts_of
+from detcenter.batched.boxes import pairwise_iou
+from detcenter.batched.inputs import first_objects
 
 
 def matches(boxes: Sequence[Tensor], anchors: Sequence[Tensor], threshold: float) -> Tensor:
@@ -39,8 +40,7 @@ def matches(boxes: Sequence[Tensor], anchors: Sequence[Tensor], threshold: float
 
 def object_index(targets: Sequence[dict[str, Tensor]], matched: Tensor) -> Tensor:
     """``matched`` [N, A], numbers of an image's objects, as numbers of all objects; -1 stays."""
-    counts = torch.tensor(counts_of(targets))
-    first = (counts.cumsum(0) - counts).to(matched.device, non_blocking=True).unsqueeze(1)
+    first = first_objects(targets, matched.device).unsqueeze(1)
     return torch.where(matched >= 0, matched + first, -1)
 
 
@@ -59,22 +59,3 @@ def _ious(boxes: Sequence[Tensor], anchors: Sequence[Tensor]) -> Tensor:
     if all(of_image is anchors[0] for of_image in anchors):
         return pairwise_iou(torch.cat(list(boxes)), anchors[0])
     return torch.cat([pairwise_iou(b, a) for b, a in zip(boxes, anchors, strict=True)])
-
-
-def pairwise_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """IoU [M, A] of boxes [M, 4] and anchors [A, 4], equal to torchvision's ``box_iou``.
-
-    The arithmetic is the same, one operation after the other, but of one coordinate at a time.
-    """
-    (x1, y1, x2, y2), (u1, v1, u2, v2) = boxes.unsqueeze(2).unbind(1), anchors.t().contiguous()
-    width = _full(torch.minimum(x2, u2).sub_(torch.maximum(x1, u1))).clamp_(min=0)
-    height = _full(torch.minimum(y2, v2).sub_(torch.maximum(y1, v1))).clamp_(min=0)
-    shared = width.mul_(height)
-    x1, y1, x2, y2, u1, v1, u2, v2 = map(_full, (x1, y1, x2, y2, u1, v1, u2, v2))
-    areas = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1)
-    return shared / areas.sub_(shared)
-
-
-def _full(values: Tensor) -> Tensor:
-    """In float32 at least."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,11 +1,11 @@
 """Non-maximum suppression of a whole batch, no further than the detections that are kept."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from detcenter.batched.boxes import boxes_at
 from detcenter.batched.greedy import kept_of
 
 _TURNS = 32  # of settling a block, at first
@@ -104,13 +104,6 @@ def few(count: Any, device: torch.device) -> Any:
     return count <= _FEW.get(device.type, _FEW["cuda"])
 
 
-def clipped(boxes: Tensor, image_shapes: Sequence[tuple[int, int]]) -> Tensor:
-    """Boxes [N, B, 4] inside their images, each of (height, width) pixels."""
-    corners = torch.tensor([[width, height] * 2 for height, width in image_shapes])
-    most = corners.to(boxes.device, boxes.dtype, non_blocking=True).unsqueeze(1)
-    return torch.minimum(boxes.clamp(min=0), most)
-
-
 def top_candidates(scores: Tensor, threshold: float, size: int) -> tuple[Tensor, Tensor]:
     """The ``size`` best of scores [N, M] that are above the threshold, fewer if no image has more.
 
@@ -152,7 +145,7 @@ def _only(given: _Given, passing: Tensor) -> _Given:
     labels = places % given.scores.shape[2]
     if given.most_per_class is not None:
         values = values.masked_fill(_rank_in_class(labels) >= given.most_per_class, -torch.inf)
-    boxes = _at(given.boxes, places // given.scores.shape[2])
+    boxes = boxes_at(given.boxes, places // given.scores.shape[2])
     return _Given(boxes, values.unsqueeze(2), labels, None)
 
 
@@ -187,7 +180,7 @@ def _best(given: _Given, images: Tensor, size: int) -> Detections:
     values, index = scores.flatten(1).topk(size)
     box = index // classes
     found = index % classes if labels is None else labels.gather(1, box)
-    return Detections(_at(boxes, box), values, found)
+    return Detections(boxes_at(boxes, box), values, found)
 
 
 def _valid(best: Detections, threshold: float, most_per_class: int | None) -> Tensor:
@@ -196,11 +189,6 @@ def _valid(best: Detections, threshold: float, most_per_class: int | None) -> Te
     if most_per_class is not None and valid.shape[1] > most_per_class:
         valid &= _rank_in_class(best.labels) < most_per_class
     return valid
-
-
-def _at(boxes: Tensor, index: Tensor) -> Tensor:
-    """[N, K, 4] of boxes [N, B, 4] at index [N, K]."""
-    return boxes.gather(1, index.unsqueeze(2).expand(-1, -1, 4))
 
 
 def _rank_in_class(labels: Tensor) -> Tensor:
@@ -219,5 +207,5 @@ def _chosen(best: Detections, keep: Tensor, limit: int) -> Detections:
     position = torch.arange(size, device=keep.device).expand_as(keep)
     first = torch.where(keep, position, size).sort(1).values[:, :limit].clamp(max=max(size - 1, 0))
     return Detections(
-        _at(best.boxes, first), best.scores.gather(1, first), best.labels.gather(1, first)
+        boxes_at(best.boxes, first), best.scores.gather(1, first), best.labels.gather(1, first)
     )

@@ -5,7 +5,8 @@ import torch
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
-from detcenter.batched.ssd_matching import matches, pairwise_iou
+from detcenter.batched.boxes import pairwise_iou
+from detcenter.batched.ssd_matching import matches
 
 
 def on_a_grid(count, generator, cells=6):
