@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from detcenter.cli import main
-from detcenter.data import make_digits
+from detcenter.data import kept, make_digits
 from tests.data.layouts import Coco, Voc
 from tests.runs.killing import MODEL
 
@@ -186,3 +186,12 @@ def _shifted(rng: np.random.Generator, boxes: np.ndarray) -> np.ndarray:
     sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     moved = np.round((boxes + rng.normal(0, 0.1, boxes.shape) * sides) * 4) / 4
     return np.concatenate([moved[:, :2], np.maximum(moved[:, 2:], moved[:, :2] + 1)], axis=1)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Where images are kept in memory: a folder of the test's own in place of the machine's."""
+    made = tmp_path / "memory"
+    made.mkdir()
+    monkeypatch.setattr(kept, "_place", lambda: made)
+    return made

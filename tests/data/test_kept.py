@@ -26,15 +26,7 @@ from detcenter.data import (
 )
 
 fcntl = pytest.importorskip("fcntl")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """A folder of the test's own in place of the machine's memory."""
-    made = tmp_path / "memory"
-    made.mkdir()
-    monkeypatch.setattr(kept, "_place", lambda: made)
-    return made
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture

@@ -14,15 +14,6 @@ pytest.importorskip("fcntl")
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder of the test's own in place of the machine's memory."""
-    made = tmp_path / "memory"
-    made.mkdir()
-    monkeypatch.setattr(kept, "_place", lambda: made)
-    return made
-
-
-@pytest.fixture
 def decoded(monkeypatch):
     seen, read = [], DetectionDataset.image
 
