@@ -1,0 +1,114 @@
+"""The analysis of protocol.md: exact sign flips and t intervals over data sets, Holm over two.
+
+python docs/study/second.py runs/second
+"""
+
+import json
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+DATA, SEEDS = range(1, 9), (100, 101)
+PAIRS = {
+    "clean": [("plain", "center"), ("one", "center"), ("softmax", "center"), ("plain", "softmax")],
+    "wrong_labels": [("plain", "center"), ("one", "center"), ("smoothing", "center")],
+    "clean_twice": [("plain", "center")],
+    "wrong_labels_twice": [("plain", "center")],
+}
+
+
+def main(root: Path) -> None:
+    primary = {}
+    for setting, pairs in PAIRS.items():
+        for first, second in pairs:
+            for metric in ("AP", "AP50"):
+                values = difference(root / setting, first, second, metric)
+                if values is None:
+                    continue
+                name = f"{setting}: {second} - {first}, {metric}"
+                print(f"{name:44}{_numbers(values)}")
+                if (first, second, metric) == ("plain", "center", "AP"):
+                    primary[setting] = values
+                    print(f"{'':44}without one data set: {_left_out(values)}")
+    told = {s: v for s, v in primary.items() if s in ("clean", "wrong_labels")}
+    if len(told) == 2:
+        contrast = told["wrong_labels"] - told["clean"]
+        print(f"{'wrong labels - clean, of center - plain, AP':44}{_numbers(contrast)}")
+    adjusted = holm({s: sign_flip_p(v) for s, v in told.items()})
+    for setting, p in adjusted.items():
+        print(f"{setting}: {_verdict(told[setting], p)} (Holm over {len(told)}: p {p:.3f})")
+
+
+def difference(folder: Path, first: str, second: str, metric: str) -> np.ndarray | None:
+    """Points, a data set: the mean over training seeds; None before all runs are there."""
+    arms = [[_mean(folder / arm, data, metric) for data in DATA] for arm in (first, second)]
+    known = [(a, b) for a, b in zip(*arms, strict=True) if None not in (a, b)]
+    expected = 4 if folder.name.endswith("twice") else len(DATA)
+    if len(known) < expected:
+        if known:
+            print(f"{folder.name}: {second} - {first}: {len(known)} of {expected} data sets so far")
+        return None
+    return 100 * np.array([b - a for a, b in known])  # type: ignore[operator]
+
+
+def sign_flip_p(values: np.ndarray) -> float:
+    """Two-sided, by all 2^n signs."""
+    flips = np.array(list(product((-1, 1), repeat=len(values))))
+    means = np.abs(flips @ values)
+    return float((means >= abs(values.sum()) - 1e-9).mean())
+
+
+def t_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def holm(p: dict[str, float]) -> dict[str, float]:
+    """Holm's adjusted p values."""
+    adjusted, most = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
+        most = max(most, min(1.0, (len(p) - rank) * p[name]))
+        adjusted[name] = most
+    return adjusted
+
+
+def _mean(arm: Path, data: int, metric: str) -> float | None:
+    runs = [arm / f"data.digits.seed={data}" / f"seed_{seed}" for seed in SEEDS]
+    values = []
+    for run in runs:
+        if (run / "results.json").exists():
+            values.append(json.loads((run / "results.json").read_text())[metric])
+        elif (run / "failed.txt").exists():  # twice, see protocol.md
+            values.append(0.0)
+        else:
+            return None
+    return float(np.mean(values))
+
+
+def _numbers(values: np.ndarray) -> str:
+    low, high = t_interval(values)
+    each = " ".join(f"{value:+.1f}" for value in values)
+    p = sign_flip_p(values)
+    return f"{values.mean():+.2f} ({low:+.2f} to {high:+.2f}), exact p {p:.3f}; {each}"
+
+
+def _left_out(values: np.ndarray) -> str:
+    means = [np.delete(values, i).mean() for i in range(len(values))]
+    return f"{min(means):+.2f} to {max(means):+.2f}"
+
+
+def _verdict(values: np.ndarray, p: float) -> str:
+    low, high = t_interval(values)
+    if p < 0.05 and (low > 0 or high < 0):
+        return "helps" if low > 0 else "hurts"
+    low, high = t_interval(values, 0.9)
+    if low > -1 and high < 1:
+        return "no effect of a point or more"
+    return "cannot be told"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
