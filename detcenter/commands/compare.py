@@ -12,7 +12,7 @@ from typing import Any
 from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
 from detcenter.data import kept_images
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import Config, differences
+from detcenter.recipe.config import Config, differences, flat
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
@@ -46,47 +46,68 @@ def main(args: Sequence[str]) -> None:
         type=str,
         help="runs at a time; null is one a GPU, auto as many as pay",
     )
+    parser.add_argument(
+        "--vary",
+        type=str,
+        help="KEY=1..8 or KEY=A,B,C: data sets, say, which are then paired in place of the seeds",
+    )
     parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
     config, arguments = parse_recipe(parser, args)
     need("matplotlib", "plots", "the picture")
     jobs = _jobs(arguments.jobs)
     if arguments.runs:
         others = [key for key, _, _ in differences(config, Config()) if key != "output"]
-        if arguments.config or arguments.set or others:
+        if arguments.config or arguments.set or arguments.vary or others:
             raise ConfigError(
-                "--runs compares what is trained; leave --config, --set and keys of a recipe out"
+                "--runs compares what is trained; leave --config, --set, --vary and keys of a "
+                "recipe out"
             )
         runs = {Path(run): measured_run(Path(run)) for run in arguments.runs}
         _write(Path(config.output or "runs/compare"), by_recipe(runs))
         return
     if not arguments.config:
         raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
-    recipes: dict[str, Config] = {}
+    vary, values = _varied(arguments.vary)
+    recipes: dict[str, list[Config]] = {}  # of a variant: one, or one a value of --vary
     for text in arguments.set or []:
         name, overrides = _named(text)
         if name in recipes:
             raise ConfigError(f"--set {name} is there twice; every variant is trained once")
-        recipes[name] = parse_recipe(parser, [*args, *overrides])[0]
-    _check(config, recipes, arguments.seeds, arguments.folds)
+        own = parse_recipe(parser, [*args, *overrides])[0]
+        _check_keys(name, own, config, vary)
+        each = [f"--{vary}={value}" for value in values]
+        varied = (parse_recipe(parser, [*args, *overrides, value])[0] for value in each)
+        recipes[name] = [own] if vary is None else list(varied)
+    _check(config, recipes, arguments.seeds, arguments.folds, vary)
     folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
-    _train_and_write(folder, recipes, arguments.seeds, arguments.folds, jobs)
+    _train_and_write(folder, recipes, arguments.seeds, arguments.folds, jobs, vary)
 
 
 def _train_and_write(
-    folder: Path, recipes: Mapping[str, Config], seeds: int, folds: int | None, jobs: Jobs
+    folder: Path,
+    recipes: Mapping[str, Sequence[Config]],
+    seeds: int,
+    folds: int | None,
+    jobs: Jobs,
+    vary: str | None,
 ) -> None:
     paths = {name: _as_path(name) for name in recipes}
     _check_paths(paths)
     runs = {
-        name: _runs_of(recipe, folder / paths[name], seeds, folds)
-        for name, recipe in recipes.items()
+        name: {
+            path: run
+            for recipe in of_variant
+            for path, run in _runs_of(recipe, folder / paths[name], seeds, folds, vary).items()
+        }
+        for name, of_variant in recipes.items()
     }
     all_runs = {path: run for of in runs.values() for path, run in of.items()}
-    failed = _train(all_runs, jobs)
-    whole = {name: _whole(of, failed) for name, of in runs.items()}
+    failed = _train(all_runs, jobs, vary)
+    whole = {name: _whole(of, failed, vary) for name, of in runs.items()}
     enough = {name: paths for name, paths in whole.items() if len(paths) >= 2 * (folds or 1)}
     if len(enough) >= 2:
-        _write(folder, {name: {p: measured_run(p) for p in of} for name, of in enough.items()})
+        measured = {name: {p: measured_run(p) for p in of} for name, of in enough.items()}
+        _write(folder, measured, vary)
     if failed:
         names = "; ".join(f"{path}: {why}" for path, why in failed.items())
         raise TrainingError(
@@ -125,15 +146,40 @@ def _named(text: str) -> tuple[str, list[str]]:
     return own[1] if own else text, [f"--{part}" for part in parts]
 
 
+def _varied(text: str | None) -> tuple[str | None, list[str]]:
+    """The key of ``--vary`` and its values."""
+    if text is None:
+        return None, []
+    key, _, values = text.partition("=")
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", values)
+    if numbers:
+        found = [str(n) for n in range(int(numbers[1]), int(numbers[2]) + 1)]
+    else:
+        found = [value.strip() for value in values.split(",")]
+    if key in _OF_RUNS or len(found) < 2 or len(set(found)) < len(found) or "" in found:
+        raise ConfigError(
+            f"--vary takes a key of the recipe and two or more different values, such as "
+            f"data.digits.seed=1..8 or data.root=data/a,data/b, not {text!r}"
+        )
+    return key, found
+
+
+def _check_keys(name: str, recipe: Config, config: Config, vary: str | None) -> None:
+    for key, value, _ in differences(recipe, config):
+        if key in _OF_RUNS or key == vary:
+            raise ConfigError(f"--set {name}: {key} {value!r} is not for a variant to choose")
+
+
 def _check(
     config: Config,
-    recipes: Mapping[str, Config],
+    recipes: Mapping[str, Sequence[Config]],
     seeds: int,
     folds: int | None,
+    vary: str | None,
 ) -> None:
     if len(recipes) < 2:
         raise ConfigError("--set is due twice or more: a comparison has two variants at least")
-    if seeds < 2:
+    if seeds < 1 or (vary is None and seeds < 2):
         raise ConfigError(
             f"--seeds {seeds}: a single seed says nothing about chance; 5 is a good start"
         )
@@ -141,20 +187,23 @@ def _check(
         raise ConfigError("data.folds is for a single run; give compare --folds instead")
     if folds is not None and folds < 2:
         raise ConfigError(f"--folds {folds}: there are two or more parts")
-    for name, recipe in recipes.items():
-        for key, value, _ in differences(recipe, config):
-            if key in _OF_RUNS:
-                raise ConfigError(f"--set {name}: {key} {value!r} is not for a variant to choose")
     names = list(recipes)
     for i, name in enumerate(names):
         for other in names[:i]:
-            if not list(differences(recipes[name], recipes[other])):
+            if not list(differences(recipes[name][0], recipes[other][0])):
                 raise ConfigError(f"--set {name} and --set {other} are the same recipe")
 
 
-def _runs_of(recipe: Config, folder: Path, seeds: int, folds: int | None) -> dict[Path, Config]:
+def _runs_of(
+    recipe: Config, folder: Path, seeds: int, folds: int | None, vary: str | None
+) -> dict[Path, Config]:
     """Every run of a variant by its folder; seeds count from the recipe's own."""
-    runs = {}
+    recipe, runs = copy.deepcopy(recipe), {}
+    if vary is not None:
+        unit = f"{vary}={flat(recipe)[vary]}"
+        folder /= _as_path(unit)
+        if vary.startswith("data.digits."):  # scenes of their own, which are made in their folder
+            recipe.data.root = str(Path(recipe.data.root) / unit)
     for seed in range(recipe.train.seed, recipe.train.seed + seeds):
         for fold in range(folds or 1):
             run = copy.deepcopy(recipe)
@@ -177,7 +226,7 @@ def _jobs(given: str | None) -> Jobs:
     return int(given)
 
 
-def _train(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:
+def _train(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dict[Path, str]:
     for path, config in runs.items():
         if (path / "config.yaml").exists():
             try:
@@ -186,7 +235,7 @@ def _train(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:
                 raise ConfigError(f"{path}: {error}") from None
     due = {path: config for path, config in runs.items() if not is_measured(path)}
     if due:
-        _check_data(runs)
+        _check_data(runs, vary)
     print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
     cached = any(config.data.cache == "ram" for config in due.values())
     try:
@@ -212,9 +261,9 @@ def _check_same(config: Config, other: Config) -> None:
         )
 
 
-def _check_data(runs: Mapping[Path, Config]) -> None:
+def _check_data(runs: Mapping[Path, Config], vary: str | None) -> None:
     """Before hours of training: whether the variants are measured on the same boxes."""
-    first: dict[int, tuple[Path, Any]] = {}
+    first: dict[Any, tuple[Path, Any]] = {}  # by the value of --vary and the fold
     looked_at = set()
     for path, config in runs.items():
         if str(config.data) in looked_at:
@@ -225,7 +274,8 @@ def _check_data(runs: Mapping[Path, Config]) -> None:
         if not any((~a["iscrowd"] & ~a["difficult"]).any() for a in dataset.annotations):
             raise ConfigError(f"{path}: data.val has no objects, so that there is no AP to compare")
         truth = truth_of(dataset.annotations, classes)
-        other, expected = first.setdefault(config.data.fold, (path, truth))
+        part = vary and str(flat(config)[vary]), config.data.fold
+        other, expected = first.setdefault(part, (path, truth))
         if truth != expected:
             raise ConfigError(
                 f"{path} and {other} would be measured on different validation images, boxes or "
@@ -233,14 +283,17 @@ def _check_data(runs: Mapping[Path, Config]) -> None:
             )
 
 
-def _whole(runs: Mapping[Path, Config], failed: Mapping[Path, str]) -> list[Path]:
-    """The runs of those seeds of which no run failed."""
-    without = {runs[path].train.seed for path in failed if path in runs}
-    return [path for path, config in runs.items() if config.train.seed not in without]
+def _whole(runs: Mapping[Path, Config], failed: Mapping[Path, str], vary: str | None) -> list[Path]:
+    """The runs of those units (seeds, or values of --vary) of which no run failed."""
+    unit = {path: str(flat(config)[vary or "train.seed"]) for path, config in runs.items()}
+    without = {unit[path] for path in failed if path in runs}
+    return [path for path in runs if unit[path] not in without]
 
 
-def _write(folder: Path, runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> None:
-    variants = scored(runs)
+def _write(
+    folder: Path, runs: Mapping[str, Mapping[Path, MeasuredRun]], vary: str | None = None
+) -> None:
+    variants = scored(runs, vary)
     for variant in variants:
         if len(variant.seeds) < 2:
             raise ConfigError(

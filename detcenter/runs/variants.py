@@ -29,8 +29,14 @@ _OF_A_RUN = {
 }
 
 
-def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores]:
+def scored(
+    runs: Mapping[str, Mapping[Path, MeasuredRun]], vary: str | None = None
+) -> list[VariantScores]:
     """The scores of variants, whose runs are given by name and folder.
+
+    Args:
+        vary: the key of the recipe by whose values runs are paired, such as ``data.digits.seed``;
+            a value's scores are the means over its seeds. None pairs them by seed.
 
     Raises:
         ConfigError: if two runs have a seed (and fold) in common, if folds are missing, or if the
@@ -38,21 +44,49 @@ def scored(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> list[VariantScores
             detections.
     """
     _check_limits({path: run for of_variant in runs.values() for path, run in of_variant.items()})
-    expected: tuple[Path, Any] | None = None
+    expected: dict[Any, tuple[Path, Any]] = {}
     variants = []
     for name, of_variant in runs.items():
-        seeds: dict[int, SeedScores] = {}
-        for seed, folds in _by_seed(of_variant).items():
-            seeds[seed] = _scores(list(folds.values()))
-            path, truth = next(iter(folds)), _truth(list(folds.values()))
-            expected = expected or (path, truth)
-            if truth != expected[1]:
-                raise ConfigError(
-                    f"{path} and {expected[0]} were measured on different images, boxes or "
-                    "classes; only runs on the same validation data can be compared"
-                )
-        variants.append(VariantScores(name, seeds))
+        if vary is None:
+            variants.append(VariantScores(name, _of_seeds(of_variant, expected, None)))
+            continue
+        units: dict[Any, dict[Path, MeasuredRun]] = {}
+        for path, run in of_variant.items():
+            units.setdefault(flat(run.config)[vary], {})[path] = run
+        means = {
+            unit: _mean_scores(list(_of_seeds(of_unit, expected, unit).values()))
+            for unit, of_unit in units.items()
+        }
+        variants.append(VariantScores(name, means))
     return variants
+
+
+def _of_seeds(
+    runs: Mapping[Path, MeasuredRun], expected: dict[Any, tuple[Path, Any]], unit: Any
+) -> dict[int, SeedScores]:
+    """By seed, if they were measured on what is ``expected`` of their unit, or the first of it."""
+    seeds: dict[int, SeedScores] = {}
+    for seed, folds in _by_seed(runs).items():
+        path, truth = next(iter(folds)), _truth(list(folds.values()))
+        other, first = expected.setdefault(unit, (path, truth))
+        if truth != first:
+            raise ConfigError(
+                f"{path} and {other} were measured on different images, boxes or "
+                "classes; only runs on the same validation data can be compared"
+            )
+        # Other images are drawn for other units; for all runs of a unit the same.
+        seeds[seed] = _scores(list(folds.values()), draw=list(expected).index(unit))
+    return seeds
+
+
+def _mean_scores(seeds: Sequence[SeedScores]) -> SeedScores:
+    """Of the seeds of one data set."""
+    ap = {name: float(np.mean([s.ap[name] for s in seeds])) for name in COMPARED}
+    by_class = {
+        name: float(np.mean([s.by_class[name] for s in seeds])) for name in seeds[0].by_class
+    }
+    costs = {name: _mean([s.costs[name] for s in seeds]) for name in seeds[0].costs}
+    return SeedScores(ap, by_class, np.mean([s.resampled for s in seeds], axis=0), costs)
 
 
 def _check_limits(runs: Mapping[Path, MeasuredRun]) -> None:
@@ -118,8 +152,12 @@ def _by_seed(runs: Mapping[Path, MeasuredRun]) -> dict[int, dict[Path, MeasuredR
     return {seed: dict(x for _, x in sorted(of_seed.items())) for seed, of_seed in seeds.items()}
 
 
-def _scores(folds: Sequence[MeasuredRun]) -> SeedScores:
-    """Of one seed; what the folds detected is pooled before anything is measured."""
+def _scores(folds: Sequence[MeasuredRun], draw: int) -> SeedScores:
+    """Of one seed; what the folds detected is pooled before anything is measured.
+
+    Args:
+        draw: the seed of the resampled images.
+    """
     annotations = [annotation for run in folds for annotation in run.annotations]
     detections = [found for run in folds for found in run.detections]
     classes = folds[0].classes
@@ -127,7 +165,7 @@ def _scores(folds: Sequence[MeasuredRun]) -> SeedScores:
     limit = chosen.max_detections
     metrics = coco_metrics(annotations, detections, classes, chosen.backend, limit)
     resampled = ResampledAP(annotations, detections, classes, limit)(
-        resampled_weights(len(annotations), _RESAMPLES)
+        resampled_weights(len(annotations), _RESAMPLES, draw)
     )
     costs = {
         name: _mean([getattr(run, name) for run in folds])

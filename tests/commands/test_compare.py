@@ -190,6 +190,13 @@ BAD = [
     (("--config", "RECIPE", *VARIANTS, "--set", "plain: recipe"), "plain is there twice"),
     (("--config", "RECIPE", "--set", "recipe", "--set", "center.weight=0.1"), "the same recipe"),
     (("--config", "RECIPE", *VARIANTS, "--set", "data.val=train"), "different validation images"),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "data.digits.seed=4"), "two or more different"),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "train.seed=1..4"), "--vary takes a key"),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "data.sed=1,2"), "unknown --data.sed"),
+    (
+        ("--config", "RECIPE", *VARIANTS, "--vary", "center.alpha=0.1,0.2"),
+        "center.alpha None is not for a variant",
+    ),
     (("--runs", "RUN", "--config", "RECIPE"), "leave --config"),
     (("--runs", "RUN"), "single one"),
     (("--runs", "RUN", "FOLDER"), "is no run"),
@@ -249,6 +256,38 @@ def test_folds_are_pooled_before_ap():
     assert list(variant.seeds) == [0, 1]
     assert variant.seeds[0].ap["AP"] == pytest.approx(0.5 * 51 / 101)
     assert variant.seeds[0].costs["own_ratio"] == 1.0
+
+
+def test_data_sets_are_paired_and_their_seeds_averaged():
+    runs = {}
+    for unit, hits in (("one", (True, False)), ("two", (True, True))):
+        for seed, hit in enumerate(hits):
+            run = measured(seed, name=f"{unit}.jpg", hit=hit)
+            run.config.data.root = unit
+            runs[Path(f"{unit}/{seed}")] = run
+    (variant,) = scored({"only": runs}, "data.root")
+    assert [variant.seeds[unit].ap["AP"] for unit in ("one", "two")] == pytest.approx([0.5, 1])
+    assert variant.seeds["one"].resampled == pytest.approx(np.full(1000, 0.5))
+
+
+def test_data_sets_of_their_own(tmp_path, one_epoch, data):
+    values = yaml.safe_load(one_epoch.read_text())
+    values["data"] |= {"format": "digits", "root": str(tmp_path / "data")}
+    values["data"]["digits"] = {"train": 8, "val": 2}
+    recipe = tmp_path / "digits.yaml"
+    recipe.write_text(yaml.safe_dump(values))
+    args = ["compare", "--config", str(recipe), *VARIANTS, "--output", str(tmp_path / "out")]
+    args += ["--vary", "data.digits.seed=3..4", "--seeds", "1", "--jobs", "2"]
+    assert main(args) == 0
+    units = ["data.digits.seed=3", "data.digits.seed=4"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == units
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    results = [
+        json.loads((tmp_path / "out" / "plain" / unit / "seed_0" / "results.json").read_text())
+        for unit in units
+    ]
+    assert written["variants"][0]["seeds"] == [3, 4]
+    assert written["variants"][0]["AP"]["values"] == pytest.approx([x["AP"] for x in results])
 
 
 def test_a_missing_fold():
