@@ -19,7 +19,7 @@ from detcenter.models.terms import BoxTerm, BoxTerms, Embedding, LevelEmbedding
 Model = TypeVar("Model", bound=nn.Module)
 Features = Literal["cell", "box", "embedding"] | Embedding | None
 _KEYS_OF_TORCHVISION = ["classifier", "box_reg", "mask", "keypoint", "objectness", "rpn_box_reg"]
-_WEIGHT_OF_BOXES, _WEIGHT = 1.0, 0.3  # what docs/study.md found best
+_WEIGHT_OF_BOXES, _WEIGHT = 1.0, 0.3  # those of docs/study.md
 
 
 def attach(

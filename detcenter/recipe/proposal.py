@@ -14,7 +14,7 @@ from detcenter.recipe.orientation import flips, turns
 
 GIVEN = "as it was given to detcenter init"
 _PATCH = 32  # pixels that a cell of the coarsest map covers; images are multiples of it
-_MANY_CLASSES = 20  # ten were not set back by the term, forty were (docs/study.md)
+_MANY_CLASSES = 20  # with forty the term cost one pair of three eight points (docs/study.md)
 _GIB_AT_800 = 2.5  # memory an image of 800 x 800 takes, at most, in a Faster R-CNN on ResNet-50
 
 
@@ -106,11 +106,11 @@ def _model(
 ) -> None:
     gpu = machine.gpu_gib is not None
     if gpu:
-        why = "the center term lifts AP here and not on an SSD (docs/study.md)"
+        why = "the center term gained AP here, and not on an SSD (docs/study.md)"
     else:
         why = (
             "no GPU: fasterrcnn takes two to three times as long here, though it is where the "
-            "center term lifts AP (docs/study.md); detcenter init with --model.name fasterrcnn"
+            "center term gained AP (docs/study.md); detcenter init with --model.name fasterrcnn"
         )
     name = draft.settle("model.name", "fasterrcnn" if gpu else "ssd", why)
     _backbone(draft, gpu, downloaded)
@@ -179,16 +179,17 @@ def _fewer_proposals(draft: Draft) -> None:
 
 def _center(draft: Draft, facts: Facts, steps: int) -> None:
     if draft.lines["model.name"].value == "ssd":
-        why = "its softmax is what lifts an SSD's AP where images are few (docs/study.md)"
+        why = "its softmax may lift an SSD's AP (docs/study.md)"
         features = draft.settle("center.features", "embedding", why)
     else:
         features = draft.settle("center.features", "box", "what the softmax of the classes reads")
     if features != "box":
-        draft.settle("center.weight", 0.3, "costs nothing, and makes features of a class compact")
+        why = "makes features of a class compact; adds nothing to AP (docs/study.md)"
+        draft.settle("center.weight", 0.3, why)
         return
-    draft.settle("center.weight", 1.0, "0.3 hardly helped (docs/study.md)")
+    draft.settle("center.weight", 1.0, "the weight that gained AP in docs/study.md")
     if not _pretrained(draft) and len(facts.classes) >= _MANY_CLASSES:
-        why = "from scratch, with many classes, a weight that is there at once can set it back"
+        why = "a precaution for many classes from scratch: at once it cost one run eight points"
         draft.settle("center.warmup_steps", steps // 2, why)
 
 

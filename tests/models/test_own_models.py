@@ -271,7 +271,7 @@ def test_a_model_whose_forward_was_exchanged_is_refused(small_model):
 # The call
 
 
-def test_alone_it_does_what_the_study_found_best(plain_model, images, targets):
+def test_alone_it_takes_the_weights_of_the_study(plain_model, images, targets):
     losses = train_losses(attach(plain_model), images, targets)
     term = terms_of(plain_model).center
     of_boxes = isinstance(plain_model, FasterRCNN)
