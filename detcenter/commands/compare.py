@@ -303,7 +303,7 @@ def _write(
     classes = next(run.classes for of in runs.values() for run in of.values())
     comparison = compare(variants, classes)
     folder.mkdir(parents=True, exist_ok=True)
-    values = comparison_json(comparison)
+    values = comparison_json(comparison) | {"vary": vary}
     (folder / "compare.json").write_text(json.dumps(values, indent=2, allow_nan=False))
     print(comparison_table(comparison))
     comparison_figure(comparison).savefig(folder / "compare.png")
