@@ -34,7 +34,7 @@ def all_verdicts(
     foreground: float = 0.5,
     background: float = 0.1,
 ) -> Verdicts:
-    """Of all images, one after another; see `error_split` for the kinds."""
+    """Of all images, in the order of their ids; see `error_split` for the kinds."""
     nothing = np.zeros(0, dtype=np.int64)
     parts = [Verdicts(np.zeros(0), nothing, np.zeros(0, "U7"), nothing, nothing, nothing > 0)]
     first = 0  # number of this image's first object, among all images'

@@ -86,7 +86,7 @@ def _read(file: Path) -> dict[str, Any]:
     """What a comparison wrote, whose variants have a number for every seed."""
     try:
         values: dict[str, Any] = json.loads(file.read_text())
-        whole = isinstance(values["pairs"], list) and all(map(_is_variant, values["variants"]))
+        whole = all(map(_is_variant, values["variants"])) and all(map(_is_pair, values["pairs"]))
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -100,6 +100,10 @@ def _read(file: Path) -> dict[str, Any]:
 def _is_variant(values: Mapping[str, Any]) -> bool:
     lengths = {len(values["seeds"]), *(len(values[name]["values"]) for name in POOLED)}
     return isinstance(values["name"], str) and len(lengths) == 1
+
+
+def _is_pair(values: Mapping[str, Any]) -> bool:
+    return {"first", "second"} <= set(values) and len(values["images"]["interval"]) == 2
 
 
 def _shared(

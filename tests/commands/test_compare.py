@@ -119,6 +119,20 @@ def test_runs_by_their_folders(comparison, tmp_path, capsys):
     assert "cannot be told with 2 seeds" in capsys.readouterr().out
 
 
+def test_comparisons_put_together(comparison, tmp_path, capsys):
+    folder, _ = comparison
+    (tmp_path / "again").mkdir()
+    again = shutil.copy(folder / "compare.json", tmp_path / "again")
+    args = ["compare", "--pool", str(folder), again, "--output", str(tmp_path / "out")]
+    assert main(args) == 0
+    printed = capsys.readouterr().out
+    assert "mean of 2 settings" in printed and "all settings are measured on the same" in printed
+    (pair,) = json.loads((tmp_path / "out" / "pool.json").read_text())["pairs"]
+    (compared,) = json.loads((folder / "compare.json").read_text())["pairs"]
+    assert pair["AP"]["mean"]["mean"] == pytest.approx(compared["AP"]["mean"])
+    assert [setting["seeds"] for setting in pair["AP"]["settings"]] == [[7, 8], [7, 8]]
+
+
 def test_another_recipe_in_the_same_folder(comparison, capsys):
     _, args = comparison
     line = fails(capsys, *args, "--train.lr", "0.5")
