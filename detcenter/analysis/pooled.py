@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
 
-from detcenter.analysis.paired import CONFIDENCE
+_LEVEL = 0.05  # of intervals: how often they may miss the truth
 
 
 class Setting(NamedTuple):
@@ -18,6 +18,7 @@ class Setting(NamedTuple):
     seeds: Sequence[Hashable]  # [n], of each difference: the same seed may be in other settings
     validation: Sequence[Hashable]  # [n], likewise the data on which each was measured
     image_error: float = 0.0  # standard error of the mean over resampled images, 0 if not known
+    interval: tuple[float, float] | None = None  # of the mean, if the comparison gives its own
 
 
 class Mean(NamedTuple):
@@ -60,24 +61,13 @@ def pool(settings: Mapping[str, Setting]) -> Pooled:
         raise ValueError(f"{len(settings)} setting; two or more are due")
     mean, differing = clustered_mean(settings), heterogeneity(settings)
     return Pooled(
-        {name: setting_mean(setting) for name, setting in settings.items()},
+        {name: _alone(name, setting) for name, setting in settings.items()},
         mean,
         clustered_mean(settings, by_pair=True),
         differing,
         prediction_interval(mean, differing.tau2, len(settings)) if differing else None,
         {name: _without(settings, name) for name in settings},
     )
-
-
-def setting_mean(setting: Setting) -> Mean:
-    """Of one setting, over seeds, and over images as well where their error is known.
-
-    The variances add up, and their degrees of freedom are Satterthwaite's ("An approximate
-    distribution of estimates of variance components", Biometrics 1946).
-    """
-    variance, degrees = _of_chance(_checked(setting))
-    clusters = {"seeds": len(set(setting.seeds))}
-    return _interval(float(np.mean(setting.values)), variance, degrees, clusters)
 
 
 def clustered_mean(settings: Mapping[str, Setting], by_pair: bool = False) -> Mean:
@@ -89,9 +79,13 @@ def clustered_mean(settings: Mapping[str, Setting], by_pair: bool = False) -> Me
     "Robust inference with multiway clustering", Journal of Business & Economic Statistics 2011).
 
     A true V is at least either of the one-way variances, so that an estimate below the larger of
-    them, or below zero, is replaced by that. If all was measured on the same data, settings are the
-    clusters in place of validation data, and the interval says nothing about other images. What
-    has one cluster then is left out: a single setting has the t interval of its seeds.
+    them, or below zero, is replaced by that.
+
+    If all was measured on the same data, settings are the clusters in its place. Other images are
+    in the interval then by their resampling, where that is known: half-widths add up as squares
+    (Banerjee, Sankhya 1960), and the errors of settings as if they were one, which is the widest.
+    What has one cluster still is left out: a single setting has the t interval of its seeds, and
+    its images.
 
     Args:
         settings: by name.
@@ -114,7 +108,9 @@ def clustered_mean(settings: Mapping[str, Setting], by_pair: bool = False) -> Me
         )
     variance = _clustered_variance(shares * (values - mean), list(clusters.values()))
     sizes = {name: len(set(keys)) for name, keys in clusters.items()}
-    return _interval(mean, variance, min(sizes.values()) - 1, sizes)
+    errors = np.repeat([setting.image_error for setting in checked], counts)
+    of_images = 0.0 if "validation sets" in sizes else float(shares @ errors)
+    return _interval(mean, variance, min(sizes.values()) - 1, sizes, of_images)
 
 
 def heterogeneity(settings: Mapping[str, Setting]) -> Heterogeneity | None:
@@ -158,8 +154,14 @@ def prediction_interval(mean: Mean, tau2: float, settings: int) -> tuple[float, 
     if settings < 3:
         return None
     degrees = min(settings - 2, *(number - 1 for number in mean.clusters.values()))
-    found = _interval(mean.mean, tau2 + mean.error**2, degrees, {})
+    found = _interval(mean.mean, tau2 + mean.error**2, degrees)
     return found.low, found.high
+
+
+def _alone(name: str, setting: Setting) -> Mean:
+    mean = clustered_mean({name: setting})
+    low, high = setting.interval or (mean.low, mean.high)
+    return mean._replace(low=low, high=high)
 
 
 def _without(settings: Mapping[str, Setting], left_out: str) -> Mean:
@@ -176,7 +178,11 @@ def _checked(setting: Setting) -> Setting:
 
 
 def _of_chance(setting: Setting) -> tuple[float, float]:
-    """Variance of the mean, over seeds and images, and its degrees of freedom."""
+    """Variance of the mean, over seeds and images, and its degrees of freedom.
+
+    Satterthwaite's ("An approximate distribution of estimates of variance components", Biometrics
+    1946), as Welch's F takes them.
+    """
     of_seeds = float(np.var(setting.values, ddof=1)) / len(setting.values)
     variance, degrees = of_seeds + setting.image_error**2, len(setting.values) - 1
     return variance, degrees * (variance / of_seeds) ** 2 if of_seeds else math.inf
@@ -209,7 +215,16 @@ def _one_way(parts: np.ndarray, keys: Sequence[Hashable]) -> float:
     return len(sums) / (len(sums) - 1) * sum(x * x for x in sums.values())
 
 
-def _interval(mean: float, variance: float, degrees: float, clusters: Mapping[str, int]) -> Mean:
-    error = math.sqrt(variance)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
-    return Mean(mean, mean - reach, mean + reach, error, clusters)
+def _interval(
+    mean: float,
+    variance: float,
+    degrees: float,
+    clusters: Mapping[str, int] | None = None,
+    image_error: float = 0.0,
+) -> Mean:
+    half = math.hypot(
+        float(stats.t.ppf(1 - _LEVEL / 2, degrees)) * math.sqrt(variance),
+        float(stats.norm.ppf(1 - _LEVEL / 2)) * image_error,
+    )
+    error = math.sqrt(variance + image_error**2)
+    return Mean(mean, mean - half, mean + half, error, clusters or {})

@@ -73,10 +73,7 @@ def _sentences(pair: PooledPair) -> list[str]:
     said = [f"{name} {mean_text(mean)}, {_zero(mean)}" for name, mean in means.items()]
     lines = [f"mean of settings, clustered by {over}: {'; '.join(said)}"]
     if "validation sets" not in clusters:
-        lines.append(
-            "all settings are measured on the same validation data: what other images would give "
-            "is not in the interval of the mean"
-        )
+        lines.append(f"all settings are measured on the same validation data; {_images(pair)}")
     lines += [
         f"heterogeneity of {name}: {_differing(x.heterogeneity)}" for name, x in pair.pooled.items()
     ]
@@ -87,6 +84,14 @@ def _sentences(pair: PooledPair) -> list[str]:
             "images too"
         )
     return lines
+
+
+def _images(pair: PooledPair) -> str:
+    """Of which numbers other images are in the interval of the mean."""
+    unknown = [n for n, of in pair.settings.items() if any(x.image_error == 0 for x in of.values())]
+    if not unknown:
+        return "other images are in the intervals by resampling"
+    return f"what other images would give is not in the interval of {' and '.join(unknown)}"
 
 
 def _zero(mean: Mean) -> str:
@@ -118,7 +123,7 @@ def _pair_json(pair: PooledPair) -> dict[str, Any]:
 def _pooled_json(settings: Mapping[str, Setting], pooled: Pooled) -> dict[str, Any]:
     return {
         "settings": [
-            {"name": name, **_mean_json(pooled.settings[name]), **setting._asdict()}
+            {"name": name, **setting._asdict(), **_mean_json(pooled.settings[name])}
             for name, setting in settings.items()
         ],
         "mean": _mean_json(pooled.mean),

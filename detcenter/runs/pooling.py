@@ -1,6 +1,7 @@
 """Several comparisons together, from their compare.json."""
 
 import json
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,8 @@ from detcenter.analysis import (
     pooled_pair,
 )
 from detcenter.errors import ConfigError
+
+logger = logging.getLogger("detcenter")
 
 _WIDTH = 2 * 1.96  # standard errors in a 95 % interval
 
@@ -48,6 +51,7 @@ def pooled_pairs(
     names = _names(files)
     comparisons = {name: _read(file) for name, file in zip(names, files, strict=True)}
     shared = _shared(dict(zip(names, files, strict=True)), comparisons, same_validation)
+    _remark_failures(comparisons)
     return [
         pooled_pair(*two, {ap: _settings(comparisons, two, ap, shared) for ap in POOLED})
         for two in _pairs(comparisons, pair)
@@ -136,11 +140,20 @@ def _pairs(comparisons: _Comparisons, pair: Sequence[str] | None) -> list[tuple[
             if missing is not None:
                 raise ConfigError(f"{name} has no variant {missing}; it has {', '.join(there)}")
         return [(first, second)]
+    baseline = next(iter(comparisons.values())).get("baseline")
     in_all = [x for x in next(iter(variants.values())) if all(x in y for y in variants.values())]
     if len(in_all) < 2:
         each = "; ".join(f"{name} has {', '.join(there)}" for name, there in variants.items())
         raise ConfigError(f"--pool: no two variants are in all comparisons: {each}")
-    return list(combinations(in_all, 2))
+    return list(combinations(sorted(in_all, key=lambda x: x != baseline), 2))
+
+
+def _remark_failures(comparisons: _Comparisons) -> None:
+    for name, comparison in comparisons.items():
+        for variant in comparison["variants"]:
+            if variant.get("failed"):
+                units = ", ".join(map(str, variant["failed"]))
+                logger.warning("%s: %s failed with %s, left out", name, variant["name"], units)
 
 
 def _settings(
@@ -170,21 +183,41 @@ def _setting(
         raise ConfigError(f"{name}: {' and '.join(pair)} have fewer than two seeds in common")
     vary, data = comparison.get("vary"), comparison.get("validation", {})
     keys: list[Hashable] = [f"{vary}={seed}" if vary else seed for seed in seeds]
+    compared, way = _compared(comparison, pair)
     return Setting(
         [second[seed] - first[seed] for seed in seeds],
         keys,
         [data.get(str(seed), unknown) for seed in seeds],
-        0.0 if vary or ap != "AP" else _image_error(comparison, pair),
+        0.0 if vary else _image_error(compared, ap),
+        _interval(compared, ap, way),
     )
 
 
-def _image_error(comparison: Mapping[str, Any], pair: tuple[str, str]) -> float:
-    """The standard error of the difference of AP over resampled images.
+def _compared(comparison: Mapping[str, Any], pair: tuple[str, str]) -> tuple[dict[str, Any], int]:
+    """What it says of the two, and -1 where it has them the other way round."""
+    for found in comparison["pairs"]:
+        for way in (1, -1):
+            if (found["first"], found["second"]) == pair[::way]:
+                return found, way
+    return {}, 1
+
+
+def _image_error(compared: Mapping[str, Any], ap: str) -> float:
+    """The standard error of the difference over resampled images, 0 if it is not known.
 
     Where data sets are the units, their differences are over other images already.
     """
-    for found in comparison["pairs"]:
-        if {found["first"], found["second"]} == set(pair):
-            low, high = found["images"]["interval"]
-            return float(high - low) / _WIDTH
-    return 0.0
+    if "images_sd" in compared.get(ap, {}):
+        return float(compared[ap]["images_sd"])
+    if ap != "AP" or not compared:
+        return 0.0
+    low, high = compared["images"]["interval"]  # of AP
+    return float(high - low) / _WIDTH
+
+
+def _interval(compared: Mapping[str, Any], ap: str, way: int) -> tuple[float, float] | None:
+    """Over seeds and images, where it is there."""
+    if "joint" not in compared.get(ap, {}):
+        return None
+    low, high = sorted(way * x for x in compared[ap]["joint"])
+    return low, high

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from detcenter.analysis import Setting, pool, pool_json, pool_table, pooled_pair
-from detcenter.analysis.pooled import clustered_mean, heterogeneity, setting_mean
+from detcenter.analysis.pooled import clustered_mean, heterogeneity
 
 
 def drawn(seed, counts=(5, 3, 4), shared_data=True):
@@ -111,19 +111,26 @@ def test_data_sets_as_units():
 def test_one_setting_alone():
     setting = Setting([0.3, 0.9, 1.6, 0.2], [0, 1, 2, 3], ["a"] * 4)
     expected = stats.ttest_1samp(setting.values, 0).confidence_interval(0.95)
-    for found in (setting_mean(setting), clustered_mean({"only": setting})):
-        assert [found.low, found.high] == pytest.approx([*expected])
+    found = clustered_mean({"only": setting})
+    assert [found.low, found.high] == pytest.approx([*expected])
+    blurred = clustered_mean({"only": setting._replace(image_error=0.4)})
+    half = math.sqrt((expected[1] - found.mean) ** 2 + (1.959964 * 0.4) ** 2)
+    assert [blurred.low, blurred.high] == pytest.approx([found.mean - half, found.mean + half])
+    assert blurred.error == pytest.approx(math.hypot(found.error, 0.4))
 
 
-def test_images_widen_a_setting():
-    """SE² = seeds² + images², with Satterthwaite's degrees of freedom."""
-    setting = Setting([1.0, 2.0, 3.0], [0, 1, 2], ["a"] * 3, image_error=0.5)
-    variance = 1 / 3 + 0.25
-    degrees = variance**2 / ((1 / 3) ** 2 / 2)
-    reach = stats.t.ppf(0.975, degrees) * math.sqrt(variance)
-    assert setting_mean(setting)[:3] == pytest.approx([2, 2 - reach, 2 + reach])
-    equal = setting_mean(setting._replace(values=[2.0] * 3))
-    assert equal.high - 2 == pytest.approx(1.96 * 0.5, abs=1e-4)
+def test_images_that_all_settings_share():
+    """Their errors add up as if they were one, while other sets of images are their own measure."""
+    blurred = {
+        name: x._replace(image_error=error)
+        for (name, x), error in zip(drawn(1).items(), (0.3, 0.6, 0.9), strict=True)
+    }
+    assert clustered_mean(blurred) == clustered_mean(drawn(1))
+    one = {name: x._replace(validation=["a"] * len(x.seeds)) for name, x in blurred.items()}
+    found = clustered_mean(one)
+    known = clustered_mean({name: x._replace(image_error=0.0) for name, x in one.items()})
+    half = math.hypot(known.high - known.mean, 1.959964 * 0.6)
+    assert found.high - found.mean == pytest.approx(half)
 
 
 def test_heterogeneity_by_hand():
@@ -183,7 +190,7 @@ def test_leaving_one_out():
     others = {name: x for name, x in settings.items() if name != "s1"}
     assert pooled.without["s1"] == clustered_mean(others)
     alone = pool(drawn(0, (5, 3))).without["s0"]
-    assert alone[:4] == pytest.approx(setting_mean(drawn(0, (5, 3))["s1"])[:4])
+    assert alone == clustered_mean({"s1": drawn(0, (5, 3))["s1"]})
 
 
 @pytest.mark.parametrize(
@@ -283,7 +290,9 @@ def test_json_and_table():
     assert (values["first"], values["second"]) == ("plain", "center")
     pooled = pool(settings)
     assert values["AP"]["mean"]["interval"] == [pooled.mean.low, pooled.mean.high]
-    assert values["AP"]["settings"][1]["values"] == settings["s1"].values
+    alone = values["AP"]["settings"][1]
+    assert alone["values"] == settings["s1"].values
+    assert alone["interval"] == [pooled.settings["s1"].low, pooled.settings["s1"].high]
     assert values["AP"]["without"][2]["mean"] == pooled.without["s2"].mean
     assert values["AP"]["another_setting"] == list(pooled.new)
     lines = pool_table([pair]).splitlines()
@@ -294,3 +303,17 @@ def test_json_and_table():
     assert numbers in lines[6]
     assert any("clustered by 5 seeds and 2 validation sets" in line for line in lines)
     assert lines[-1].endswith("that of AP over resampled images too")
+
+
+def test_the_table_says_where_other_images_are_left_out():
+    settings = {name: x._replace(validation=["a"] * len(x.seeds)) for name, x in drawn(0).items()}
+    known = {name: x._replace(image_error=0.1) for name, x in settings.items()}
+    (line,) = lines_with("same validation data", {"AP": known, "AP50": settings})
+    assert line.endswith("; what other images would give is not in the interval of AP50")
+    (line,) = lines_with("same validation data", {"AP": known, "AP50": known})
+    assert line.endswith("; other images are in the intervals by resampling")
+
+
+def lines_with(text, settings):
+    table = pool_table([pooled_pair("a", "b", settings)])
+    return [line for line in table.splitlines() if text in line]

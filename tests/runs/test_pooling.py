@@ -119,6 +119,35 @@ def test_units_of_vary_are_no_seeds(tmp_path):
     assert settings["plain"].seeds == [0, 1, 2]
 
 
+def test_what_a_comparison_says_of_the_pair_itself(three, tmp_path, caplog):
+    """Its own interval, over seeds and images, its error over images, baseline and failures."""
+    said = {"joint": [-0.02, 0.05], "images_sd": 0.004}
+    found = {"first": "plain", "second": "center", "AP": said, "AP50": said | {"images_sd": 0.006}}
+    variants = {"center": variant(7), "plain": variant(8)}
+    more = {"pairs": [found | {"images": {"interval": [0, 1]}}], "baseline": "plain"}
+    new = write(tmp_path / "new.json", variants, **more)
+    (pair,) = pooled_pairs([new, *three], None, [])
+    assert (pair.first, pair.second) == ("plain", "center")
+    errors = [pair.settings[ap]["new"].image_error for ap in ("AP", "AP50")]
+    assert errors == [0.004, 0.006]
+    mean = pair.pooled["AP"].settings["new"]
+    assert (mean.mean, mean.low, mean.high) == (
+        pytest.approx((DRAWN[7] - DRAWN[8]).mean()),
+        -0.02,
+        0.05,
+    )
+    (turned,) = pooled_pairs([new, *three], ("center", "plain"), [])
+    assert turned.pooled["AP"].settings["new"][1:3] == (-0.05, 0.02)
+    assert not caplog.records
+    values = json.loads((tmp_path / "new.json").read_text())
+    values["variants"][0]["failed"] = [3]
+    (tmp_path / "new.json").write_text(json.dumps(values))
+    pooled_pairs([new, *three], None, [])
+    assert [record.getMessage() for record in caplog.records] == [
+        "new: center failed with 3, left out"
+    ]
+
+
 def test_what_it_leaves(three, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["compare", "--pool", *three, "--output", str(out)]) == 0
