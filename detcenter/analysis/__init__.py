@@ -11,6 +11,7 @@ from detcenter.analysis.comparison import (
     comparison_table,
 )
 from detcenter.analysis.comparison_plot import comparison_figure
+from detcenter.analysis.forest_plot import forest_figure
 from detcenter.analysis.paired import (
     PairedDifference,
     mean_and_spread,
@@ -18,13 +19,24 @@ from detcenter.analysis.paired import (
     resampling_interval,
 )
 from detcenter.analysis.plots import SweepCell, scatter, sweep_figure
+from detcenter.analysis.pooled import Setting, pool
+from detcenter.analysis.pooled_table import (
+    POOLED,
+    PooledPair,
+    pool_json,
+    pool_table,
+    pooled_pair,
+)
 from detcenter.analysis.projections import Projection, projections
 
 __all__ = [
+    "POOLED",
     "Comparison",
     "PairedDifference",
+    "PooledPair",
     "Projection",
     "SeedScores",
+    "Setting",
     "SweepCell",
     "VariantScores",
     "compactness",
@@ -34,8 +46,13 @@ __all__ = [
     "comparison_json",
     "comparison_rows",
     "comparison_table",
+    "forest_figure",
     "mean_and_spread",
     "paired_difference",
+    "pool",
+    "pool_json",
+    "pool_table",
+    "pooled_pair",
     "projections",
     "resampling_interval",
     "scatter",

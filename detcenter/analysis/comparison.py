@@ -32,6 +32,8 @@ class SeedScores(NamedTuple):
     costs: Mapping[str, float | None]
     """own_ratio and term_ratio (scatter within to between classes, of the detector's own vectors
     and of those that the term reads), step_seconds, memory_mib; None where not known"""
+    validation: str = ""
+    """fingerprint of the data it was measured on"""
 
 
 class VariantScores(NamedTuple):
@@ -103,6 +105,11 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             }
             for pair in comparison.pairs
         ],
+        "validation": {
+            str(seed): scores.validation
+            for variant in comparison.variants
+            for seed, scores in variant.seeds.items()
+        },
     }
 
 

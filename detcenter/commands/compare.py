@@ -9,6 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
 from detcenter.data import kept_images
 from detcenter.errors import ConfigError
@@ -18,6 +20,7 @@ from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs.folder import check_same_recipe
 from detcenter.runs.measured import MeasuredRun, is_measured, measured_run, recipe_of
+from detcenter.runs.pooling import pooled_pairs, write_pool
 from detcenter.runs.side_by_side import Jobs, train_side_by_side
 from detcenter.runs.variants import by_recipe, scored, truth_of
 from detcenter.training import TrainingError
@@ -52,8 +55,17 @@ def main(args: Sequence[str]) -> None:
         help="KEY=1..8 or KEY=A,B,C: data sets, say, which are then paired in place of the seeds",
     )
     parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
+    parser.add_argument("--pool", nargs="+", help="put these comparisons together instead")
+    parser.add_argument("--pair", nargs=2, help="of --pool: two variants, the baseline first")
+    parser.add_argument(
+        "--same-validation", nargs="+", help="those of --pool that share their validation data"
+    )
     config, arguments = parse_recipe(parser, args)
     need("matplotlib", "plots", "the picture")
+    if _pools(args, arguments):
+        pairs = pooled_pairs(arguments.pool, arguments.pair, arguments.same_validation or [])
+        write_pool(Path(config.output or "runs/pool"), pairs)
+        return
     jobs = _jobs(arguments.jobs)
     if arguments.runs:
         others = [key for key, _, _ in differences(config, Config()) if key != "output"]
@@ -81,6 +93,20 @@ def main(args: Sequence[str]) -> None:
     _check(config, recipes, arguments.seeds, arguments.folds, vary)
     folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
     _train_and_write(folder, recipes, arguments.seeds, arguments.folds, jobs, vary)
+
+
+def _pools(args: Sequence[str], arguments: Namespace) -> bool:
+    """Whether comparisons are put together, which nothing else goes along with."""
+    with_pool = {"--pool", "--pair", "--same-validation", "--output"}
+    named = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
+    if arguments.pool:
+        other = next((name for name in named if name not in with_pool), None)
+        if other is not None:
+            raise ConfigError(f"--pool reads what is compared already; leave {other} out")
+        return True
+    if arguments.pair or arguments.same_validation:
+        raise ConfigError("--pair and --same-validation go along with --pool FILE ...")
+    return False
 
 
 def _train_and_write(
@@ -303,7 +329,7 @@ def _write(
     classes = next(run.classes for of in runs.values() for run in of.values())
     comparison = compare(variants, classes)
     folder.mkdir(parents=True, exist_ok=True)
-    values = comparison_json(comparison)
+    values = comparison_json(comparison) | {"vary": vary}
     (folder / "compare.json").write_text(json.dumps(values, indent=2, allow_nan=False))
     print(comparison_table(comparison))
     comparison_figure(comparison).savefig(folder / "compare.png")

@@ -102,7 +102,7 @@ def evaluate_detections(
     - `settings`: `max_detections`, `iou` and `score`
 
     Thresholds and calibration are of detections matched as in `error_split`: class by class, those
-    on crowd and difficult objects left out.
+    that a crowd or a difficult object takes left out.
 
     Args:
         max_detections: how many of an image and class COCO's numbers count.

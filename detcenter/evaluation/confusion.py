@@ -35,7 +35,7 @@ def confusions(
     same = found.labels[:, None] == labels
     matches = greedy_matches(box_iou(found.boxes, boxes), same, iou)
     taken = matches >= 0
-    wrong = ~taken & ~ignorable(found, annotation, iou, of_class=False)
+    wrong = ~taken & ~ignorable(found, annotation, iou)
     missed = np.setdiff1d(np.arange(len(labels)), matches)
     nothing = np.zeros_like
     return Confusions(

@@ -14,22 +14,20 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _ratio(shared, area_a[:, None] + area_b - shared)
 
 
-def ignorable(
-    found: Detections, annotation: Mapping[str, Any], iou: float, of_class: bool
-) -> np.ndarray:
-    """bool [N]: detections on something ignored, which are not wrong.
+def ignorable(found: Detections, annotation: Mapping[str, Any], iou: float) -> np.ndarray:
+    """bool [N]: detections on something ignored of any class, which are not wrong.
 
-    A difficult object, by its IoU, or a crowd, by the share of the detection that lies inside. With
-    `of_class` only those of the detection's own class count.
+    A difficult object, by its IoU, or a crowd, by the share of the detection that lies inside.
     """
-    boxes, labels = np.asarray(annotation["boxes"], np.float64), np.asarray(annotation["labels"])
+    return np.asarray((ignored_overlap(found, annotation) >= iou).any(axis=1))
+
+
+def ignored_overlap(found: Detections, annotation: Mapping[str, Any]) -> np.ndarray:
+    """[N, M]: the IoU with difficult objects and the share inside crowds, 0 for all others."""
+    boxes = np.asarray(annotation["boxes"], np.float64)
     crowd, difficult = (np.asarray(annotation[key], bool) for key in ("iscrowd", "difficult"))
     in_crowd = _ratio(_intersection(found.boxes, boxes), _area(found.boxes)[:, None])
-    overlap = np.where(crowd, in_crowd, np.where(difficult, box_iou(found.boxes, boxes), 0))
-    hits = overlap >= iou
-    if of_class:
-        hits &= found.labels[:, None] == labels
-    return np.asarray(hits.any(axis=1))
+    return np.where(crowd, in_crowd, np.where(difficult, box_iou(found.boxes, boxes), 0))
 
 
 def objects_in(annotation: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +44,9 @@ def surest_first(detection: Mapping[str, Any], score: float = -np.inf) -> Detect
     return Detections(*(column[order] for column in found))
 
 
-def greedy_matches(overlap: np.ndarray, same: np.ndarray, iou: float) -> np.ndarray:
+def greedy_matches(
+    overlap: np.ndarray, same: np.ndarray, iou: float, many: np.ndarray | None = None
+) -> np.ndarray:
     """Which object each detection takes, [N], -1 for none.
 
     One after the other they take the object that they overlap most, from `iou` on, of those that
@@ -55,6 +55,7 @@ def greedy_matches(overlap: np.ndarray, same: np.ndarray, iou: float) -> np.ndar
     Args:
         overlap: [N, M], detections in order of score.
         same: bool [N, M], whether detection and object have the same class.
+        many: bool [M], objects that any number of detections may take, such as crowds.
     """
     matches = np.full(len(overlap), -1)
     left = np.ones(overlap.shape[1], dtype=bool)
@@ -63,7 +64,7 @@ def greedy_matches(overlap: np.ndarray, same: np.ndarray, iou: float) -> np.ndar
         if candidates:
             row, own = overlap[i], same[i]
             matches[i] = max(candidates, key=lambda j: (row[j], own[j], j))
-            left[matches[i]] = False
+            left[matches[i]] = many is not None and many[matches[i]]
     return matches
 
 

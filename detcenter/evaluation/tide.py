@@ -32,7 +32,8 @@ def error_split(
 
     - `loc`: an object of its class, but IoU only in [`background`, `foreground`)
     - `cls`: an object of another class, IoU at least `foreground`
-    - `dupe`: an object of its class, IoU at least `foreground`, which a surer detection took
+    - `dupe`: an object of its class, IoU at least `foreground`, which a surer detection took;
+      difficult ones are among these
     - `bkg`: no object with an IoU above `background`
     - `both`: an object of another class, IoU in between
 
@@ -46,9 +47,13 @@ def error_split(
     The order of the conditions, and one mended detection an object, are those of the paper's
     toolbox, tidecv.
 
-    Crowd and difficult objects are ignored, with any number of detections of their class on them,
-    which tidecv keeps out of AP but counts as errors. AP is COCO's, from which tidecv's differs a
-    little; but all detections count, where COCO takes 100 of an image and class.
+    Crowd and difficult objects need not be found. A detection that takes nothing else may take one
+    of its class, and is ignored then. As in COCO's AP a crowd takes any number and a difficult
+    object one, so that a second on it is a `dupe`; tidecv keeps all out of AP, but counts them as
+    errors. AP is COCO's, from which tidecv's differs a little, and `dAP` at 0.5 is on top of AP50;
+    but all detections count, where COCO takes 100 of an image and class.
+
+    Raises ValueError if two images share an `image_id`.
     """
     return split_of(all_verdicts(annotations, detections, foreground, background))
 

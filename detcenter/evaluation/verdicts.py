@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detcenter.evaluation.detections import Detections, places
 from detcenter.evaluation.matching import (
     box_iou,
     greedy_matches,
-    ignorable,
+    ignored_overlap,
     objects_in,
     surest_first,
 )
@@ -33,11 +34,13 @@ def all_verdicts(
     foreground: float = 0.5,
     background: float = 0.1,
 ) -> Verdicts:
-    """Of all images, one after another; see `error_split` for the kinds."""
+    """Of all images, in the order of their ids; see `error_split` for the kinds."""
     nothing = np.zeros(0, dtype=np.int64)
     parts = [Verdicts(np.zeros(0), nothing, np.zeros(0, "U7"), nothing, nothing, nothing > 0)]
     first = 0  # number of this image's first object, among all images'
-    for annotation, detection in zip(annotations, detections, strict=True):
+    pairs = [*zip(annotations, detections, strict=True)]
+    for i in np.argsort(places(annotations)):  # COCO's order, that of equal scores
+        annotation, detection = pairs[i]
         of_image = image_verdicts(annotation, detection, foreground, background)
         targets = np.where(of_image.targets < 0, -1, of_image.targets + first)
         parts.append(of_image._replace(targets=targets))
@@ -57,10 +60,13 @@ def image_verdicts(
     overlap, same = box_iou(found.boxes, boxes), found.labels[:, None] == labels
     own, other = np.where(same, overlap, -1), np.where(same, -1, overlap)
     matches = greedy_matches(own, same, foreground)
-    nearest, another = own.max(axis=1, initial=-1), other.max(axis=1, initial=-1)
+    right = matches >= 0
+    ignored, on_ignored = _ignored(found, annotation, foreground, ~right)
+    nearest = np.maximum(own.max(axis=1, initial=-1), on_ignored)
+    another = other.max(axis=1, initial=-1)
     conditions = {
-        RIGHT: matches >= 0,
-        IGNORED: ignorable(found, annotation, foreground, of_class=True),
+        RIGHT: right,
+        IGNORED: ignored,
         "loc": (background <= nearest) & (nearest < foreground),
         "cls": another >= foreground,
         "dupe": nearest >= foreground,
@@ -72,3 +78,19 @@ def image_verdicts(
         targets[kinds == kind] = overlaps[kinds == kind].argmax(axis=1) if len(labels) else -1
     taken = np.isin(np.arange(len(labels)), matches)
     return Verdicts(found.scores, found.labels, kinds, targets, labels, taken)
+
+
+def _ignored(
+    found: Detections, annotation: Mapping[str, Any], foreground: float, free: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the ``free`` detections, bool [N], something ignored of their class takes.
+
+    As COCO has it, a difficult object takes one and a crowd any number. Returned beside it is the
+    overlap [N] with what is ignored where it is at least ``foreground``, else -1.
+    """
+    same = found.labels[:, None] == np.asarray(annotation["labels"])
+    overlap = np.where(same & free[:, None], ignored_overlap(found, annotation), -1)
+    crowd = np.asarray(annotation["iscrowd"], bool)
+    matches = greedy_matches(overlap, same, foreground, many=crowd)
+    most = overlap.max(axis=1, initial=-1)
+    return matches >= 0, np.where(most >= foreground, most, -1)

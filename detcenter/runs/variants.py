@@ -1,5 +1,7 @@
 """From finished runs to the scores of variants: groups, seeds, and folds pooled."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,8 @@ def _of_seeds(
                 "classes; only runs on the same validation data can be compared"
             )
         # Other images are drawn for other units; for all runs of a unit the same.
-        seeds[seed] = _scores(list(folds.values()), draw=list(expected).index(unit))
+        scores = _scores(list(folds.values()), draw=list(expected).index(unit))
+        seeds[seed] = scores._replace(validation=fingerprint(truth))
     return seeds
 
 
@@ -86,7 +89,8 @@ def _mean_scores(seeds: Sequence[SeedScores]) -> SeedScores:
         name: float(np.mean([s.by_class[name] for s in seeds])) for name in seeds[0].by_class
     }
     costs = {name: _mean([s.costs[name] for s in seeds]) for name in seeds[0].costs}
-    return SeedScores(ap, by_class, np.mean([s.resampled for s in seeds], axis=0), costs)
+    resampled = np.mean([s.resampled for s in seeds], axis=0)
+    return SeedScores(ap, by_class, resampled, costs, seeds[0].validation)
 
 
 def _check_limits(runs: Mapping[Path, MeasuredRun]) -> None:
@@ -191,6 +195,11 @@ def truth_of(annotations: Sequence[Mapping[str, Any]], classes: Sequence[str]) -
         for annotation in annotations
     ]
     return list(classes), images
+
+
+def fingerprint(truth: Any) -> str:
+    """12 hexadecimal digits of the SHA-256 of what `truth_of` gives: equal for equal data."""
+    return hashlib.sha256(json.dumps(truth).encode()).hexdigest()[:12]
 
 
 def _truth(folds: Sequence[MeasuredRun]) -> Any:

@@ -1,6 +1,7 @@
 """`detcenter compare` on real runs of a small recipe, and the groups, seeds and folds behind it."""
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -75,6 +76,9 @@ def test_what_it_leaves(comparison):
     first, second = (variant["AP"]["values"] for variant in values["variants"])
     assert pair["AP"]["values"] == pytest.approx(np.subtract(second, first).tolist())
     assert pair["first"] == "plain" and pair["seeds"] == [7, 8]
+    assert values["vary"] is None
+    assert list(values["validation"]) == ["7", "8"]
+    assert len(set(values["validation"].values())) == 1
 
 
 def test_finished_runs_are_not_repeated(comparison, capsys):
@@ -113,6 +117,20 @@ def test_runs_by_their_folders(comparison, tmp_path, capsys):
         "center.weight=0.3",
     }
     assert "cannot be told with 2 seeds" in capsys.readouterr().out
+
+
+def test_comparisons_put_together(comparison, tmp_path, capsys):
+    folder, _ = comparison
+    (tmp_path / "again").mkdir()
+    again = shutil.copy(folder / "compare.json", tmp_path / "again")
+    args = ["compare", "--pool", str(folder), again, "--output", str(tmp_path / "out")]
+    assert main(args) == 0
+    printed = capsys.readouterr().out
+    assert "mean of 2 settings" in printed and "all settings are measured on the same" in printed
+    (pair,) = json.loads((tmp_path / "out" / "pool.json").read_text())["pairs"]
+    (compared,) = json.loads((folder / "compare.json").read_text())["pairs"]
+    assert pair["AP"]["mean"]["mean"] == pytest.approx(compared["AP"]["mean"])
+    assert [setting["seeds"] for setting in pair["AP"]["settings"]] == [[7, 8], [7, 8]]
 
 
 def test_another_recipe_in_the_same_folder(comparison, capsys):
@@ -288,6 +306,20 @@ def test_data_sets_of_their_own(tmp_path, one_epoch, data):
     ]
     assert written["variants"][0]["seeds"] == [3, 4]
     assert written["variants"][0]["AP"]["values"] == pytest.approx([x["AP"] for x in results])
+    assert written["vary"] == "data.digits.seed"
+    assert list(written["validation"]) == ["3", "4"]
+    assert len(set(written["validation"].values())) == 2
+
+
+def test_the_fingerprint_of_validation_data():
+    def of(**changes):
+        (variant,) = scored({"only": {Path("a"): measured(**changes)}})
+        return variant.seeds[changes.get("seed", 0)].validation
+
+    truth = [["x"], [["a.jpg", [[0.0, 0.0, 9.0, 9.0]], [1]]]]
+    assert of() == hashlib.sha256(json.dumps(truth).encode()).hexdigest()[:12]
+    assert of(seed=3, hit=False) == of()
+    assert len({of(), of(name="b.jpg"), of(boxes=((0, 0, 9, 8),))}) == 3
 
 
 def test_a_missing_fold():

@@ -85,6 +85,7 @@ def matched(annotations, detections, label, iou):
         mine = [j for j in range(len(ignored)) if truth["labels"][j] == label]
         boxes, free = truth["boxes"].tolist(), [j for j in mine if not ignored[j]]
         objects += len(free)
+        others = [j for j in mine if ignored[j]]
         for i in np.argsort(-found["scores"], kind="stable"):
             if found["labels"][i] != label:
                 continue
@@ -92,7 +93,11 @@ def matched(annotations, detections, label, iou):
             near = [j for j in free if share(box, boxes[j], False) >= iou]
             if near:
                 free.remove(max(near, key=lambda j: (share(box, boxes[j], False), j)))
-            elif any(ignored[j] and share(box, boxes[j], truth["iscrowd"][j]) >= iou for j in mine):
+            elif any(share(box, boxes[j], truth["iscrowd"][j]) >= iou for j in others):
+                shares = {j: share(box, boxes[j], truth["iscrowd"][j]) for j in others}
+                taken = max(others, key=lambda j: (shares[j], j))
+                if not truth["iscrowd"][taken]:  # a crowd takes any number
+                    others.remove(taken)
                 continue
             scores.append(float(found["scores"][i]))
             right.append(bool(near))

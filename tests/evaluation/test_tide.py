@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from detcenter.evaluation import ERRORS, coco_metrics, error_split, errors_table
+from detcenter.evaluation import ERRORS, coco_metrics, error_kinds, error_split, errors_table
+from detcenter.evaluation.matching import surest_first
 
 BOX, FAR = [0, 0, 100, 100], [300, 300, 400, 400]
 HALF_OFF = [60, 0, 160, 100]  # IoU 40 / 160 with BOX
@@ -86,11 +87,38 @@ def truth_as_detections(annotation):
     return {"boxes": boxes, "labels": labels, "scores": np.linspace(0.9, 0.1, len(boxes))}
 
 
-@pytest.mark.parametrize("kind", ["crowd", "difficult"])
-def test_ignored_objects_are_no_errors(annotation, detection, kind):
-    truth = annotation(1, [BOX, FAR], [1, 2], **{kind: [0]})
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tied", [False, True])
+def test_gains_are_on_top_of_coco_s_ap(confused_case, seed, tied):
+    """COCO's AP without the detections of a kind, which took nothing, is higher by their dAP."""
+    case = confused_case(seed, crowd=0.2, difficult=0.3, tied=tied)
+    annotations, detections, classes = case
+    for iou, key in ((0.5, "AP50"), (0.75, "AP75")):
+        errors, base = error_split(annotations, detections, iou), coco_metrics(*case)[key]
+        for kind in ("both", "dupe", "bkg"):
+            kept = [without(*pair, kind, iou) for pair in zip(*case[:2], strict=True)]
+            gain = coco_metrics(annotations, kept, classes)[key] - base
+            assert errors[kind]["dAP"] == pytest.approx(gain, abs=1e-9)
+    assert error_split(annotations, detections)["bkg"]["dAP"] > 0
+
+
+def without(annotation, detection, kind, iou):
+    kept = error_kinds(annotation, detection, iou)[0] != kind
+    return {key: x[kept] for key, x in surest_first(detection)._asdict().items()}
+
+
+def test_a_difficult_object_takes_one_and_a_crowd_any_number(annotation, detection):
     found = detection([BOX, BOX, FAR], [0.9, 0.8, 0.7], [1, 1, 2])
-    assert counts((truth, found)) == {}
+    assert counts((annotation(1, [BOX, FAR], [1, 2], crowd=[0]), found)) == {}
+    assert counts((annotation(1, [BOX, FAR], [1, 2], difficult=[0]), found)) == {"dupe": 1}
+    # An ordinary object comes first, whatever lies closer.
+    both = annotation(1, [BOX, BOX], [1, 1], difficult=[0])
+    assert counts((both, detection([BOX, BOX, BOX], [0.9, 0.8, 0.7], [1, 1, 1]))) == {"dupe": 1}
+
+
+@pytest.mark.parametrize("kind", ["crowd", "difficult"])
+def test_ignored_objects_are_for_their_class_alone(annotation, detection, kind):
+    truth = annotation(1, [BOX, FAR], [1, 2], **{kind: [0]})
     of_another_class = detection([BOX, FAR], [0.9, 0.7], [2, 2])
     assert counts((truth, of_another_class)) == {"bkg": 1}
 
