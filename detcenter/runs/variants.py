@@ -166,7 +166,7 @@ def _scores(folds: Sequence[MeasuredRun], draw: int) -> SeedScores:
     metrics = coco_metrics(annotations, detections, classes, chosen.backend, limit)
     resampled = ResampledAP(annotations, detections, classes, limit)(
         resampled_weights(len(annotations), _RESAMPLES, draw)
-    )
+    )["AP"]
     costs = {
         name: _mean([getattr(run, name) for run in folds])
         for name in ("own_ratio", "term_ratio", "step_seconds", "memory_mib")
