@@ -3,14 +3,17 @@
 from detcenter.analysis.compactness import compactness, compactness_table
 from detcenter.analysis.comparison import (
     Comparison,
+    Failure,
     SeedScores,
     VariantScores,
     compare,
+)
+from detcenter.analysis.comparison_plot import comparison_figure
+from detcenter.analysis.comparison_table import (
     comparison_json,
     comparison_rows,
     comparison_table,
 )
-from detcenter.analysis.comparison_plot import comparison_figure
 from detcenter.analysis.paired import (
     PairedDifference,
     mean_and_spread,
@@ -22,6 +25,7 @@ from detcenter.analysis.projections import Projection, projections
 
 __all__ = [
     "Comparison",
+    "Failure",
     "PairedDifference",
     "Projection",
     "SeedScores",

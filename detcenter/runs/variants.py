@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detcenter.analysis import SeedScores, VariantScores
-from detcenter.analysis.comparison import COMPARED
+from detcenter.analysis.paired import COMPARED
 from detcenter.errors import ConfigError
 from detcenter.evaluation import ResampledAP, coco_metrics, resampled_weights
 from detcenter.recipe.config import Config, flat
@@ -86,7 +86,8 @@ def _mean_scores(seeds: Sequence[SeedScores]) -> SeedScores:
         name: float(np.mean([s.by_class[name] for s in seeds])) for name in seeds[0].by_class
     }
     costs = {name: _mean([s.costs[name] for s in seeds]) for name in seeds[0].costs}
-    return SeedScores(ap, by_class, np.mean([s.resampled for s in seeds], axis=0), costs)
+    resampled = {name: np.mean([s.resampled[name] for s in seeds], axis=0) for name in COMPARED}
+    return SeedScores(ap, by_class, resampled, costs)
 
 
 def _check_limits(runs: Mapping[Path, MeasuredRun]) -> None:
@@ -166,7 +167,7 @@ def _scores(folds: Sequence[MeasuredRun], draw: int) -> SeedScores:
     metrics = coco_metrics(annotations, detections, classes, chosen.backend, limit)
     resampled = ResampledAP(annotations, detections, classes, limit)(
         resampled_weights(len(annotations), _RESAMPLES, draw)
-    )["AP"]
+    )
     costs = {
         name: _mean([getattr(run, name) for run in folds])
         for name in ("own_ratio", "term_ratio", "step_seconds", "memory_mib")
@@ -178,6 +179,12 @@ def _scores(folds: Sequence[MeasuredRun], draw: int) -> SeedScores:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def images_of(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> int:
+    """How many validation images every seed was measured on, those of all folds together."""
+    folds, *_ = _by_seed(next(iter(runs.values()))).values()
+    return sum(len(run.annotations) for run in folds.values())
 
 
 def truth_of(annotations: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Any:
