@@ -3,14 +3,17 @@
 from detcenter.analysis.compactness import compactness, compactness_table
 from detcenter.analysis.comparison import (
     Comparison,
+    Failure,
     SeedScores,
     VariantScores,
     compare,
+)
+from detcenter.analysis.comparison_plot import comparison_figure
+from detcenter.analysis.comparison_table import (
     comparison_json,
     comparison_rows,
     comparison_table,
 )
-from detcenter.analysis.comparison_plot import comparison_figure
 from detcenter.analysis.forest_plot import forest_figure
 from detcenter.analysis.paired import (
     PairedDifference,
@@ -32,6 +35,7 @@ from detcenter.analysis.projections import Projection, projections
 __all__ = [
     "POOLED",
     "Comparison",
+    "Failure",
     "PairedDifference",
     "PooledPair",
     "Projection",

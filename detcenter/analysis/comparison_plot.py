@@ -1,10 +1,10 @@
 """The picture of a comparison. It needs matplotlib, which is imported when drawing."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detcenter.analysis.comparison import Comparison, Pair
+from detcenter.analysis.comparison import Comparison
 from detcenter.analysis.plots import COLOURS, GREY, INK, new_figure
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ _METRICS = ("AP", "AP50")
 def comparison_figure(comparison: Comparison) -> "Figure":
     """Left the AP and AP50 of every seed and their mean, right the paired differences of AP.
 
-    On the right a point is a seed, the thick line the 95 % interval over seeds, and the thin one
-    that over resampled images.
+    On the right a point is a seed, the thick line the 95 % interval over seeds and images, and the
+    thin one that over seeds alone. Pairs without the baseline, which get no verdict, are grey.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     variants, pairs = comparison.variants, comparison.pairs
-    seeds = sorted({seed for variant in variants for seed in variant.seeds})
+    seeds = list(dict.fromkeys(seed for variant in variants for seed in variant.seeds))
     # A seed has the same height in every row, so that pairs can be followed.
     heights = dict(zip(seeds, np.linspace(-0.18, 0.18, len(seeds)).tolist(), strict=True))
     figure = new_figure()
@@ -39,12 +39,12 @@ def comparison_figure(comparison: Comparison) -> "Figure":
         axes.set_title(metric, fontsize=11)
         _name_rows(axes, [variant.name for variant in variants] if axes is row[0] else None)
     if pairs:
-        _draw_differences(row[-1], pairs, heights)
+        _draw_differences(row[-1], comparison, heights)
     figure.set_size_inches(11, 1.2 + 0.5 * max(len(variants), 1.3 * len(pairs)))
     return figure
 
 
-def _draw_seeds(axes: "Axes", rows: list[dict[int, float]], heights: dict[int, float]) -> None:
+def _draw_seeds(axes: "Axes", rows: list[dict[Any, float]], heights: dict[Any, float]) -> None:
     for at, row in enumerate(rows):
         values = list(row.values())
         axes.plot(
@@ -61,20 +61,23 @@ def _draw_seeds(axes: "Axes", rows: list[dict[int, float]], heights: dict[int, f
     _plain(axes)
 
 
-def _draw_differences(axes: "Axes", pairs: list[Pair], heights: dict[int, float]) -> None:
+def _draw_differences(axes: "Axes", comparison: Comparison, heights: dict[Any, float]) -> None:
+    pairs, units = comparison.pairs, comparison.units
     for at, pair in enumerate(pairs):
-        ap = pair.differences["AP"]
-        axes.plot([100 * x for x in pair.images], [at + 0.3] * 2, color=GREY, linewidth=1)
-        axes.plot([100 * ap.low, 100 * ap.high], [at, at], color=INK, linewidth=3)
+        ap, colour = pair.differences["AP"], INK if at < len(comparison.verdicts) else GREY
+        axes.plot([100 * x for x in ap.joint], [at, at], color=colour, linewidth=3)
+        if comparison.images is not None:
+            axes.plot([100 * ap.low, 100 * ap.high], [at + 0.3] * 2, color=GREY, linewidth=1)
         rows = [at + heights[seed] for seed in pair.seeds]
         axes.plot([100 * x for x in ap.values], rows, "o", color=COLOURS[0], markersize=4)
-        axes.plot(100 * ap.mean, at, "D", color=INK, markersize=6)
+        axes.plot(100 * ap.mean, at, "D", color=colour, markersize=6)
     axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
     axes.set_ylim(len(pairs) - 0.4, -0.6)
     axes.yaxis.tick_right()
     axes.set_yticks(range(len(pairs)), [f"{p.second}\nminus {p.first}" for p in pairs], fontsize=8)
     axes.set_title("difference of AP, points", fontsize=11)
-    axes.set_xlabel("thick: 95 % over seeds; thin: over resampled images", fontsize=8, color=GREY)
+    alone = f" and images; thin: {units} alone" if comparison.images is not None else ""
+    axes.set_xlabel(f"thick: 95 % over {units}{alone}", fontsize=8, color=GREY)
     _plain(axes)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from detcenter.analysis.pooled import Heterogeneity, Mean, Pooled, Setting, pool
+from detcenter.analysis.verdict import interval_text, points
 from detcenter.evaluation.table import aligned
 
 POOLED = ("AP", "AP50")
@@ -41,7 +42,7 @@ def pool_table(pairs: Sequence[PooledPair]) -> str:
 
 def mean_text(mean: Mean) -> str:
     """In points, with its interval."""
-    return f"{_points(mean.mean)} ({_interval(mean.low, mean.high)})"
+    return f"{points(mean.mean)} ({interval_text((mean.low, mean.high))})"
 
 
 def _rows(pair: PooledPair) -> list[list[str]]:
@@ -62,7 +63,7 @@ def _rows(pair: PooledPair) -> list[list[str]]:
         for name, n in counts.items()
     ]
     rows.append(["mean of pairs", pairs, *(mean_text(x.mean_of_pairs) for x in shown)])
-    rows.append(["another setting", "", *(_interval(*x.new) if x.new else "–" for x in shown)])
+    rows.append(["another setting", "", *(interval_text(x.new) if x.new else "–" for x in shown)])
     return rows
 
 
@@ -103,14 +104,6 @@ def _differing(found: Heterogeneity | None) -> str:
         return "not known, since all pairs of a setting are equal"
     tau = 100 * found.tau2**0.5
     return f"Q {found.q:.1f}, p {found.p:.2g}; I² {found.i2:.0%}; tau {tau:.1f} points"
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{_points(low)} to {_points(high)}"
-
-
-def _points(part: float) -> str:
-    return f"{100 * part + 0.0:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0")
 
 
 def _pair_json(pair: PooledPair) -> dict[str, Any]:

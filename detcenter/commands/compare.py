@@ -1,28 +1,30 @@
 """`detcenter compare`: does it help? Variants of a recipe, each with several seeds."""
 
-import copy
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 
-from detcenter.analysis import compare, comparison_figure, comparison_json, comparison_table
-from detcenter.data import kept_images
+from detcenter.analysis import (
+    Failure,
+    compare,
+    comparison_figure,
+    comparison_json,
+    comparison_table,
+)
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import Config, differences, flat
-from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.config import Config, differences
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
-from detcenter.runs.folder import check_same_recipe
-from detcenter.runs.measured import MeasuredRun, is_measured, measured_run, recipe_of
+from detcenter.runs.compared import failures, laid_out, train_runs, whole
+from detcenter.runs.measured import MeasuredRun, measured_run
 from detcenter.runs.pooling import pooled_pairs, write_pool
-from detcenter.runs.side_by_side import Jobs, train_side_by_side
-from detcenter.runs.variants import by_recipe, scored, truth_of
+from detcenter.runs.side_by_side import Jobs
+from detcenter.runs.variants import by_recipe, images_of, scored
 from detcenter.training import TrainingError
 
 # What tells the runs of one variant apart, or has to be the same in all.
@@ -31,6 +33,46 @@ _OF_RUNS = {"train.seed", "output", "data.folds", "data.fold", "evaluation.max_d
 
 def main(args: Sequence[str]) -> None:
     """Train what is not trained yet, write ``compare.json`` and ``compare.png``, print tables."""
+    parser = _parser()
+    config, arguments = parse_recipe(parser, args)
+    need("matplotlib", "plots", "the picture")
+    if _pools(args, arguments):
+        pairs = pooled_pairs(arguments.pool, arguments.pair, arguments.same_validation or [])
+        write_pool(Path(config.output or "runs/pool"), pairs)
+        return
+    jobs, asked = _jobs(arguments.jobs), _asked(arguments)
+    if arguments.runs:
+        _compare_runs(config, arguments, asked)
+        return
+    if not arguments.config:
+        raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
+    vary, values = _varied(arguments.vary)
+    recipes: dict[str, list[Config]] = {}  # of a variant: one, or one a value of --vary
+    for text in arguments.set or []:
+        name, overrides = _named(text)
+        if name in recipes:
+            raise ConfigError(f"--set {name} is there twice; every variant is trained once")
+        own = parse_recipe(parser, [*args, *overrides])[0]
+        _check_keys(name, own, config, vary)
+        each = [f"--{vary}={value}" for value in values]
+        varied = (parse_recipe(parser, [*args, *overrides, value])[0] for value in each)
+        recipes[name] = [own] if vary is None else list(varied)
+    _check(config, recipes, arguments.seeds, arguments.folds, vary)
+    _check_baseline(asked.baseline, recipes)
+    folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
+    runs = laid_out(folder, recipes, arguments.seeds, arguments.folds, vary)
+    _train_and_write(folder, runs, arguments.folds or 1, jobs, asked._replace(vary=vary))
+
+
+class _Asked(NamedTuple):
+    """What the verdicts are about."""
+
+    baseline: str | None  # the first variant where it is None
+    equivalence: float | None  # in [0, 1]
+    vary: str | None
+
+
+def _parser() -> ArgumentParser:
     parser = recipe_parser(
         "detcenter compare", "Train variants of a recipe with several seeds, and compare them."
     )
@@ -54,45 +96,23 @@ def main(args: Sequence[str]) -> None:
         type=str,
         help="KEY=1..8 or KEY=A,B,C: data sets, say, which are then paired in place of the seeds",
     )
+    parser.add_argument(
+        "--baseline",
+        type=str,
+        help="the variant that all others are judged against; else the first",
+    )
+    parser.add_argument(
+        "--equivalence",
+        type=float,
+        help="points of AP; say so where a difference is surely smaller",
+    )
     parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
     parser.add_argument("--pool", nargs="+", help="put these comparisons together instead")
     parser.add_argument("--pair", nargs=2, help="of --pool: two variants, the baseline first")
     parser.add_argument(
         "--same-validation", nargs="+", help="those of --pool that share their validation data"
     )
-    config, arguments = parse_recipe(parser, args)
-    need("matplotlib", "plots", "the picture")
-    if _pools(args, arguments):
-        pairs = pooled_pairs(arguments.pool, arguments.pair, arguments.same_validation or [])
-        write_pool(Path(config.output or "runs/pool"), pairs)
-        return
-    jobs = _jobs(arguments.jobs)
-    if arguments.runs:
-        others = [key for key, _, _ in differences(config, Config()) if key != "output"]
-        if arguments.config or arguments.set or arguments.vary or others:
-            raise ConfigError(
-                "--runs compares what is trained; leave --config, --set, --vary and keys of a "
-                "recipe out"
-            )
-        runs = {Path(run): measured_run(Path(run)) for run in arguments.runs}
-        _write(Path(config.output or "runs/compare"), by_recipe(runs))
-        return
-    if not arguments.config:
-        raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
-    vary, values = _varied(arguments.vary)
-    recipes: dict[str, list[Config]] = {}  # of a variant: one, or one a value of --vary
-    for text in arguments.set or []:
-        name, overrides = _named(text)
-        if name in recipes:
-            raise ConfigError(f"--set {name} is there twice; every variant is trained once")
-        own = parse_recipe(parser, [*args, *overrides])[0]
-        _check_keys(name, own, config, vary)
-        each = [f"--{vary}={value}" for value in values]
-        varied = (parse_recipe(parser, [*args, *overrides, value])[0] for value in each)
-        recipes[name] = [own] if vary is None else list(varied)
-    _check(config, recipes, arguments.seeds, arguments.folds, vary)
-    folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
-    _train_and_write(folder, recipes, arguments.seeds, arguments.folds, jobs, vary)
+    return parser
 
 
 def _pools(args: Sequence[str], arguments: Namespace) -> bool:
@@ -109,31 +129,42 @@ def _pools(args: Sequence[str], arguments: Namespace) -> bool:
     return False
 
 
+def _asked(arguments: Namespace) -> _Asked:
+    points = arguments.equivalence
+    if points is not None and not 0 < points < 100:
+        raise ConfigError(f"--equivalence {points:g}: points of AP between 0 and 100, such as 1")
+    return _Asked(arguments.baseline, None if points is None else points / 100, None)
+
+
+def _compare_runs(config: Config, arguments: Namespace, asked: _Asked) -> None:
+    others = [key for key, _, _ in differences(config, Config()) if key != "output"]
+    if arguments.config or arguments.set or arguments.vary or others:
+        raise ConfigError(
+            "--runs compares what is trained; leave --config, --set, --vary and keys of a "
+            "recipe out"
+        )
+    runs = by_recipe({Path(run): measured_run(Path(run)) for run in arguments.runs})
+    _check_baseline(asked.baseline, runs)
+    recipes = {name: {path: run.config for path, run in of.items()} for name, of in runs.items()}
+    once = failures(recipes, {}, None)
+    _write(Path(config.output or "runs/compare"), runs, asked, once)
+
+
 def _train_and_write(
     folder: Path,
-    recipes: Mapping[str, Sequence[Config]],
-    seeds: int,
-    folds: int | None,
+    runs: Mapping[str, Mapping[Path, Config]],
+    folds: int,
     jobs: Jobs,
-    vary: str | None,
+    asked: _Asked,
 ) -> None:
-    paths = {name: _as_path(name) for name in recipes}
-    _check_paths(paths)
-    runs = {
-        name: {
-            path: run
-            for recipe in of_variant
-            for path, run in _runs_of(recipe, folder / paths[name], seeds, folds, vary).items()
-        }
-        for name, of_variant in recipes.items()
-    }
     all_runs = {path: run for of in runs.values() for path, run in of.items()}
-    failed = _train(all_runs, jobs, vary)
-    whole = {name: _whole(of, failed, vary) for name, of in runs.items()}
-    enough = {name: paths for name, paths in whole.items() if len(paths) >= 2 * (folds or 1)}
-    if len(enough) >= 2:
+    failed = train_runs(all_runs, jobs, asked.vary)
+    left = {name: whole(of, failed, asked.vary) for name, of in runs.items()}
+    enough = {name: paths for name, paths in left.items() if len(paths) >= 2 * folds}
+    asked = asked._replace(baseline=asked.baseline or next(iter(runs)))
+    if len(enough) >= 2 and asked.baseline in enough:
         measured = {name: {p: measured_run(p) for p in of} for name, of in enough.items()}
-        _write(folder, measured, vary)
+        _write(folder, measured, asked, failures(runs, failed, asked.vary))
     if failed:
         names = "; ".join(f"{path}: {why}" for path, why in failed.items())
         raise TrainingError(
@@ -142,17 +173,11 @@ def _train_and_write(
         )
 
 
-def _check_paths(paths: Mapping[str, str]) -> None:
-    """Every variant has a folder of its own, on systems that ignore case too."""
-    taken: dict[str, str] = {}
-    for name, path in paths.items():
-        if not path.strip("."):
-            raise ConfigError(f"--set {name}: give it a name with letters or digits, NAME: ...")
-        other = taken.setdefault(path.casefold(), name)
-        if other != name:
-            raise ConfigError(
-                f"--set {name} and --set {other} would share the folder {path}; name one otherwise"
-            )
+def _check_baseline(name: str | None, variants: Collection[str]) -> None:
+    if name is not None and name not in variants:
+        raise ConfigError(
+            f"--baseline {name}: no variant is called that; there are {', '.join(variants)}"
+        )
 
 
 def _named(text: str) -> tuple[str, list[str]]:
@@ -220,28 +245,6 @@ def _check(
                 raise ConfigError(f"--set {name} and --set {other} are the same recipe")
 
 
-def _runs_of(
-    recipe: Config, folder: Path, seeds: int, folds: int | None, vary: str | None
-) -> dict[Path, Config]:
-    """Every run of a variant by its folder; seeds count from the recipe's own."""
-    recipe, runs = copy.deepcopy(recipe), {}
-    if vary is not None:
-        unit = f"{vary}={flat(recipe)[vary]}"
-        folder /= _as_path(unit)
-        if vary.startswith("data.digits."):  # scenes of their own, which are made in their folder
-            recipe.data.root = str(Path(recipe.data.root) / unit)
-    for seed in range(recipe.train.seed, recipe.train.seed + seeds):
-        for fold in range(folds or 1):
-            run = copy.deepcopy(recipe)
-            path = folder / f"seed_{seed}"
-            if folds:
-                path = path / f"fold_{fold}"
-                run.data.folds, run.data.fold = folds, fold
-            run.train.seed, run.output = seed, str(path)
-            runs[path] = run
-    return runs
-
-
 def _jobs(given: str | None) -> Jobs:
     if given is None:
         return None
@@ -252,89 +255,31 @@ def _jobs(given: str | None) -> Jobs:
     return int(given)
 
 
-def _train(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dict[Path, str]:
-    for path, config in runs.items():
-        if (path / "config.yaml").exists():
-            try:
-                _check_same(config, recipe_of(path))
-            except ConfigError as error:
-                raise ConfigError(f"{path}: {error}") from None
-    due = {path: config for path, config in runs.items() if not is_measured(path)}
-    if due:
-        _check_data(runs, vary)
-    print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
-    cached = any(config.data.cache == "ram" for config in due.values())
-    try:
-        with kept_images() if cached else nullcontext():  # from one run to the next
-            return train_side_by_side(due, jobs)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("; the same command goes on from there") from None
-
-
-def _check_same(config: Config, other: Config) -> None:
-    check_same_recipe(config, other)
-    limits = (of.evaluation.max_detections for of in (config, other))
-    if len(set(limits)) > 1:
-        raise ConfigError(
-            f"evaluation.max_detections is {config.evaluation.max_detections}, but the run was "
-            f"measured with {other.evaluation.max_detections}; give the same, or another --output"
-        )
-    # A run goes on where its data was moved to; here the folder may be what tells variants apart.
-    if Path(config.data.root).resolve() != Path(other.data.root).resolve():
-        raise ConfigError(
-            f"data.root is {config.data.root!r}, but the run was trained on {other.data.root!r}; "
-            "give the same, or another --output"
-        )
-
-
-def _check_data(runs: Mapping[Path, Config], vary: str | None) -> None:
-    """Before hours of training: whether the variants are measured on the same boxes."""
-    first: dict[Any, tuple[Path, Any]] = {}  # by the value of --vary and the fold
-    looked_at = set()
-    for path, config in runs.items():
-        if str(config.data) in looked_at:
-            continue
-        looked_at.add(str(config.data))
-        classes = training_set(config.data).classes
-        dataset = validation_set(config.data, classes)
-        if not any((~a["iscrowd"] & ~a["difficult"]).any() for a in dataset.annotations):
-            raise ConfigError(f"{path}: data.val has no objects, so that there is no AP to compare")
-        truth = truth_of(dataset.annotations, classes)
-        part = vary and str(flat(config)[vary]), config.data.fold
-        other, expected = first.setdefault(part, (path, truth))
-        if truth != expected:
-            raise ConfigError(
-                f"{path} and {other} would be measured on different validation images, boxes or "
-                "classes; variants may differ in training data only"
-            )
-
-
-def _whole(runs: Mapping[Path, Config], failed: Mapping[Path, str], vary: str | None) -> list[Path]:
-    """The runs of those units (seeds, or values of --vary) of which no run failed."""
-    unit = {path: str(flat(config)[vary or "train.seed"]) for path, config in runs.items()}
-    without = {unit[path] for path in failed if path in runs}
-    return [path for path in runs if unit[path] not in without]
-
-
 def _write(
-    folder: Path, runs: Mapping[str, Mapping[Path, MeasuredRun]], vary: str | None = None
+    folder: Path,
+    runs: Mapping[str, Mapping[Path, MeasuredRun]],
+    asked: _Asked,
+    failed: Sequence[Failure],
 ) -> None:
-    variants = scored(runs, vary)
+    variants = scored(runs, asked.vary)
     for variant in variants:
         if len(variant.seeds) < 2:
             raise ConfigError(
                 f"{variant.name} has {len(variant.seeds)} seed: a single one says nothing about "
                 "chance; 5 are a good start"
             )
-    classes = next(run.classes for of in runs.values() for run in of.values())
-    comparison = compare(variants, classes)
+    comparison = compare(
+        variants,
+        next(run.classes for of in runs.values() for run in of.values()),
+        images_of(runs) if asked.vary is None else None,
+        asked.baseline,
+        asked.equivalence,
+        failed,
+        f"values of {asked.vary}" if asked.vary else "seeds",
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    values = comparison_json(comparison) | {"vary": vary}
+    values = comparison_json(comparison) | {"vary": asked.vary}
     (folder / "compare.json").write_text(json.dumps(values, indent=2, allow_nan=False))
     print(comparison_table(comparison))
     comparison_figure(comparison).savefig(folder / "compare.png")
     print(f"compare.png and compare.json in {folder}")
-
-
-def _as_path(name: str) -> str:
-    return re.sub(r"[^\w.=+-]+", "_", name).strip("_")

@@ -162,4 +162,9 @@ def _comparisons(folders: Sequence[Path]) -> list[Comparison]:
     for path, comparison in zip(found, comparisons, strict=True):
         if not (comparison.values.get("variants") and "pairs" in comparison.values):
             raise ConfigError(f"{path / 'compare.json'} is not what `detcenter compare` writes")
+        if "baseline" not in comparison.values:
+            raise ConfigError(
+                f"{path / 'compare.json'} is of an earlier version; the same `detcenter compare` "
+                "writes it again, without training"
+            )
     return comparisons

@@ -11,22 +11,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detcenter.evaluation.coco import RECALLS
+from detcenter.evaluation.detections import places
 from detcenter.evaluation.pycoco import image_matches
 
-_AT_ONCE = 4_000_000  # numbers in the largest array
+_AT_ONCE = 100_000  # numbers in the largest array
+_ALONE = {"AP50": 0, "AP75": 5}  # the places of single IoU thresholds
 
 
 class _ClassMatches(NamedTuple):
-    """The detections of one class, the surest first."""
+    """The detections of one class, the surest first; of equal scores those of the lowest id."""
 
     images: np.ndarray  # [N]
+    scores: np.ndarray  # [N]
     true: np.ndarray  # bool [T, N], T IoU thresholds
     false: np.ndarray  # bool [T, N]; neither where a detection is ignored
     objects: np.ndarray  # [I], of every image
 
 
 class ResampledAP:
-    """COCO's AP of one set of detections, for any weights of its images.
+    """COCO's AP, AP50 and AP75 of one set of detections, for any weights of its images.
 
     Args:
         annotations, detections, classes: see :mod:`detcenter.evaluation`.
@@ -41,18 +44,21 @@ class ResampledAP:
         max_detections: int = 100,
     ) -> None:
         matches = image_matches(annotations, detections, classes, max_detections)
-        self._classes = [_joined(of_class) for of_class in matches]
+        self._classes = [_joined(of_class, places(annotations)) for of_class in matches]
 
-    def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """AP [B] for weights [B, I], the number of times that each image occurs.
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """AP, AP50 and AP75, each [B], for weights [B, I]: how often each image occurs, 0 or more.
 
-        Equal to COCO's AP of a data set with those images; nan where that has no objects.
+        Equal, to rounding, to what pycocotools gives for a data set in which image i is there w_i
+        times, ids of copies following one another where the id of i stands among the others. Their
+        order only matters among detections of equal scores: where copies have ids elsewhere, these
+        stand in another order, and AP may differ by that. nan where that data set has no objects.
         """
         values = [_ap(of_class, weights) for of_class in self._classes]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # no class has objects: nan
             mean: np.ndarray = np.nanmean(values, axis=0)
-        return mean
+        return dict(zip(("AP", *_ALONE), mean, strict=True))
 
 
 def resampled_weights(num_images: int, samples: int, seed: int = 0) -> np.ndarray:
@@ -61,32 +67,64 @@ def resampled_weights(num_images: int, samples: int, seed: int = 0) -> np.ndarra
     return rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=samples)
 
 
-def _joined(of_class: Sequence[Mapping[str, np.ndarray]]) -> _ClassMatches:
+def _joined(of_class: Sequence[Mapping[str, np.ndarray]], ranks: Sequence[int]) -> _ClassMatches:
+    """Of images whose ids stand at these places among all."""
     scores = np.concatenate([image["scores"] for image in of_class])
-    order = np.argsort(-scores, kind="stable")  # pycocotools' order among equal scores
     numbers = np.repeat(np.arange(len(of_class)), [len(image["scores"]) for image in of_class])
+    # Stable, as pycocotools' order among the equal scores of an image.
+    order = np.lexsort((np.asarray(ranks)[numbers], -scores))
     matched, ignored = (
         np.concatenate([image[name] for image in of_class], axis=1)[:, order]
         for name in ("matched", "ignored")
     )
     objects = np.array([int(image["objects"]) for image in of_class])
-    return _ClassMatches(numbers[order], matched & ~ignored, ~matched & ~ignored, objects)
+    counted = matched & ~ignored, ~matched & ~ignored
+    return _ClassMatches(numbers[order], scores[order], *counted, objects)
 
 
 def _ap(of_class: _ClassMatches, weights: np.ndarray) -> np.ndarray:
-    """[B]: the mean over thresholds and recalls, nan where there are no objects."""
-    rows = max(1, _AT_ONCE // max(len(RECALLS), len(of_class.images), 1))
-    parts = [_ap_of(of_class, weights[i : i + rows]) for i in range(0, len(weights), rows)]
-    return np.concatenate(parts)
-
-
-def _ap_of(of_class: _ClassMatches, weights: np.ndarray) -> np.ndarray:
+    """[3, B]: the means over all, one and one thresholds; nan where there are no objects."""
+    columns, copies = _spread_out(of_class, int(weights.max()))
+    images = of_class.images[columns]
+    true, false = of_class.true[:, columns], of_class.false[:, columns]
     objects = weights @ of_class.objects
-    counted = weights[:, of_class.images]  # [B, N]
-    total = np.zeros(len(weights))
-    for true, false in zip(of_class.true, of_class.false, strict=True):
-        hits = np.cumsum(counted[:, true], axis=1)  # [B, P], at every true detection
-        misses = np.cumsum(counted * false, axis=1)[:, true]
+    rows = max(1, _AT_ONCE // max(len(RECALLS), len(columns), 1))
+    found = []
+    for i in range(0, len(weights), rows):
+        counted = weights[i : i + rows, images]  # [B, N]
+        counted = np.where(copies, counted >= copies, counted)
+        found.append(_ap_of(counted, true, false, objects[i : i + rows]))
+    by_threshold = np.concatenate(found, axis=1)
+    kinds = np.array([by_threshold.mean(axis=0), *(by_threshold[k] for k in _ALONE.values())])
+    return np.where(objects > 0, kinds, np.nan)
+
+
+def _spread_out(of_class: _ClassMatches, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of detections in order, and 0, or the number from 1 of the copy that it is of.
+
+    Detections of one image with equal scores come again copy by copy, up to ``most`` times; all
+    others are counted for all copies at once.
+    """
+    images, scores = of_class.images, of_class.scores
+    starts = np.flatnonzero(
+        np.r_[True, (np.diff(images) != 0) | (np.diff(scores) != 0)][: len(images)]
+    )
+    sizes = np.diff(np.r_[starts, len(images)])  # of groups of equals
+    lengths = np.where(sizes > 1, most * sizes, 1)
+    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    size = np.repeat(sizes, lengths)
+    columns = np.repeat(starts, lengths) + inside % size
+    return columns, np.where(size > 1, inside // size + 1, 0)
+
+
+def _ap_of(
+    counted: np.ndarray, true: np.ndarray, false: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """[T, B], of detections that occur ``counted`` [B, N] times."""
+    found = []
+    for hit, miss in zip(true, false, strict=True):
+        hits = np.cumsum(counted[:, hit], axis=1)  # [B, P], at every true detection
+        misses = np.cumsum(counted * miss, axis=1)[:, hit]
         with np.errstate(invalid="ignore", divide="ignore"):
             recall = hits / objects[:, None]
             precision = hits / (hits + misses)
@@ -94,6 +132,6 @@ def _ap_of(of_class: _ClassMatches, weights: np.ndarray) -> np.ndarray:
         # counted yet precision is 0/0, and recall too low for any of RECALLS but the first.
         best = np.maximum.accumulate(np.nan_to_num(precision)[:, ::-1], axis=1)[:, ::-1]
         best = np.hstack([best, np.zeros((len(best), 1))])  # recalls that are never reached
-        places = [np.searchsorted(row, RECALLS, side="left") for row in np.nan_to_num(recall)]
-        total += np.take_along_axis(best, np.array(places), axis=1).mean(axis=1)
-    return np.where(objects > 0, total / len(of_class.true), np.nan)
+        at = [np.searchsorted(row, RECALLS, side="left") for row in np.nan_to_num(recall)]
+        found.append(np.take_along_axis(best, np.array(at), axis=1).mean(axis=1))
+    return np.array(found)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detcenter.analysis import SeedScores, VariantScores
-from detcenter.analysis.comparison import COMPARED
+from detcenter.analysis.paired import COMPARED
 from detcenter.errors import ConfigError
 from detcenter.evaluation import ResampledAP, coco_metrics, resampled_weights
 from detcenter.recipe.config import Config, flat
@@ -89,7 +89,7 @@ def _mean_scores(seeds: Sequence[SeedScores]) -> SeedScores:
         name: float(np.mean([s.by_class[name] for s in seeds])) for name in seeds[0].by_class
     }
     costs = {name: _mean([s.costs[name] for s in seeds]) for name in seeds[0].costs}
-    resampled = np.mean([s.resampled for s in seeds], axis=0)
+    resampled = {name: np.mean([s.resampled[name] for s in seeds], axis=0) for name in COMPARED}
     return SeedScores(ap, by_class, resampled, costs, seeds[0].validation)
 
 
@@ -182,6 +182,12 @@ def _scores(folds: Sequence[MeasuredRun], draw: int) -> SeedScores:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def images_of(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> int:
+    """How many validation images every seed was measured on, those of all folds together."""
+    folds, *_ = _by_seed(next(iter(runs.values()))).values()
+    return sum(len(run.annotations) for run in folds.values())
 
 
 def truth_of(annotations: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Any:

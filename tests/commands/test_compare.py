@@ -18,7 +18,7 @@ from detcenter.evaluation import coco_metrics, load_detections
 from detcenter.recipe.config import CenterConfig, Config, LossConfig
 from detcenter.runs import own_process, side_by_side
 from detcenter.runs.measured import MeasuredRun, measured_run, recipe_of
-from detcenter.runs.variants import by_recipe, scored
+from detcenter.runs.variants import by_recipe, images_of, scored
 from tests.command_line import fails
 
 VARIANTS = ("--set", "plain: center=null", "--set", "center.weight=0.3 center.alpha=0.1")
@@ -116,7 +116,7 @@ def test_runs_by_their_folders(comparison, tmp_path, capsys):
         "center=null",
         "center.weight=0.3",
     }
-    assert "cannot be told with 2 seeds" in capsys.readouterr().out
+    assert "cannot be told: AP " in capsys.readouterr().out
 
 
 def test_comparisons_put_together(comparison, tmp_path, capsys):
@@ -148,11 +148,46 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(comparison, tmp_path, capsys
     broken.mkdir()
     (broken / "last.pth").write_bytes(b"no checkpoint")
     others = ["--seeds", "3", "--output", str(tmp_path / "out")]
-    line = fails(capsys, *replaced(args, others))
+    assert main(replaced(args, others)) == 2
+    printed, line = capsys.readouterr()
     assert "1 of 6 runs failed" in line and str(broken) in line and "log.txt" in line
     values = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [variant["seeds"] for variant in values["variants"]] == [[7, 8], [7, 8, 9]]
     assert values["pairs"][0]["seeds"] == [7, 8]
+    (failure,) = values["failures"]
+    assert (failure["variant"], failure["unit"], failure["finished"]) == ("plain", 9, False)
+    assert failure["run"] == str(broken) and "log.txt" in failure["reason"]
+    assert "no verdict, as failures differ, 0 here and 1 of the baseline" in printed
+    assert " 2 of 3 " in printed and f"failed: {broken}: " in printed
+
+
+def test_a_run_that_failed_once_stays_known(comparison, tmp_path, capsys):
+    folder, args = comparison
+    shutil.copytree(folder, tmp_path / "out")
+    run = tmp_path / "out" / "plain" / "seed_7"
+    (run / "failed.txt").write_text("NaN (see log.txt)\nout of memory (see log.txt)\n")
+    assert main(replaced(args, ["--output", str(tmp_path / "out")])) == 0
+    said = f"failed: {run}: out of memory (see log.txt); it finished when tried again"
+    assert said in capsys.readouterr().out
+    values = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert values["failures"][0]["finished"] and values["variants"][0]["failed"] == []
+    runs = map(str, runs_in(tmp_path / "out"))
+    assert main(["compare", "--runs", *runs, "--output", str(tmp_path / "again")]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_baseline_and_equivalence_reach_the_sentence(comparison, tmp_path, capsys):
+    folder, args = comparison
+    name = "center.weight=0.3 center.alpha=0.1"
+    assert main([*args, "--baseline", name, "--equivalence", "99"]) == 0
+    said = capsys.readouterr().out
+    assert f"plain against {name}: no effect of 99 points or more: AP " in said
+    assert "over 2 seeds and 4 images" in said
+    values = json.loads((folder / "compare.json").read_text())
+    assert values["baseline"] == name and values["equivalence"] == 0.99 and values["images"] == 4
+    runs = map(str, runs_in(folder))
+    line = fails(capsys, "compare", "--runs", *runs, "--baseline", "plain")
+    assert "--baseline plain: no variant is called that; there are center.weight=0.3" in line
 
 
 def replaced(args, others):
@@ -198,6 +233,8 @@ BAD = [
     (("--config", "RECIPE", *VARIANTS, "--set", "Plain: center.alpha=0"), "share the folder"),
     (("--config", "RECIPE", *VARIANTS, "--set", "..: center.alpha=0"), "give it a name"),
     (("--config", "RECIPE", *VARIANTS, "--data.folds", "2"), "compare --folds instead"),
+    (("--config", "RECIPE", *VARIANTS, "--baseline", "plan"), "plan: no variant is called that"),
+    (("--config", "RECIPE", *VARIANTS, "--equivalence", "0"), "--equivalence 0: points of AP"),
     (("--runs", "RUN", "--train.lr", "0.1"), "keys of a recipe out"),
     (("--config", "RECIPE", *VARIANTS, "--set", "centre.weight=1"), "center.weight"),
     (("--config", "RECIPE", *VARIANTS, "--set", "train.seed=4"), "train.seed"),
@@ -271,7 +308,7 @@ def test_folds_are_pooled_before_ap():
         for fold in (1, 0)
     }
     (variant,) = scored({"only": runs})
-    assert list(variant.seeds) == [0, 1]
+    assert list(variant.seeds) == [0, 1] and images_of({"only": runs}) == 2
     assert variant.seeds[0].ap["AP"] == pytest.approx(0.5 * 51 / 101)
     assert variant.seeds[0].costs["own_ratio"] == 1.0
 
@@ -285,7 +322,8 @@ def test_data_sets_are_paired_and_their_seeds_averaged():
             runs[Path(f"{unit}/{seed}")] = run
     (variant,) = scored({"only": runs}, "data.root")
     assert [variant.seeds[unit].ap["AP"] for unit in ("one", "two")] == pytest.approx([0.5, 1])
-    assert variant.seeds["one"].resampled == pytest.approx(np.full(1000, 0.5))
+    for name in ("AP", "AP50", "AP75"):
+        assert variant.seeds["one"].resampled[name] == pytest.approx(np.full(1000, 0.5))
 
 
 def test_data_sets_of_their_own(tmp_path, one_epoch, data):
@@ -345,7 +383,7 @@ def test_other_limits_are_refused_and_counted():
     # one of three is counted: precision 1 up to recall 1/3
     (variant,) = scored({"only": runs})
     assert [seed.ap["AP"] for seed in variant.seeds.values()] == pytest.approx([34 / 101] * 2)
-    assert variant.seeds[0].resampled == pytest.approx(34 / 101)
+    assert variant.seeds[0].resampled["AP"] == pytest.approx(34 / 101)
     runs[Path("b")].config.evaluation.max_detections = 300
     assert list(by_recipe(runs)) == ["recipe"]
     with pytest.raises(ConfigError, match=r"is 1 in a and 300 in b; .* --output a --resume"):

@@ -67,8 +67,14 @@ def test_several_runs_and_the_comparison_above_them(run, tmp_path):
     numbers = dict.fromkeys(("AP", "AP50", "AP75", "own_ratio", "step_seconds"), summary)
     numbers |= {"term_ratio": None, "memory_mib": None, "AP_by_class": {"0": summary}}
     values = {
-        "variants": [{"name": f"variant {name}", "seeds": [0]} | numbers for name in "ab"],
+        "variants": [
+            {"name": f"variant {name}", "seeds": [0], "failed": [1]} | numbers for name in "ab"
+        ],
         "pairs": [{"first": "variant a", "second": "variant b", "sentence": "b against a: cannot"}],
+        "baseline": "variant a",
+        "units": "seeds",
+        "images": 4,
+        "failures": [],
     }
     (tmp_path / "compared/compare.json").write_text(json.dumps(values))
     path = tmp_path / "report.html"
@@ -129,6 +135,11 @@ def test_other_wrong_runs_are_one_line(run, copied, recipe, tmp_path, capsys):
             "../compare.json",
             b'{"variants": []}',
             "compare.json is not what `detcenter compare` writes",
+        ),
+        (
+            "../compare.json",
+            b'{"variants": [{}], "pairs": []}',
+            "compare.json is of an earlier version; the same `detcenter compare` writes it again",
         ),
         ("config.yaml", b"", "config.yaml: it holds no recipe of a run"),
         ("config.yaml", b"\xff\xfe\x00", "config.yaml is not YAML"),

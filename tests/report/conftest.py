@@ -114,9 +114,18 @@ def comparison():
         )
         unknown = {"term_ratio": None, "memory_mib": None}
         by_class = {name: summary(mean, None) for name in CLASSES}
-        return {"name": name, "seeds": [0, 1]} | known | unknown | {"AP_by_class": by_class}
+        return (
+            {"name": name, "seeds": [0, 1], "failed": []}
+            | known
+            | unknown
+            | {"AP_by_class": by_class}
+        )
 
     values = {
+        "baseline": "<plain>",
+        "units": "seeds",
+        "images": 6,
+        "failures": [],
         "variants": [variant("<plain>", 0.5), variant("center", 0.625)],
         "pairs": [
             {

@@ -1,0 +1,178 @@
+"""The runs of a comparison: where each lies, what it is trained on, and which of them failed."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from detcenter.analysis import Failure
+from detcenter.data import kept_images
+from detcenter.errors import ConfigError
+from detcenter.recipe.config import Config, flat
+from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.runs.folder import check_same_recipe
+from detcenter.runs.measured import is_measured, recipe_of
+from detcenter.runs.side_by_side import Jobs, train_side_by_side
+from detcenter.runs.variants import truth_of
+
+_FAILED = "failed.txt"  # why, a line each time, in the folder of a run
+
+
+def laid_out(
+    folder: Path,
+    recipes: Mapping[str, Sequence[Config]],
+    seeds: int,
+    folds: int | None,
+    vary: str | None,
+) -> dict[str, dict[Path, Config]]:
+    """The runs of every variant, by their folders."""
+    paths = {name: _as_path(name) for name in recipes}
+    _check_paths(paths)
+    return {
+        name: {
+            path: run
+            for recipe in of_variant
+            for path, run in _runs_of(recipe, folder / paths[name], seeds, folds, vary).items()
+        }
+        for name, of_variant in recipes.items()
+    }
+
+
+def _check_paths(paths: Mapping[str, str]) -> None:
+    """Every variant has a folder of its own, on systems that ignore case too."""
+    taken: dict[str, str] = {}
+    for name, path in paths.items():
+        if not path.strip("."):
+            raise ConfigError(f"--set {name}: give it a name with letters or digits, NAME: ...")
+        other = taken.setdefault(path.casefold(), name)
+        if other != name:
+            raise ConfigError(
+                f"--set {name} and --set {other} would share the folder {path}; name one otherwise"
+            )
+
+
+def _runs_of(
+    recipe: Config, folder: Path, seeds: int, folds: int | None, vary: str | None
+) -> dict[Path, Config]:
+    """Every run of a variant by its folder; seeds count from the recipe's own."""
+    recipe, runs = copy.deepcopy(recipe), {}
+    if vary is not None:
+        unit = f"{vary}={flat(recipe)[vary]}"
+        folder /= _as_path(unit)
+        if vary.startswith("data.digits."):  # scenes of their own, which are made in their folder
+            recipe.data.root = str(Path(recipe.data.root) / unit)
+    for seed in range(recipe.train.seed, recipe.train.seed + seeds):
+        for fold in range(folds or 1):
+            run = copy.deepcopy(recipe)
+            path = folder / f"seed_{seed}"
+            if folds:
+                path = path / f"fold_{fold}"
+                run.data.folds, run.data.fold = folds, fold
+            run.train.seed, run.output = seed, str(path)
+            runs[path] = run
+    return runs
+
+
+def train_runs(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dict[Path, str]:
+    """Train and measure what is not measured yet; returns why runs failed, by their folder.
+
+    Why a run failed stays in its folder, whatever becomes of it later.
+
+    Raises:
+        ConfigError: if a folder holds another recipe, or the runs would be measured on different
+            images.
+    """
+    for path, config in runs.items():
+        if (path / "config.yaml").exists():
+            try:
+                _check_same(config, recipe_of(path))
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {error}") from None
+    due = {path: config for path, config in runs.items() if not is_measured(path)}
+    if due:
+        _check_data(runs, vary)
+    print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
+    cached = any(config.data.cache == "ram" for config in due.values())
+    try:
+        with kept_images() if cached else nullcontext():  # from one run to the next
+            failed = train_side_by_side(due, jobs)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; the same command goes on from there") from None
+    for path, why in failed.items():
+        path.mkdir(parents=True, exist_ok=True)
+        with (path / _FAILED).open("a") as file:
+            file.write(f"{why}\n")
+    return failed
+
+
+def _check_same(config: Config, other: Config) -> None:
+    check_same_recipe(config, other)
+    limits = (of.evaluation.max_detections for of in (config, other))
+    if len(set(limits)) > 1:
+        raise ConfigError(
+            f"evaluation.max_detections is {config.evaluation.max_detections}, but the run was "
+            f"measured with {other.evaluation.max_detections}; give the same, or another --output"
+        )
+    # A run goes on where its data was moved to; here the folder may be what tells variants apart.
+    if Path(config.data.root).resolve() != Path(other.data.root).resolve():
+        raise ConfigError(
+            f"data.root is {config.data.root!r}, but the run was trained on {other.data.root!r}; "
+            "give the same, or another --output"
+        )
+
+
+def _check_data(runs: Mapping[Path, Config], vary: str | None) -> None:
+    """Before hours of training: whether the variants are measured on the same boxes."""
+    first: dict[Any, tuple[Path, Any]] = {}  # by the value of --vary and the fold
+    looked_at = set()
+    for path, config in runs.items():
+        if str(config.data) in looked_at:
+            continue
+        looked_at.add(str(config.data))
+        classes = training_set(config.data).classes
+        dataset = validation_set(config.data, classes)
+        if not any((~a["iscrowd"] & ~a["difficult"]).any() for a in dataset.annotations):
+            raise ConfigError(f"{path}: data.val has no objects, so that there is no AP to compare")
+        truth = truth_of(dataset.annotations, classes)
+        part = vary and str(flat(config)[vary]), config.data.fold
+        other, expected = first.setdefault(part, (path, truth))
+        if truth != expected:
+            raise ConfigError(
+                f"{path} and {other} would be measured on different validation images, boxes or "
+                "classes; variants may differ in training data only"
+            )
+
+
+def whole(runs: Mapping[Path, Config], failed: Mapping[Path, str], vary: str | None) -> list[Path]:
+    """The runs of those units (seeds, or values of --vary) of which no run failed."""
+    unit = {path: str(_unit(config, vary)) for path, config in runs.items()}
+    without = {unit[path] for path in failed if path in runs}
+    return [path for path in runs if unit[path] not in without]
+
+
+def failures(
+    runs: Mapping[str, Mapping[Path, Config]], failed: Mapping[Path, str], vary: str | None
+) -> list[Failure]:
+    """All runs of variants that failed, now or when they were tried before."""
+    return [
+        Failure(
+            name,
+            _unit(config, vary),
+            str(path),
+            (path / _FAILED).read_text().strip().splitlines()[-1],
+            finished=path not in failed,
+        )
+        for name, of_variant in runs.items()
+        for path, config in of_variant.items()
+        if (path / _FAILED).exists()
+    ]
+
+
+def _unit(config: Config, vary: str | None) -> Any:
+    return flat(config)[vary or "train.seed"]
+
+
+def _as_path(name: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "_", name).strip("_")
