@@ -35,7 +35,7 @@ def half_width(
     Args:
         images_sd: [...], SE_images: the standard deviation of the mean difference over resampled
             images. 0 where every unit has images of its own, which its difference then has in it.
-        images: I, how many there are; None where units have their own.
+        images: I, how many there are, two or more; None where units have their own.
     """
     n = differences.shape[-1]
     of_units = special.stdtrit(n - 1, 1 - level / 2) * differences.std(-1, ddof=1) / np.sqrt(n - 1)

@@ -185,9 +185,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def images_of(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> int:
-    """How many validation images every seed was measured on, those of all folds together."""
+    """How many validation images every seed was measured on, those of all folds together.
+
+    Raises:
+        ConfigError: if it is one alone, which says nothing about others.
+    """
     folds, *_ = _by_seed(next(iter(runs.values()))).values()
-    return sum(len(run.annotations) for run in folds.values())
+    images = sum(len(run.annotations) for run in folds.values())
+    if images < 2:
+        raise ConfigError(f"{next(iter(folds))}: one validation image says nothing about others")
+    return images
 
 
 def truth_of(annotations: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Any:

@@ -108,7 +108,11 @@ def test_units_with_images_of_their_own_have_them_in_their_differences():
     found = compare(both, CLASSES, None, units="values of data.root")
     assert ": helps: AP +2.0 points, 95 % interval +2.0 to +2.0 over 8 values" in found.sentence(0)
     assert found.pairs[0].differences["AP"].images_sd == 0
-    assert "AP of class" in comparison_table(found)
+    label = comparison_figure(found).axes[2].get_xlabel()
+    assert label == "thick: 95 % over values of data.root"
+    assert "95 % over seeds and images; thin: seeds alone" in (
+        comparison_figure(two(0.02)).axes[2].get_xlabel()
+    )
 
 
 def test_what_cannot_be_told_says_what_was_missed():

@@ -313,6 +313,11 @@ def test_folds_are_pooled_before_ap():
     assert variant.seeds[0].costs["own_ratio"] == 1.0
 
 
+def test_one_image_says_nothing_about_others():
+    with pytest.raises(ConfigError, match="out/a: one validation image says nothing"):
+        images_of({"only": {Path("out/a"): measured()}})
+
+
 def test_data_sets_are_paired_and_their_seeds_averaged():
     runs = {}
     for unit, hits in (("one", (True, False)), ("two", (True, True))):
