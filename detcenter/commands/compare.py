@@ -82,7 +82,7 @@ def _parser() -> ArgumentParser:
         action="append",
         help="a variant: [NAME:] KEY=VALUE ..., quoted if several; recipe for the recipe as it is",
     )
-    parser.add_argument("--seeds", type=int, default=5, help="runs of each variant")
+    parser.add_argument("--seeds", type=int, default=6, help="runs of each variant")
     parser.add_argument(
         "--folds", type=int, help="cut data.train and data.val into this many parts instead"
     )
@@ -232,7 +232,7 @@ def _check(
         raise ConfigError("--set is due twice or more: a comparison has two variants at least")
     if seeds < 1 or (vary is None and seeds < 2):
         raise ConfigError(
-            f"--seeds {seeds}: a single seed says nothing about chance; 5 is a good start"
+            f"--seeds {seeds}: a single seed says nothing about chance; 6 is a good start"
         )
     if config.data.folds is not None:
         raise ConfigError("data.folds is for a single run; give compare --folds instead")
@@ -266,7 +266,7 @@ def _write(
         if len(variant.seeds) < 2:
             raise ConfigError(
                 f"{variant.name} has {len(variant.seeds)} seed: a single one says nothing about "
-                "chance; 5 are a good start"
+                "chance; 6 are a good start"
             )
     comparison = compare(
         variants,
