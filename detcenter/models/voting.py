@@ -92,28 +92,33 @@ def vote(
         vars(model).pop("box_vote", None)
         return model
     chosen = Vote(weight, by, scale)
-    check_voters(model, chosen)
+    _check(terms_of(model), chosen)
     model.box_vote = chosen  # type: ignore[assignment]
     adopt(reader, Polled)
     return model
 
 
-def check_voters(model: nn.Module, chosen: Vote, trained: bool = False) -> None:
-    """Whether the terms of ``model`` can vote as ``chosen``, and if ``trained`` right now.
+def check_voters(model: nn.Module, trained: bool = False) -> None:
+    """Whether those who vote in ``model``, if any, are there, and if ``trained`` have learnt.
 
     Raises:
         ValueError: saying what is missing.
     """
-    terms = terms_of(model)
+    chosen: Vote | None = getattr(model, "box_vote", None)
+    if chosen is not None:
+        _check(terms_of(model), chosen)
+        if trained and chosen.by == "centers":
+            _check_moved(_centers(terms_of(model)))
+
+
+def _check(terms: BoxTerms, chosen: Vote) -> None:
     if "embedding" not in terms:
         raise ValueError(
             "nothing embeds the boxes of this model, so nothing can vote: attach a term with "
             "features='embedding' (an R-CNN's own vectors are what its classifier reads already)"
         )
     if chosen.by == "centers":
-        centers = _centers(terms)
-        if trained:
-            _check_moved(centers)
+        _centers(terms)
     elif cast(LevelEmbedding, terms["embedding"]).embedding.weight == 0:
         raise ValueError(
             "the embedding's softmax has weight 0, so that it learns nothing and cannot vote; "
@@ -123,10 +128,8 @@ def check_voters(model: nn.Module, chosen: Vote, trained: bool = False) -> None:
 
 def without_lost_voters(model: Model) -> Model:
     """Take the vote away where a term was detached that it needs, in place."""
-    chosen: Vote | None = getattr(model, "box_vote", None)
     try:
-        if chosen is not None:
-            check_voters(model, chosen)
+        check_voters(model)
     except ValueError:
         vote(model, None)
     return model

@@ -1,7 +1,6 @@
 """detcenter.vote, against a loop over boxes and classes in numpy."""
 
 import copy
-import io
 import math
 import pickle
 from typing import NamedTuple
@@ -28,7 +27,7 @@ from detcenter import (
     set_l2_softmax,
     vote,
 )
-from detcenter.models import terms_of
+from detcenter.models import family_of, terms_of
 from detcenter.training import averaged
 from detcenter.waits import counted_waits, pretended_cuda
 from tests.tiny_detectors import BUILDERS, CLASSES, SIZE, Backbone, batch, built
@@ -38,7 +37,9 @@ SCALE = 8.0
 
 def with_parts(kind):
     """A faster R-CNN that finds masks or keypoints too."""
-    pool, larger = (MultiScaleRoIAlign(["fine", "coarse"], n, 2, canonical_scale=32) for n in (3, 6))
+    pool, larger = (
+        MultiScaleRoIAlign(["fine", "coarse"], n, 2, canonical_scale=32) for n in (3, 6)
+    )
     own = {
         "rpn_anchor_generator": AnchorGenerator(((16, 24), (32, 48)), ((0.5, 1.0),) * 2),
         "box_roi_pool": pool,
@@ -159,7 +160,9 @@ def boxes_in(model, images):
         anchor = 0
         for level, (x, n) in enumerate(zip(maps, per_cell, strict=True)):
             for row, column, _ in np.ndindex(*x.shape[2:], n):
-                of_center = made["bbox_ctrness"][image, anchor, 0] if "bbox_ctrness" in made else None
+                of_center = (
+                    made["bbox_ctrness"][image, anchor, 0] if "bbox_ctrness" in made else None
+                )
                 logits = made["cls_logits"][image, anchor]
                 found.append(Box(level, x[image, :, row, column], logits, of_center))
                 anchor += 1
@@ -217,7 +220,7 @@ def mixed(model, box, other, weight):
 
 
 def by_loop(model, images, by, weight):
-    """What torchvision detects with logits that the loop has mixed, and the number of candidates."""
+    """What torchvision detects with logits that the loop has mixed, and of how many boxes."""
     plain = fast(vote(copy.deepcopy(model), None), False)
     count, rows = 0, []
     for box in boxes_in(plain, images):
@@ -271,3 +274,257 @@ def test_one_box_by_hand(ssd):
     # Not a candidate by its own scores, it is not looked at, however sure the embedding is.
     ssd.score_thresh = 0.45
     assert len(detections(ssd, [image])[0]["boxes"]) == 0
+
+
+def test_weight_0_changes_nothing(model, images):
+    own = detections(model, images)
+    check(detections(vote(model, 0), images), own, exact=True)
+
+
+def rows_embedded(model, images):
+    """How many vectors are projected in a detection."""
+    counts = []
+    hooks = [
+        projection.register_forward_hook(lambda _, x, y: counts.append(x[0].shape[:-1].numel()))
+        for projection in terms_of(model).embedding.projections
+    ]
+    detections(model, images)
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
+
+
+def test_only_candidates_are_embedded(model, images):
+    own = detections(model, images)
+    assert rows_embedded(model, images) == 0  # without a vote nothing is
+    best = [max(own_scores(model, box)) for box in boxes_in(model, images)]
+    candidates = sum(score > part_of(model).score_thresh for score in best)
+    vote(model)
+    assert 0 < rows_embedded(model, images) == candidates < len(best)
+    check(detections(vote(model, None), images), own, exact=True)
+
+
+def test_without_a_candidate_nothing_is_embedded_nor_detected(model, images):
+    part_of(model).score_thresh = 2.0
+    for voting in (vote(model, 0.5), fast(vote(copy.deepcopy(model), 0.5), False)):
+        assert rows_embedded(voting, images) == 0
+        assert [len(found["boxes"]) for found in detections(voting, images)] == [0, 0]
+
+
+def test_images_without_candidates_beside_others(ssd, images):
+    """Of a batch each image is as if it were alone."""
+    vote(ssd)
+    sizes = [torch.zeros(3, SIZE, SIZE), *images, torch.rand(3, 40, 90)]
+    alone = [found for image in sizes for found in detections(ssd, [image])]
+    check(detections(ssd, sizes), alone)
+
+
+def test_an_rcnn_without_proposals(images):
+    model = vote(opinionated(made("fasterrcnn")))
+    model.rpn.score_thresh = 2.0
+    for voting in (model, fast(copy.deepcopy(model))):
+        assert [len(found["boxes"]) for found in detections(voting, images)] == [0, 0]
+
+
+def test_training_does_not_change(model):
+    given = batch(2)
+    both = [model, vote(copy.deepcopy(model))]
+    for mode in ("train", "losses of a model in eval mode"):
+        losses = []
+        for one in both:
+            one.train(mode == "train")
+            for part in (one, getattr(one, "rpn", None), getattr(one, "roi_heads", None)):
+                if part is not None:
+                    part.training = True
+            torch.manual_seed(7)
+            losses.append(one(*given))
+        assert losses[0].keys() == losses[1].keys() and "loss_center" in losses[0]
+        assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
+    assert both[0].state_dict().keys() == both[1].state_dict().keys()
+
+
+def test_features_are_what_they_were_and_belong_to_the_voted_detections(model, images):
+    boxes = [torch.tensor([[5.0, 5.0, 30.0, 32.0]])] * 2
+    before = box_features(model, images, boxes)
+    vote(model)
+    check([{"x": x} for x in box_features(model, images, boxes)], [{"x": x} for x in before], True)
+    found = detect_with_features(model, images)
+    check([{k: x for k, x in of.items() if k != "features"} for of in found], model(images), True)
+
+
+@pytest.mark.parametrize("first", ["vote", "l2_softmax"])
+def test_with_l2_softmax_in_either_order(model, images, first):
+    for step in ("vote", "l2_softmax") if first == "vote" else ("l2_softmax", "vote"):
+        vote(model, 0.6) if step == "vote" else set_l2_softmax(model, 5.0)
+    assert set_l2_softmax(copy.deepcopy(model), 6.0) is not model
+    part_of(model).score_thresh = 0.34
+    expected, count = by_loop(model, images, "softmax", 0.6)
+    assert count > 3
+    check(detections(model, images), expected)
+
+
+def test_copies_pickles_and_averages_vote_too(model, images):
+    own = detections(model, images)
+    expected = detections(vote(model, 0.4, by="centers", scale=SCALE), images)
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), averaged(model, 0.9).module]
+    for other in copies:
+        check(detections(other, images), expected, exact=True)
+        check(detections(vote(other, None), images), own, exact=True)
+    check(detections(model, images), expected, exact=True)
+
+
+def test_detached_the_model_is_the_plain_one(model, images):
+    kinds = [type(module) for module in detach(copy.deepcopy(model)).modules()]
+    own = detections(model, images)
+    plain = detach(vote(model))
+    assert [type(module) for module in plain.modules()] == kinds
+    assert "box_vote" not in vars(plain)
+    check(detections(plain, images), own, exact=True)
+
+
+def test_the_vote_stays_as_long_as_who_votes(ssd, images):
+    own = detections(ssd, images)
+    attach(ssd, name="other", features="cell")
+    expected = detections(vote(ssd), images)
+    attach(ssd, name="third", features="embedding")
+    check(detections(detach(ssd, "center"), images), expected, exact=True)
+    check(detections(detach(ssd, "third"), images), own, exact=True)
+    assert ssd.box_vote is None and "other" in terms_of(ssd)
+
+
+def test_a_head_by_itself_gives_its_own_logits(model, images):
+    own = boxes_in(model, images)
+    vote(model)
+    head = model.head if hasattr(model, "head") else model.roi_heads.box_predictor.cls_score
+    assert len(own) > 0
+    if hasattr(model, "roi_heads"):
+        x = torch.rand(4, 32)
+        assert torch.equal(head(x), nn.functional.linear(x, head.weight, head.bias))
+    else:
+        maps = list(seen_in(model, images)["maps"].values())
+        logits = head(maps)["cls_logits"].flatten(0, 1).detach().double().numpy()
+        np.testing.assert_array_equal(logits, [box.logits for box in own])
+
+
+def test_a_new_head_is_voted_on_again_when_asked(ssd, images):
+    vote(ssd)
+    ssd.head = copy.deepcopy(detach(copy.deepcopy(ssd)).head)
+    with pytest.raises(RuntimeError, match="head of this model was exchanged"):
+        ssd(images)
+    check(detections(vote(ssd), images), by_loop(ssd, images, "softmax", 0.5)[0])
+
+
+def test_gradients_go_through_the_vote(model, images):
+    leaf = [image.clone().requires_grad_() for image in images]
+    sum(found["scores"].sum() for found in vote(model)(leaf)).backward()
+    assert leaf[0].grad.abs().sum() > 0
+    assert terms_of(model).embedding.classifier.weight.grad.abs().sum() > 0
+
+
+def test_compiled_parts_detect_the_same(ssd, images):
+    own, expected = (detections(one, images) for one in (ssd, vote(copy.deepcopy(ssd))))
+    torch._dynamo.reset()
+    for part in (ssd.backbone, *family_of(ssd).heads(ssd)):
+        part.compile(backend="eager")
+    check(detections(ssd, images), own)
+    check(detections(vote(ssd), images), expected)
+    check(detections(vote(ssd, None), images), own)
+
+
+def test_compiled_whole_it_detects_the_same(ssd, images):
+    expected = detections(vote(ssd), images)
+    torch._dynamo.reset()
+    check(detections(torch.compile(ssd, backend="eager"), images), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("by", ["softmax", "centers"])
+def test_traces_take_other_images(model, images, by):
+    part_of(model).detections_per_img = 1000
+    traced = torch.jit.trace(Flat(fast(vote(model, by=by))), images[0], check_trace=False)
+    for image in (images[0], 3 * images[0].flip(1) - 1):
+        found = traced(image)
+        (expected,) = detections(model, [image])
+        assert len(found[0]) > 0
+        for one, key in zip(found, ("boxes", "scores", "labels"), strict=True):
+            torch.testing.assert_close(one, expected[key], rtol=1e-4, atol=1e-4)
+
+
+class Flat(nn.Module):
+    """A detector as tracing wants it: one image in, a tuple out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image):
+        (found,) = self.model([image])
+        return found["boxes"], found["scores"], found["labels"]
+
+
+@pytest.mark.parametrize("by", ["softmax", "centers"])
+def test_in_half_precision_scores_are_nearly_the_same(ssd, images, by):
+    ssd.score_thresh, ssd.detections_per_img = 0.0, 10
+    exact = detections(vote(ssd, by=by, scale=SCALE), images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [detections(ssd, images)]
+    for dtype in (torch.bfloat16, torch.float64):
+        moved = copy.deepcopy(ssd).to(dtype)
+        found.append(detections(moved, [image.to(dtype) for image in images]))
+    for of, tolerance in zip(found, (0.05, 0.05, 1e-4), strict=True):
+        for one, other in zip(of, exact, strict=True):
+            assert one["scores"].isfinite().all() and one["scores"].max() <= 1
+            difference = one["scores"].double() - other["scores"].double()
+            assert difference.abs().max() < tolerance
+
+
+@pytest.mark.parametrize(("by", "more"), [("softmax", 1), ("centers", 2)])
+def test_a_vote_waits_once_and_of_centers_twice(model, by, more):
+    totals = []
+    for voting in (fast(model), fast(vote(copy.deepcopy(model), by=by))):
+        with pretended_cuda() as device:
+            voting.to(device)
+            for _ in range(2):
+                with counted_waits() as waits, torch.inference_mode():
+                    voting(batch(4, device)[0])
+        totals.append(waits.total)
+    assert totals[1] <= totals[0] + more
+
+
+def test_what_cannot_vote(ssd):
+    for wrong in (-0.1, 1.5, math.nan):
+        with pytest.raises(ValueError, match="weight of the vote lies in 0..1, not"):
+            vote(ssd, wrong)
+    with pytest.raises(ValueError, match="by 'softmax' or by 'centers', not 'boxes'"):
+        vote(ssd, by="boxes")
+    for scale in (0, -1.0, math.inf):
+        with pytest.raises(ValueError, match="scale of the cosines is above 0"):
+            vote(ssd, by="centers", scale=scale)
+    with pytest.raises(TypeError, match="not Linear"):
+        vote(nn.Linear(1, 1))
+    assert ssd.box_vote is None
+
+
+@pytest.mark.parametrize("by", ["softmax", "centers"])
+def test_without_an_embedding_nothing_can_vote(by):
+    for kind, features in (("ssd", "cell"), ("fasterrcnn", "box"), ("fcos", None)):
+        model = made(kind)
+        if features:
+            attach(model, features=features)
+        with pytest.raises(ValueError, match="nothing embeds the boxes"):
+            vote(model, by=by)
+        assert vote(model, None) is model
+
+
+def test_voters_that_learn_nothing_are_refused(images):
+    model = attach(made("ssd"), nn.Identity(), features=Embedding(weight=0)).eval()
+    with pytest.raises(ValueError, match="softmax has weight 0"):
+        vote(model)
+    with pytest.raises(ValueError, match="no term on the embedding has centers"):
+        vote(model, by="centers")
+    attach(model, CenterLoss(), name="other", features="embedding")
+    vote(model, by="centers")  # which may be trained first
+    with pytest.raises(ValueError, match="all centers are zero"):
+        model(images)
+    assert model.train()(*batch(2))["loss_other"] > 0
+    assert len(model.eval()(images)) == 2
