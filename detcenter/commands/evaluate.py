@@ -88,7 +88,7 @@ def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentPars
     parser.add_argument("--iou", type=float, help="short for --evaluation.iou")
     parser.add_class_arguments(EvaluationConfig, "evaluation")
     recipe = config_from_dict(checkpoint["config"]) if checkpoint else None
-    add_votes(parser, recipe and recipe.center)
+    add_votes(parser, None if recipe is None else recipe.center)
     if recipe is not None:
         values = dataclasses.asdict(recipe.evaluation)
         parser.set_defaults({f"evaluation.{key}": value for key, value in values.items()})

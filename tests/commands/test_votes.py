@@ -7,7 +7,7 @@ import torch
 
 import detcenter
 from detcenter.cli import main
-from detcenter.data import read_image
+from detcenter.evaluation import load_detections
 from detcenter.models.voting import Vote
 from detcenter.recipe.config import config_from_dict
 from detcenter.recipe.datasets import validation_set
@@ -74,7 +74,7 @@ def test_predict_votes_too(run, data, tmp_path, capsys):
     model = detcenter.vote(detcenter.load(run / "last.pth", "cpu"), 0.5)
     (expected,) = detcenter.predict(model, image)
     assert found[1] == pytest.approx(expected.detection["scores"].tolist(), abs=1e-3)
-    assert found[0] != found[1] and read_image(image).shape == expected.image.shape
+    assert found[0] != found[1]
 
 
 def test_a_run_with_votes_trains_as_without_and_is_measured_with_them(run, recipe, tmp_path):
@@ -84,7 +84,7 @@ def test_a_run_with_votes_trains_as_without_and_is_measured_with_them(run, recip
     own, voting = (load_checkpoint(path / "last.pth") for path in (run, folder))
     assert all(torch.equal(x, voting["model"][name]) for name, x in own["model"].items())
     expected = scores_by(run / "last.pth", "--center.vote", "0.5", found=tmp_path / "found.json")
-    found = detcenter.evaluation.load_detections(folder / "detections.npz")[1]
+    found = load_detections(folder / "detections.npz")[1]
     scores = [score for of_image in found for score in of_image["scores"].tolist()]
     assert scores == pytest.approx(expected, abs=1e-5)
     assert scores == pytest.approx(scores_of(folder), abs=1e-5)
@@ -95,7 +95,7 @@ def test_votes_that_cannot_be_are_one_line(run, recipe, tmp_path, capsys):
     for options, message in (
         (("--center.vote", 1.5), "center.vote is 1.5, the most is 1"),
         (("--center.vote", -1), "center.vote is -1.0, the least is 0"),
-        (("--center.vote", "yes"), "center.vote takes float | null, not yes"),
+        (("--center.vote", "much"), "center.vote takes float | null, not much"),
         (("--center.vote_by", "all"), "center.vote_by takes 'softmax' or 'centers', not all"),
         (("--center.vote_scale", 0), "center.vote_scale is 0.0, the least is"),
         (("--center.votes", 1), "the nearest known is 'center.vote'"),

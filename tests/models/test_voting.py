@@ -356,7 +356,6 @@ def test_features_are_what_they_were_and_belong_to_the_voted_detections(model, i
 def test_with_l2_softmax_in_either_order(model, images, first):
     for step in ("vote", "l2_softmax") if first == "vote" else ("l2_softmax", "vote"):
         vote(model, 0.6) if step == "vote" else set_l2_softmax(model, 5.0)
-    assert set_l2_softmax(copy.deepcopy(model), 6.0) is not model
     part_of(model).score_thresh = 0.34
     expected, count = by_loop(model, images, "softmax", 0.6)
     assert count > 3
@@ -516,8 +515,15 @@ def test_without_an_embedding_nothing_can_vote(by):
         assert vote(model, None) is model
 
 
+class Nothing(nn.Module):
+    """A loss without centers."""
+
+    def forward(self, features, labels):
+        return 0 * features.sum()
+
+
 def test_voters_that_learn_nothing_are_refused(images):
-    model = attach(made("ssd"), nn.Identity(), features=Embedding(weight=0)).eval()
+    model = attach(made("ssd"), Nothing(), features=Embedding(weight=0)).eval()
     with pytest.raises(ValueError, match="softmax has weight 0"):
         vote(model)
     with pytest.raises(ValueError, match="no term on the embedding has centers"):
