@@ -44,7 +44,7 @@ def main() -> None:
     seconds = medians({arm: _inference(arms[arm], images) for arm in arms}, arguments.repeats)
     for arm, value in seconds.items():
         share = value / seconds["no vote"] - 1
-        numbers = {
+        numbers: dict[str, float | str] = {
             "ms": 1e3 * value,
             "more": f"{share:+.1%}",
             "embedded": _embedded(arms[arm], images),
