@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from detcenter.models import detach as detach
     from detcenter.models import detect_with_features as detect_with_features
     from detcenter.models import set_l2_softmax as set_l2_softmax
+    from detcenter.models import vote as vote
     from detcenter.runs.checkpoints import load as load
     from detcenter.runs.prediction import predict as predict
 
@@ -40,6 +41,7 @@ _HOMES = {
     "load": "runs.checkpoints",
     "predict": "runs.prediction",
     "set_l2_softmax": "models",
+    "vote": "models",
 }
 __all__ = list(_HOMES)
 __version__ = "0.1.0"

@@ -28,14 +28,14 @@ from detcenter.evaluation import (
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig, config_from_dict
 from detcenter.recipe.datasets import check_backend, validation_set
-from detcenter.recipe.parsing import data_parser, parse
-from detcenter.runs.checkpoints import checkpoint_in, detector_of
+from detcenter.recipe.parsing import add_votes, data_parser, parse
+from detcenter.runs.checkpoints import checkpoint_in, detector_of, with_votes
 from detcenter.runs.passes import detect_in, remark_limits
 
 logger = logging.getLogger("detcenter")
 
 _BATCH = 8  # images
-_OF_CHECKPOINTS = ("--checkpoint", "--detections", "--data.")
+_OF_CHECKPOINTS = ("--checkpoint", "--detections", "--data.", "--center.")
 
 
 def main(args: Sequence[str]) -> None:
@@ -87,8 +87,10 @@ def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentPars
     parser.add_argument("--detections", type=str, help="write a COCO result file")
     parser.add_argument("--iou", type=float, help="short for --evaluation.iou")
     parser.add_class_arguments(EvaluationConfig, "evaluation")
-    if checkpoint:
-        values = dataclasses.asdict(config_from_dict(checkpoint["config"]).evaluation)
+    recipe = config_from_dict(checkpoint["config"]) if checkpoint else None
+    add_votes(parser, None if recipe is None else recipe.center)
+    if recipe is not None:
+        values = dataclasses.asdict(recipe.evaluation)
         parser.set_defaults({f"evaluation.{key}": value for key, value in values.items()})
     return parser
 
@@ -113,7 +115,7 @@ def _by_checkpoint(
             "them; set --data.folds null for those of data.val"
         )
     dataset = validation_set(arguments.data, checkpoint["classes"])
-    model = detector_of(checkpoint, Path(arguments.checkpoint))
+    model = detector_of(with_votes(checkpoint, arguments.center), Path(arguments.checkpoint))
     remark_limits(dataset, arguments.evaluation.max_detections, model)
     progress = bar("detecting", "batch")
     return dataset, detect_in(dataset, model, _BATCH, arguments.data.workers, progress)

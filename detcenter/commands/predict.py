@@ -15,11 +15,12 @@ from detcenter.data.errors import printable
 from detcenter.errors import ConfigError
 from detcenter.evaluation import FORMATS, Prediction
 from detcenter.progress import bar
-from detcenter.recipe.parsing import parse, plain_parser
-from detcenter.runs.checkpoints import detector_of
+from detcenter.recipe.config import config_from_dict
+from detcenter.recipe.parsing import add_votes, parse, plain_parser
+from detcenter.runs.checkpoints import checkpoint_in, detector_of, with_votes
 from detcenter.runs.drawings import drawings, drawn_files
 from detcenter.runs.prediction import predictions
-from detcenter.training import load_checkpoint, stop_request
+from detcenter.training import stop_request
 
 _LOWEST = 0.5  # score that is shown, unless told otherwise, or where a class has no best one
 
@@ -29,11 +30,11 @@ def main(args: Sequence[str]) -> None:
 
     Images that cannot be read do not keep the others waiting; they are an error at the end.
     """
-    arguments = parse(_parser(), args)
+    checkpoint, _ = checkpoint_in(args)
+    arguments = parse(_parser(checkpoint), args)
     formats = _formats(arguments.format)
     threshold = _threshold(arguments)
     output, path = Path(arguments.output), Path(arguments.checkpoint)
-    checkpoint = load_checkpoint(path)
     lowest = _lowest_scores(threshold, checkpoint, path)
     faults: list[Fault] = []
     named = [file for name in arguments.images for file in files_at(Path(name), output)]
@@ -42,7 +43,7 @@ def main(args: Sequence[str]) -> None:
         raise DataError(*dict.fromkeys(faults))
     if not arguments.no_pictures:
         _check_apart(files, output, arguments.every)
-    model = detector_of(checkpoint, path)
+    model = detector_of(with_votes(checkpoint, arguments.center), path)
     with ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
         writers = {name: FORMATS[name](output, checkpoint["classes"]) for name in formats}
@@ -59,7 +60,7 @@ def main(args: Sequence[str]) -> None:
         raise DataError(*dict.fromkeys(faults))
 
 
-def _parser() -> ArgumentParser:
+def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
     parser = plain_parser("detcenter predict", "Detect in images and videos.")
     parser.add_argument("images", nargs="+", help="images, videos, or folders with such below")
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
@@ -81,6 +82,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=0, help="threads that load images, and as many that draw"
     )
+    add_votes(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
     return parser
 
 

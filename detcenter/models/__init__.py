@@ -8,6 +8,7 @@ from detcenter.models.checkpointing import set_gradient_checkpointing
 from detcenter.models.families import family_of, terms_of
 from detcenter.models.l2_softmax import L2Softmax, set_l2_softmax
 from detcenter.models.terms import Embedding
+from detcenter.models.voting import check_voters, vote
 from detcenter.models.weights import WeightsError, initialize, read_weights
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "attach",
     "box_features",
     "build_model",
+    "check_voters",
     "detach",
     "detect_with_features",
     "embedding_of",
@@ -31,4 +33,5 @@ __all__ = [
     "set_losses_over_processes",
     "set_min_negatives",
     "terms_of",
+    "vote",
 ]

@@ -15,6 +15,7 @@ from detcenter.models.attached import adopt_model, release_model
 from detcenter.models.exact import without_exact_boxes
 from detcenter.models.families import Family, family_of, terms_of
 from detcenter.models.terms import BoxTerm, BoxTerms, Embedding, LevelEmbedding
+from detcenter.models.voting import without_lost_voters
 
 Model = TypeVar("Model", bound=nn.Module)
 Features = Literal["cell", "box", "embedding"] | Embedding | None
@@ -133,11 +134,11 @@ def attach(
 def detach(model: Model, name: str | None = None) -> Model:
     """Take the term ``name`` off ``model``, or all terms; in place.
 
-    With the last term that reads it goes the embedding, and with the last term all that was added
-    (the floor of ``set_min_negatives`` too): what is left is the plain torchvision model, its
-    classes, its ``state_dict`` keys and its losses, fast only if it was so before ``attach``. (So
-    are anchors and boxes under autocast, of a model that :func:`build_model` made, in the dtype
-    that torchvision gives them.)
+    With the last term that reads it goes the embedding, with its voters the :func:`vote`, and with
+    the last term all that was added (the floor of ``set_min_negatives`` too): what is left is the
+    plain torchvision model, its classes, its ``state_dict`` keys and its losses, fast only if it
+    was so before ``attach``. (So are anchors and boxes under autocast, of a model that
+    :func:`build_model` made, in the dtype that torchvision gives them.)
 
     Raises:
         TypeError: if ``model`` is no detector that is known here.
@@ -153,7 +154,7 @@ def detach(model: Model, name: str | None = None) -> Model:
     del terms[name]
     if "embedding" in terms and not any(term.embedded for _, term in terms.terms()):
         del terms["embedding"]
-    return model
+    return without_lost_voters(model)
 
 
 def feature_sizes(

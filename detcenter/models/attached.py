@@ -16,29 +16,39 @@ from detcenter.losses import MultiBoxLoss
 from detcenter.models.families import family_of
 from detcenter.models.listening import Listener, Notes, listening
 from detcenter.models.terms import BoxTerms
+from detcenter.models.voting import Vote, vote, voting
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 class Attached(Listener, NotScripted):
-    """A detector that trains with the terms in ``box_terms``; in eval mode the one that it was."""
+    """A detector that trains with the terms in ``box_terms``; in eval mode the one that it was,
+    unless its embedding has a ``box_vote``."""
 
     passing = False
     undone_by = "detach it"
     box_terms: BoxTerms
+    box_vote: Vote | None = None
     training: bool
 
     # Not compiled itself; what it calls is. Inlined, it would break torchvision's own graphs.
     @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         plain: Any = super().forward  # type: ignore[misc]
+        if not self.training and self.box_vote and self.box_vote.weight:
+            with self._voting():
+                return plain(*args, **kwargs)
         if not (self.training and self.box_terms) or self._box_notes is not None:
             return plain(*args, **kwargs)  # the last: called by itself, which listens already
         with self._listening() as notes:
             losses = plain(*args, **kwargs)
         return self._with_terms(losses, notes)
 
-    # The two below are not compiled at all: how many boxes are positive is known at run time only.
+    # Those below are not compiled at all: how many boxes are positive is known at run time only.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _voting(self) -> AbstractContextManager[None]:
+        return voting(self)
+
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _listening(self) -> AbstractContextManager[dict[nn.Module, Notes]]:
         own: Any = {self: Listener}
@@ -122,6 +132,7 @@ def adopt_model(model: Any) -> None:
 def release_model(model: nn.Module) -> None:
     """Undo :func:`adopt_model`; the terms are dropped with their parameters and centers."""
     if isinstance(model, Attached):
+        vote(model, None)
         if not isinstance(model, Asked):
             lend(model, False)
         batched = isinstance(model, AttachedMultiBox)

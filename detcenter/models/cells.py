@@ -30,14 +30,24 @@ def positive_cells(
     """
     index = object_index(targets, torch.stack(list(matched_idxs)))
     labels, boxes = all_objects(targets)
-    sizes = _anchors_a_level(feature_maps, per_cell)
-    image, anchor, cell, counts = _true_by_level(labels[index] > 0, sizes, per_cell)
-    objects = index[image, anchor]  # of which none has label 0, which has no center
-    ious = pair_iou(torch.stack(list(anchors))[image, anchor], boxes[objects])
+    at, vectors = vectors_where(feature_maps, per_cell, labels[index] > 0)
+    objects = index[at]  # of which none has label 0, which has no center
+    ious = pair_iou(torch.stack(list(anchors))[at], boxes[objects])
+    counts = [len(of_level) for of_level in vectors]
     columns = zip(*(x.split(counts) for x in (labels[objects], objects, ious)), strict=True)
-    cells = zip(feature_maps, image.split(counts), cell.split(counts), strict=True)
-    vectors = [x.flatten(2).transpose(1, 2)[of, at] for x, of, at in cells]
     return [Positives(v, *of_level) for v, of_level in zip(vectors, columns, strict=True)]
+
+
+def vectors_where(
+    feature_maps: Sequence[Tensor], per_cell: Sequence[int], mask: Tensor
+) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
+    """The images and anchors [P] for which ``mask`` [N, A] holds, level by level, and the vectors
+    of their cells, [P_l, D_l] a level.
+    """
+    sizes = _anchors_a_level(feature_maps, per_cell)
+    image, anchor, cell, counts = _true_by_level(mask, sizes, per_cell)
+    cells = zip(feature_maps, image.split(counts), cell.split(counts), strict=True)
+    return (image, anchor), [x.flatten(2).transpose(1, 2)[of, at] for x, of, at in cells]
 
 
 def _true_by_level(

@@ -60,6 +60,9 @@ class Family(Protocol):
     def heads(self, model: Any) -> list[nn.Module]:
         """What runs on the backbone's maps and depends on no matching."""
 
+    def reader(self, model: Any) -> nn.Module:
+        """The part that reads the vectors and gives the class logits."""
+
     def matcher(self, model: Any) -> nn.Module:
         """The part that computes losses from what it has matched."""
 
@@ -98,15 +101,18 @@ class _OfCells:
     def heads(self, model: Any) -> list[nn.Module]:
         return [model.head]
 
-    def matcher(self, model: Any) -> nn.Module:
+    def reader(self, model: Any) -> nn.Module:
         return _inner(model.head)
 
+    def matcher(self, model: Any) -> nn.Module:
+        return self.reader(model)
+
     def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
-        return {_inner(model.head): ReadingMatcher}
+        return {self.reader(model): ReadingMatcher}
 
     def positives(self, model: Any, notes: Mapping[nn.Module, Notes]) -> list[Positives]:
         read, (*_, matched) = (
-            notes[_inner(model.head)]["read"],
+            notes[self.reader(model)]["read"],
             notes[self.matcher(model)]["matched"],
         )
         if not read:
@@ -157,7 +163,7 @@ class _SSD(_OfCells):
         return isinstance(model, SSD)
 
     def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
-        return {_inner(model.head): Reader, model: Matcher}
+        return {self.reader(model): Reader, model: Matcher}
 
     def matcher(self, model: Any) -> nn.Module:
         found: nn.Module = model
@@ -198,7 +204,10 @@ class _RCNN:
         return [model.rpn.head, model.roi_heads.box_head]
 
     def listeners(self, model: Any) -> dict[nn.Module, type[Listener]]:
-        return {self.matcher(model): Sampler, self._reader(model): Reader}
+        return {self.matcher(model): Sampler, self.reader(model): Reader}
+
+    def reader(self, model: Any) -> nn.Module:
+        return _inner(next(iter(self.classifiers(model)), model.roi_heads.box_predictor))
 
     def matcher(self, model: Any) -> nn.Module:
         return _inner(model.roi_heads)
@@ -206,7 +215,7 @@ class _RCNN:
     def positives(self, model: Any, notes: Mapping[nn.Module, Notes]) -> list[Positives]:
         (*_, matched) = notes[self.matcher(model)]["matched"]
         targets, label = matched["targets"], torch.cat(matched["labels"])
-        features = _vectors_in(notes[self._reader(model)], len(label))
+        features = _vectors_in(notes[self.reader(model)], len(label))
         counts = [len(target["boxes"]) for target in targets]
         first = [sum(counts[:image]) for image in range(len(counts))]
         (at,) = (label > 0).nonzero(as_tuple=True)
@@ -225,13 +234,10 @@ class _RCNN:
         dtype = next(iter(maps.values())).dtype
         boxes = [b.to(dtype) for b in boxes]
         pooled = heads.box_head(heads.box_roi_pool(maps, boxes, images.image_sizes))
-        with listening({self._reader(model): Reader}) as notes:
+        with listening({self.reader(model): Reader}) as notes:
             heads.box_predictor(pooled)
-        found = _vectors_in(notes[self._reader(model)], len(pooled))
+        found = _vectors_in(notes[self.reader(model)], len(pooled))
         return [(torch.arange(len(found), device=found.device), found)]
-
-    def _reader(self, model: Any) -> nn.Module:
-        return _inner(next(iter(self.classifiers(model)), model.roi_heads.box_predictor))
 
 
 _FAMILIES: tuple[Family, ...] = (_SSD(), _RetinaNet(), _FCOS(), _RCNN())

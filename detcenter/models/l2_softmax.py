@@ -76,7 +76,7 @@ def set_l2_softmax(model: Model, radius: float, learnt: bool = False) -> Model:
         like: Any = classifier.weight
         # Not Sequential(L2Softmax, classifier): that would rename the classifier's weights.
         classifier.l2_softmax = L2Softmax(radius, learnt).to(like.device, like.dtype)
-        adopt(classifier, OnSphere)
+        adopt(classifier, OnSphere, below=True)  # a vote reads the features as they are
     return model
 
 

@@ -216,6 +216,11 @@ class LevelEmbedding(nn.Module):
         pairs = zip(self.projections, levels, strict=True)
         return joined([_replaced(x, _projected(f, x.features)) for f, x in pairs])
 
+    def projected(self, levels: Sequence[Tensor]) -> Tensor:
+        """The vectors of all levels, [..., P_l, D_l] a level, in the one space, [..., P, dim]."""
+        pairs = zip(self.projections, levels, strict=True)
+        return torch.cat([_projected(f, x) for f, x in pairs], -2)
+
     def softmax_loss(self, embedded: Positives) -> Tensor:
         """Weighted mean cross entropy of the P positives, 0 if there are none."""
         logits, labels = self.classifier(embedded.features), embedded.labels.long()

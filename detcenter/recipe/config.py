@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from detcenter.errors import ConfigError
 
+VOTE_KEYS = ("vote", "vote_by", "vote_scale")
+"""Keys of the center term that can be chosen for a trained model too."""
+
 RENAMED = {"warmup": "warmup_steps"}
 """Keys of terms that had other names in earlier versions."""
 
@@ -88,6 +91,12 @@ class CenterConfig(TermConfig):
     """step of the centers, 0 to 1"""
     normalize: bool = True
     """measure on the unit sphere"""
+    vote: float | None = None
+    """weight, 0 to 1, in detection, of what the embedding thinks a box is; null: it is not asked"""
+    vote_by: Literal["softmax", "centers"] = "softmax"
+    """who votes: the embedding's auxiliary softmax, or a softmax of cosines to the centers"""
+    vote_scale: float = 32.0
+    """of centers: what their cosines are multiplied with"""
 
 
 @dataclass

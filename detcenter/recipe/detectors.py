@@ -26,6 +26,7 @@ from detcenter.models import (
     set_l2_softmax,
     set_losses_over_processes,
     set_min_negatives,
+    vote,
 )
 from detcenter.recipe.config import CenterConfig, Config, LossConfig, ModelConfig, TermConfig
 
@@ -99,6 +100,10 @@ def detector(
     for name, term in config.terms.items():
         with _errors_of(f"terms.{name}"):
             _attach_loss(model, name, term, steps_an_epoch)
+    if config.center is not None and config.center.vote is not None:
+        by, scale = config.center.vote_by, config.center.vote_scale
+        with _errors_of("center.vote"):
+            vote(model, config.center.vote, by=by, scale=scale)
     return model
 
 

@@ -14,12 +14,22 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import RENAMED, Config, DataConfig, LossConfig, flat
+from detcenter.recipe.config import (
+    RENAMED,
+    VOTE_KEYS,
+    CenterConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    flat,
+)
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 # Smallest sensible values; what a builder checks itself is not repeated here.
 _LEAST: dict[str, float] = {
+    "center.vote": 0,
+    "center.vote_scale": 1e-6,
     "data.digits.seed": 0,
     "data.fold": 0,
     "data.folds": 2,
@@ -48,7 +58,7 @@ _LEAST: dict[str, float] = {
     "train.weight_decay": 0,
     "workers": 0,
 }
-_MOST: dict[str, float] = {"evaluation.iou": 1, "iou": 1}
+_MOST: dict[str, float] = {"center.vote": 1, "evaluation.iou": 1, "iou": 1}
 _OF_TRAINING = {"classes", "keep_difficult", "augment"}
 
 
@@ -84,6 +94,14 @@ def data_parser(
     values = dataclasses.asdict(defaults)
     parser.set_defaults({f"data.{k}": v for k, v in values.items() if k not in skip})
     return parser
+
+
+def add_votes(parser: ArgumentParser, center: CenterConfig | None) -> None:
+    """Let ``parser`` take ``--center.vote`` and its like, by default what ``center`` has."""
+    others = {f.name for f in dataclasses.fields(CenterConfig)}.difference(VOTE_KEYS)
+    parser.add_class_arguments(CenterConfig, "center", skip=others)
+    values = center or CenterConfig()
+    parser.set_defaults({f"center.{key}": getattr(values, key) for key in VOTE_KEYS})
 
 
 def plain_parser(prog: str, description: str) -> ArgumentParser:

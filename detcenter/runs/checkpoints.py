@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from detcenter.recipe.config import DataConfig, config_from_dict
+from detcenter.errors import ConfigError
+from detcenter.models import check_voters
+from detcenter.recipe.config import VOTE_KEYS, CenterConfig, DataConfig, config_from_dict
 from detcenter.recipe.detectors import detector
 from detcenter.training import CheckpointError, load_checkpoint
 
@@ -28,6 +30,24 @@ def checkpoint_in(args: Sequence[str]) -> tuple[dict[str, Any], DataConfig]:
     return checkpoint, config_from_dict(checkpoint["config"]).data
 
 
+def with_votes(checkpoint: Mapping[str, Any], asked: CenterConfig) -> dict[str, Any]:
+    """``checkpoint`` with the vote of ``asked`` in its recipe.
+
+    Raises:
+        ConfigError: if there is no center term that could vote.
+    """
+    config = checkpoint["config"]
+    if config["center"] is None:
+        if asked.vote is not None:
+            raise ConfigError(
+                "--center.vote: the checkpoint's recipe has center: null, and without the term "
+                "nothing embeds its boxes"
+            )
+        return dict(checkpoint)
+    votes = {key: getattr(asked, key) for key in VOTE_KEYS}
+    return {**checkpoint, "config": {**config, "center": {**config["center"], **votes}}}
+
+
 def detector_of(
     checkpoint: Mapping[str, Any], path: Path, device: torch.device | str | None = None
 ) -> nn.Module:
@@ -35,6 +55,7 @@ def detector_of(
 
     Raises:
         CheckpointError: if its weights do not fit its recipe; ``path`` is named.
+        ConfigError: if it is to vote by what it did not learn.
     """
     config = config_from_dict(checkpoint["config"])
     model = detector(config, checkpoint["builder"], load=False)
@@ -43,6 +64,10 @@ def detector_of(
     except RuntimeError as error:
         lines = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its weights are of another model ({lines})") from None
+    try:
+        check_voters(model, trained=True)
+    except ValueError as error:
+        raise ConfigError(f"center.vote: {error}") from None
     fastest = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return model.eval().to(device or fastest)
 
