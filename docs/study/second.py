@@ -1,15 +1,13 @@
 """The analysis of protocol.md: exact sign flips and t intervals over data sets, Holm over two.
 
-python docs/study/second.py runs/second
+python docs/study/second.py
 """
 
-import json
-import sys
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from second_runs import listed
 
 DATA, SEEDS = range(1, 9), (100, 101)
 PAIRS = {
@@ -20,12 +18,12 @@ PAIRS = {
 }
 
 
-def main(root: Path) -> None:
+def main() -> None:
     primary = {}
     for setting, pairs in PAIRS.items():
         for first, second in pairs:
             for metric in ("AP", "AP50"):
-                values = difference(root / setting, first, second, metric)
+                values = difference(setting, first, second, metric)
                 if values is None:
                     continue
                 name = f"{setting}: {second} - {first}, {metric}"
@@ -42,14 +40,14 @@ def main(root: Path) -> None:
         print(f"{setting}: {_verdict(told[setting], p)} (Holm over {len(told)}: p {p:.3f})")
 
 
-def difference(folder: Path, first: str, second: str, metric: str) -> np.ndarray | None:
+def difference(setting: str, first: str, second: str, metric: str) -> np.ndarray | None:
     """Points, a data set: the mean over training seeds; None before all runs are there."""
-    arms = [[_mean(folder / arm, data, metric) for data in DATA] for arm in (first, second)]
+    arms = [[_mean(setting, arm, data, metric) for data in DATA] for arm in (first, second)]
     known = [(a, b) for a, b in zip(*arms, strict=True) if None not in (a, b)]
-    expected = 4 if folder.name.endswith("twice") else len(DATA)
+    expected = 4 if setting.endswith("twice") else len(DATA)
     if len(known) < expected:
         if known:
-            print(f"{folder.name}: {second} - {first}: {len(known)} of {expected} data sets so far")
+            print(f"{setting}: {second} - {first}: {len(known)} of {expected} data sets so far")
         return None
     return 100 * np.array([b - a for a, b in known])  # type: ignore[operator]
 
@@ -75,17 +73,15 @@ def holm(p: dict[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _mean(arm: Path, data: int, metric: str) -> float | None:
-    runs = [arm / f"data.digits.seed={data}" / f"seed_{seed}" for seed in SEEDS]
-    values = []
-    for run in runs:
-        if (run / "results.json").exists():
-            values.append(json.loads((run / "results.json").read_text())[metric])
-        elif (run / "failed.txt").exists():  # twice, see protocol.md
-            values.append(0.0)
-        else:
-            return None
-    return float(np.mean(values))
+def _mean(setting: str, arm: str, data: int, metric: str) -> float | None:
+    """Of the training seeds, if all are there."""
+    key = setting, arm, str(data)
+    values = [
+        float(row[metric])
+        for row in listed()
+        if (row["setting"], row["arm"], row["data"]) == key and int(row["seed"]) in SEEDS
+    ]
+    return float(np.mean(values)) if len(values) == len(SEEDS) else None
 
 
 def _numbers(values: np.ndarray) -> str:
@@ -111,4 +107,4 @@ def _verdict(values: np.ndarray, p: float) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
