@@ -120,6 +120,16 @@ def test_compare_takes_a_wider_interval():
     assert found.joint == pytest.approx((1.1, 3.5), abs=0.051)  # as docs/study.md says
 
 
+def test_what_shows_the_referees_rows_is_there():
+    text = (STUDY / "referee.md").read_text()
+    places = dict(re.findall(r"^\[(\w+)\]: (\S+)$", text, re.MULTILINE))
+    rows = re.findall(r"^\| \d+ \|.*$", text, re.MULTILINE)
+    assert len(rows) == 19 and all("[" in row.split("|")[-2] for row in rows)
+    assert set(re.findall(r"\[(test_\w+)\]", text)) == places.keys()
+    linked = re.findall(r"\]\(([^)#]+)", text)
+    assert all((STUDY / place).exists() for place in [*places.values(), *linked])
+
+
 def together(first, second, names):
     files = [str(STUDY / f"{name}.json") for name in names.split()]
     (pair,) = pooled_pairs(files, (first, second), [])
