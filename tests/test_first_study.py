@@ -3,12 +3,15 @@
 import re
 import runpy
 import sys
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
+
+from detcenter.analysis import paired_difference
+from detcenter.cli import main
+from detcenter.runs.pooling import pooled_pairs
 
 STUDY = Path(__file__).parents[1] / "docs/study"
 FIRST = (STUDY / "first.md").read_text()
@@ -21,14 +24,38 @@ def beside_the_scripts(monkeypatch):
 
 
 def test_its_blocks_are_what_the_scripts_print(monkeypatch, capsys):
-    commands = re.findall(
-        r"\$ python (docs/study/(?:intervals|pooled)\.py(?:[^$`]*?))\n(?! )", FIRST
-    )
-    assert len(commands) == 20 + 4
+    commands = commands_of(r"docs/study/intervals\.py")
+    assert len(commands) == 20
     for command in commands:
-        monkeypatch.setattr(sys, "argv", command.replace("\\\n", " ").split())
+        monkeypatch.setattr(sys, "argv", command)
         runpy.run_path(sys.argv[0], run_name="__main__")
         assert capsys.readouterr().out in FIRST, command
+
+
+def test_its_tables_of_several_comparisons_are_what_compare_prints(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    commands = commands_of(r"tools/compare\.py --pool")
+    assert len(commands) == 4
+    for _, *args in commands:
+        args[args.index("--output") + 1] = str(tmp_path)
+        assert main(["compare", *args]) == 0
+        table, _, _ = capsys.readouterr().out.partition("\npool.png and")
+        assert table in FIRST, args
+
+
+def commands_of(beginning):
+    """Those of the page that begin so, as a shell splits them: {a,b} stands for both."""
+    found = re.findall(rf"\$ python ({beginning}[^$`]*?)\n(?! )", FIRST)
+    return [
+        [word for part in command.replace("\\\n", " ").split() for word in braced(part)]
+        for command in found
+    ]
+
+
+def braced(word):
+    before, brace, rest = word.partition("{")
+    inside, _, after = rest.partition("}")
+    return [before + x + after for x in inside.split(",")] if brace else [word]
 
 
 def test_the_table_of_the_short_page_has_every_comparison():
@@ -56,63 +83,54 @@ def test_errors_over_seeds_and_images_are_added():
     assert found[:2] == pytest.approx(stats.t.interval(0.95, df, 5, 5**0.5))
 
 
+FIVE = "rcnn_200 rcnn_tail50 rcnn_noise10 rcnn_noise30 rcnn_dice"
+SSD = "ssd_200 ssd_100 ssd_400 ssd_tail50 ssd_40classes ssd_noise30 ssd_50"
+
+
 @pytest.mark.parametrize(
-    "first, second, files, row, expected",
+    "first, second, names, of, expected",
     [  # docs/study/referee.md, rows 1 and 2, and the pages
-        ("plain", "center", "five", "mean of settings: settings", (2.3, 0.8, 3.8)),
-        ("plain", "center", "five", "mean of pairs: settings and seeds", (2.65, 0.9, 4.4)),
-        ("plain", "center", "six", "mean of settings: settings", (1.8, 0.15, 3.5)),
-        ("softmax", "center", "ssd", "mean of pairs: seeds", (0.0, -0.9, 1.0)),
-        ("plain", "softmax", "ssd", "mean of pairs: seeds", (1.5, 0.1, 2.9)),
+        ("plain", "center", FIVE, "mean", (2.3, 0.8, 3.8)),
+        ("plain", "center", FIVE, "mean_of_pairs", (2.65, 0.9, 4.4)),
+        ("plain", "center", f"{FIVE} rcnn_40classes", "mean", (1.8, -0.2, 3.8)),
+        ("softmax", "center", SSD, "mean", (0.0, -0.9, 0.9)),
+        ("softmax", "center", SSD, "mean_of_pairs", (0.0, -0.9, 1.0)),
+        ("plain", "softmax", SSD, "mean", (1.5, 0.2, 2.9)),
+        ("plain", "softmax", SSD, "mean_of_pairs", (1.5, 0.1, 2.9)),
     ],
 )
-def test_the_means_are_the_referees(first, second, files, row, expected):
-    from pooled import intervals
-
-    found = {name: (mean, *x[:2]) for name, mean, x in intervals(of(first, second, files), "AP")}
-    assert found[row] == pytest.approx(expected, abs=0.051)
-
-
-def test_errors_go_together_by_setting_and_by_seed():
-    from pooled import clustered, runs_of
-
-    runs = runs_of(of("plain", "center", "six"), "AP")
-    errors = runs.weights * (runs.values - runs.mean)
-
-    def variance(same):
-        pairs = product(range(len(errors)), repeat=2)
-        return sum(errors[i] * errors[j] for i, j in pairs if same(i, j))
-
-    setting, seed = runs.setting, runs.seed
-    by_setting = variance(lambda i, j: setting[i] == setting[j]) * 6 / 5
-    by_seed = variance(lambda i, j: seed[i] == seed[j]) * 7 / 6
-    by_both = variance(lambda i, j: i == j) * 24 / 23
-    half = stats.t.ppf(0.975, 5) * (by_setting + by_seed - by_both) ** 0.5
-    found = clustered(runs, setting, seed)
-    assert found[:2] == pytest.approx((runs.mean - half, runs.mean + half))
+def test_the_means_are_the_referees(first, second, names, of, expected):
+    """Each file a validation set of its own, as the referee takes them."""
+    found = getattr(together(first, second, names).pooled["AP"], of)
+    assert [100 * x for x in found[:3]] == pytest.approx(expected, abs=0.051)
 
 
-def test_heterogeneity_of_equal_errors_is_by_hand():
-    from intervals import Pair
-    from pooled import Setting, heterogeneity
-
-    wide, means = (-1.96, 1.96), (0.0, 3.0, 6.0)  # 1 over images, nothing over seeds
-    pairs = [Pair("a", "b", [0, 1], {"AP": np.full(2, m)}, wide) for m in means]
-    found = heterogeneity(
-        [Setting(f"{m}", p, ("digits", 200)) for m, p in zip(means, pairs, strict=True)]
-    )
-    # Q is 9 + 0 + 9, tau² the variance of the means less that of the errors.
-    assert found == pytest.approx((18, stats.chi2.sf(18, 2), 1 - 2 / 18, 9 - 1))
+def test_the_referee_takes_six_settings_as_independent():
+    settings = together("plain", "center", f"{FIVE} rcnn_40classes").settings["AP"]
+    means = [100 * np.mean(setting.values) for setting in settings.values()]
+    found = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert (np.mean(means), *found) == pytest.approx((1.8, 0.15, 3.5), abs=0.051)
 
 
-def of(first, second, files):
-    from intervals import pair_of, validation_set
-    from pooled import Setting
+def test_compare_takes_a_wider_interval():
+    from intervals import images_error, pair_of
 
-    names = {
-        "five": "rcnn_200 rcnn_tail50 rcnn_noise10 rcnn_noise30 rcnn_dice",
-        "six": "rcnn_200 rcnn_tail50 rcnn_noise10 rcnn_noise30 rcnn_dice rcnn_40classes",
-        "ssd": "ssd_200 ssd_100 ssd_400 ssd_tail50 ssd_40classes ssd_noise30 ssd_50",
-    }[files].split()
-    paths = [STUDY / f"{name}.json" for name in names]
-    return [Setting(p.stem, pair_of(p, first, second), validation_set(p)) for p in paths]
+    pair = pair_of(STUDY / "rcnn_200.json", "plain", "center")
+    found = paired_difference(np.zeros(5), pair.values["AP"], images_error(pair), 200)
+    assert found.joint == pytest.approx((1.1, 3.5), abs=0.051)  # as docs/study.md says
+
+
+def test_what_shows_the_referees_rows_is_there():
+    text = (STUDY / "referee.md").read_text()
+    places = dict(re.findall(r"^\[(\w+)\]: (\S+)$", text, re.MULTILINE))
+    rows = re.findall(r"^\| \d+ \|.*$", text, re.MULTILINE)
+    assert len(rows) == 19 and all("[" in row.split("|")[-2] for row in rows)
+    assert set(re.findall(r"\[(test_\w+)\]", text)) == places.keys()
+    linked = re.findall(r"\]\(([^)#]+)", text)
+    assert all((STUDY / place).exists() for place in [*places.values(), *linked])
+
+
+def together(first, second, names):
+    files = [str(STUDY / f"{name}.json") for name in names.split()]
+    (pair,) = pooled_pairs(files, (first, second), [])
+    return pair

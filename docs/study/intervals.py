@@ -35,9 +35,9 @@ class Interval(NamedTuple):
         return f"{points(self.low)} to {points(self.high)}"
 
 
-def points(value: float, digits: int = 1) -> str:
+def points(value: float) -> str:
     """A zero has no sign."""
-    text = f"{value:+.{digits}f}"
+    text = f"{value:+.1f}"
     return text if float(text) else text[1:]
 
 
@@ -100,8 +100,8 @@ def added(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return float(np.sqrt(variance)), variance**2 / sum(error**4 / df for error, df in parts)
 
 
-def t_interval(mean: float, error: float, df: float, confidence: float = 0.95) -> Interval:
-    half = float(stats.t.ppf((1 + confidence) / 2, df)) * error
+def t_interval(mean: float, error: float, df: float) -> Interval:
+    half = float(stats.t.ppf(0.975, df)) * error
     return Interval(mean - half, mean + half, df)
 
 
