@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+Detector = Literal["ssd", "fasterrcnn", "retinanet"]
+_RADIUS = 1.5  # strides from an object's center, within which FCOS holds points responsible
 _STARTS = 5
 _ROUNDS = 100
 
@@ -53,7 +55,7 @@ def best_ious(
     strides: Sequence[int],
     scales: Sequence[Sequence[float]],
     ratios: Sequence[float],
-    detector: Literal["ssd", "fasterrcnn"] = "ssd",
+    detector: Detector = "ssd",
 ) -> np.ndarray:
     """The IoU of every box with the anchor that lies best for it, of all cells of all maps.
 
@@ -63,7 +65,8 @@ def best_ious(
         strides, scales, ratios: `strides`, `anchor_scales` and `aspect_ratios` of
             :func:`detcenter.models.custom.build_over_backbone`.
         detector: an SSD's anchors lie at the centers of cells; torchvision's region proposal
-            network has its anchors at their upper left corners, with sides rounded to 2 pixels.
+            network and RetinaNet have theirs at the upper left corners, with sides rounded to 2
+            pixels.
 
     Returns:
         [M], 0..1
@@ -80,6 +83,36 @@ def best_ious(
         for side in _anchor_sides(level, ratios, image_size, detector):
             best = np.maximum(best, _ious(pixels, center - side / 2, center + side / 2))
     return best
+
+
+def have_points(boxes: np.ndarray, image_size: int, strides: Sequence[int]) -> np.ndarray:
+    """Which boxes would be matched with a point of torchvision's FCOS, were each alone, bool [M].
+
+    A point lies at the upper left corner of its cell. It is matched with a box that it lies in,
+    less than 1.5 strides from the center along both axes, whose farthest side is 4 to 8 strides
+    away: on the finest map anything less, on the coarsest anything more.
+
+    Args:
+        boxes: xyxy as parts of the image's sides, [M, 4].
+        image_size: pixels, square, that the detector resizes images to.
+        strides: of its maps, ascending.
+    """
+    pixels = np.asarray(boxes, np.float64) * image_size
+    middle = (pixels[:, :2] + pixels[:, 2:]) / 2
+    found = np.zeros(len(pixels), bool)
+    for level, stride in enumerate(strides):
+        cells = -(-image_size // stride)
+        step = image_size // cells
+        nearest = np.clip(np.round(middle / step), 0, cells - 1)
+        least = 4 * stride if level else 0
+        most = 8 * stride if level < len(strides) - 1 else np.inf
+        for offset in np.ndindex(3, 3):  # no others are near enough
+            point = step * np.clip(nearest + offset - 1, 0, cells - 1)
+            sides = np.concatenate([point - pixels[:, :2], pixels[:, 2:] - point], axis=1)
+            near = np.abs(point - middle).max(axis=1) < _RADIUS * stride
+            reach = sides.max(axis=1)
+            found |= near & (sides.min(axis=1) > 0) & (reach > least) & (reach < most)
+    return found
 
 
 def matched_share(ious: np.ndarray, iou: float = 0.5) -> float:
@@ -128,7 +161,7 @@ def _anchor_sides(
     level: Sequence[float],
     ratios: Sequence[float],
     image_size: int,
-    detector: Literal["ssd", "fasterrcnn"],
+    detector: Detector,
 ) -> list[np.ndarray]:
     """Width and height in pixels of every anchor of a cell."""
     sides = [

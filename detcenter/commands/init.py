@@ -5,12 +5,14 @@ import inspect
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
+from detcenter.analysis.anchors import Detector
 from detcenter.errors import ConfigError
-from detcenter.models.custom import build_over_backbone
+from detcenter.models import OVER_BACKBONES
+from detcenter.models.custom import ANCHOR_SCALES, ASPECT_RATIOS, build_over_backbone
 from detcenter.models.weights import is_file
-from detcenter.recipe.anchors import Anchors, reached
+from detcenter.recipe.anchors import Anchors, near_points, reached
 from detcenter.recipe.config import Config
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.detectors import builder_arguments, detector
@@ -71,11 +73,12 @@ def _check(given: Mapping[str, Any], folder: Path, output: Path, overwrite: bool
     if "data.root" in given:
         raise ConfigError("--data.root is what FOLDER says; give it once")
     name = given.get("model.name", "ssd")
-    if name not in ("ssd", "fasterrcnn"):
-        raise ConfigError(f"--model.name {name}: the models that are fitted are ssd, fasterrcnn")
+    if name not in OVER_BACKBONES:
+        known = ", ".join(OVER_BACKBONES)
+        raise ConfigError(f"--model.name {name}: the models that are fitted are {known}")
     if given.get("model.image_size", 32) < 32:
         raise ConfigError(f"model.image_size is {given['model.image_size']}, the least is 32")
-    if ("model.strides" in given) != ("model.anchor_scales" in given):
+    if name != "fcos" and ("model.strides" in given) != ("model.anchor_scales" in given):
         raise ConfigError(
             "model.strides and model.anchor_scales belong together; give both or none of them"
         )
@@ -97,11 +100,18 @@ def _check_detector(config: Config, facts: Facts) -> None:
 def _shares(facts: Facts, config: Config) -> str:
     """How many objects the anchors reach, and how many those that the builder has by itself."""
     model, own = config.model, inspect.signature(build_over_backbone).parameters
-    name: Literal["ssd", "fasterrcnn"] = "ssd" if model.name == "ssd" else "fasterrcnn"
-    size = model.image_size
-    assert size and model.strides and model.anchor_scales and model.aspect_ratios
+    size, strides = model.image_size, own["strides"].default
+    assert size and model.strides
+    if model.name == "fcos":
+        before, after = (near_points(facts.boxes, size, x) for x in (strides, model.strides))
+        return (
+            f"{after:.1%} of the objects have a point that is responsible for them, {before:.1%} "
+            "with the builder's own strides"
+        )
+    assert model.anchor_scales and model.aspect_ratios
+    name = cast(Detector, model.name)
     fitted = Anchors(model.strides, model.anchor_scales, model.aspect_ratios)
-    default = Anchors(*(own[key].default for key in Anchors._fields))
+    default = Anchors(strides, [*map(list, ANCHOR_SCALES)], list(ASPECT_RATIOS))
     before, after = (reached(facts.boxes, size, anchors, name) for anchors in (default, fitted))
     return (
         f"{after:.1%} of the objects are reached by an anchor at IoU 0.5, {before:.1%} by the "

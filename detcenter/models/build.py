@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, cast
+from typing import Any, cast
 from unittest.mock import patch
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from detcenter.models.custom import build_over_backbone
+from detcenter.models.custom import Detector, build_over_backbone
 from detcenter.models.exact import with_exact_boxes
 from detcenter.models.weights import (
     WeightsError,
@@ -24,7 +24,7 @@ from detcenter.models.weights import (
     weight_set,
 )
 
-OVER_BACKBONES = ("ssd", "fasterrcnn")
+OVER_BACKBONES = ("ssd", "fasterrcnn", "retinanet", "fcos")
 _BACKBONE_OF = {
     "ssd300_vgg16": "vgg16",
     "ssdlite320_mobilenet_v3_large": "mobilenet_v3_large",
@@ -60,8 +60,8 @@ def build_model(
 
     Args:
         name: one of torchvision's builders of box detectors, ``fasterrcnn_resnet50_fpn`` say, or
-            ``ssd`` or ``fasterrcnn``, over any torchvision classifier, with the options of
-            :func:`build_over_backbone`.
+            ``ssd``, ``fasterrcnn``, ``retinanet`` or ``fcos``, over any torchvision classifier,
+            with the options of :func:`build_over_backbone`.
         num_classes: with background. It may differ from that of ``weights``; the layers that
             do not fit then start new.
         weights: of the whole detector: the name of a torchvision weight set, or a file.
@@ -113,7 +113,7 @@ def _over_backbone(
     load: bool,
     options: dict[str, Any],
 ) -> nn.Module:
-    kind = cast(Literal["ssd", "fasterrcnn"], name)
+    kind = cast(Detector, name)
     if weights is None:
         options |= {"weights_backbone": weights_backbone, "load": load}
         return build_over_backbone(kind, num_classes, **options)

@@ -1,10 +1,17 @@
 """As few anchors as reach the objects of a data set."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from detcenter.analysis.anchors import best_ious, cluster_shapes, matched_share
+from detcenter.analysis.anchors import (
+    Detector,
+    best_ious,
+    cluster_shapes,
+    have_points,
+    matched_share,
+)
 
 _MAX_SCALES = 6
 _MAX_RATIOS = 3
@@ -21,9 +28,7 @@ class Anchors(NamedTuple):
     aspect_ratios: list[float]
 
 
-def fitting_anchors(
-    boxes: np.ndarray, image_size: int, detector: Literal["ssd", "fasterrcnn"]
-) -> Anchors:
+def fitting_anchors(boxes: np.ndarray, image_size: int, detector: Detector) -> Anchors:
     """The fewest anchors a cell that reach one point less than the most that was tried.
 
     Args:
@@ -45,11 +50,29 @@ def fitting_anchors(
     return min(enough, key=lambda found: found[:2])[2]
 
 
-def reached(
-    boxes: np.ndarray, image_size: int, anchors: Anchors, detector: Literal["ssd", "fasterrcnn"]
-) -> float:
+def reached(boxes: np.ndarray, image_size: int, anchors: Anchors, detector: Detector) -> float:
     """The share of the objects that some anchor reaches at IoU 0.5."""
     return matched_share(best_ious(boxes, image_size, *anchors, detector))
+
+
+def fitting_strides(boxes: np.ndarray, image_size: int) -> list[int]:
+    """The strides that FCOS puts nine of ten objects on, by their longer sides.
+
+    A map of stride s has objects whose half longer side is 4 to 8 s, the finest smaller ones too,
+    and the coarsest larger ones.
+    """
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * image_size
+    finest, coarsest = (_stride_of_points(float(x)) for x in np.quantile(longer, [0.05, 0.95]))
+    return [stride for stride in _STRIDES if finest <= stride <= coarsest]
+
+
+def near_points(boxes: np.ndarray, image_size: int, strides: Sequence[int]) -> float:
+    """The share of the objects that FCOS holds some point responsible for."""
+    return float(have_points(boxes, image_size, strides).mean())
+
+
+def _stride_of_points(longer: float) -> int:
+    return next((s for s in _STRIDES if longer / 2 < 8 * s), _STRIDES[-1])
 
 
 def _anchors(
@@ -57,15 +80,15 @@ def _anchors(
     num_scales: int,
     num_ratios: int,
     image_size: int,
-    detector: Literal["ssd", "fasterrcnn"],
+    detector: Detector,
 ) -> Anchors | None:
-    """Of so many clusters; None where a Faster R-CNN cannot have them."""
+    """Of so many clusters; None where a detector of one head for all strides cannot have them."""
     shapes = cluster_shapes(boxes[:, 2:] - boxes[:, :2], num_scales, num_ratios)
     scales = sorted({max(0.001, min(1.0, _rounded(scale))) for scale in shapes.scales})
     ratios = sorted({_rounded(ratio) for ratio in shapes.ratios})
     strides = [_stride(scale * image_size, ratios) for scale in scales]
-    if detector == "fasterrcnn":
-        # One head for all strides: equally many scales each, and no stride between left out.
+    if detector != "ssd":
+        # Equally many scales each; and a Faster R-CNN leaves no stride between out.
         used = [s for s in _STRIDES if min(strides) <= s <= max(strides)]
         if len(scales) % len(used):
             return None

@@ -19,7 +19,7 @@ class ModelConfig:
     """The detector. Keys that are null keep the builder's own default."""
 
     name: str = "ssd"
-    """a detector of torchvision; ssd or fasterrcnn: one over any torchvision backbone"""
+    """a detector of torchvision; ssd, fasterrcnn, retinanet, fcos: over any torchvision backbone"""
     num_classes: int | None = None
     """with background; null takes it from the data"""
     weights: str | None = None
@@ -37,21 +37,21 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
     """further arguments of torchvision's builder: min_size, box_batch_size_per_image, ..."""
     backbone: str | None = None
-    """of ssd, fasterrcnn: a torchvision classification model, mobilenet_v2 say"""
+    """of ssd, fasterrcnn, retinanet, fcos: a torchvision classification model, mobilenet_v2 say"""
     image_size: int | None = None
-    """of ssd, fasterrcnn: images are resized to this many pixels, square"""
+    """over a backbone: images are resized to this many pixels, square"""
     strides: list[int] | None = None
-    """of ssd, fasterrcnn: strides of the feature maps that boxes are predicted on"""
+    """over a backbone: strides of the feature maps that boxes are predicted on"""
     anchor_scales: list[list[float]] | None = None
-    """of ssd, fasterrcnn: for each stride the sides of its anchors, as parts of the image"""
+    """of all these but fcos: for each stride the sides of its anchors, as parts of the image"""
     aspect_ratios: list[float] | None = None
-    """of ssd, fasterrcnn: width by height of the anchors"""
+    """of all these but fcos: width by height of the anchors"""
     top_stride: int | None = None
-    """of ssd, fasterrcnn: stride of the coarsest map that is merged top-down into the others"""
+    """over a backbone: stride of the coarsest map that is merged top-down into the others"""
     out_channels: int | None = None
-    """of ssd, fasterrcnn: width of the feature maps"""
+    """over a backbone: width of the feature maps"""
     frozen_batch_norm: bool | None = None
-    """of ssd, fasterrcnn: keep the backbone's batch norm as its weights have it"""
+    """over a backbone: keep the backbone's batch norm as its weights have it"""
     score_thresh: float | None = None
     """detections below this score are dropped"""
     nms_thresh: float | None = None

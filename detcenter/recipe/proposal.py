@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter.recipe.anchors import fitting_anchors
+from detcenter.recipe.anchors import fitting_anchors, fitting_strides
 from detcenter.recipe.config import Config, DataConfig, differences
 from detcenter.recipe.facts import Facts, Machine
 from detcenter.recipe.orientation import flips, turns
@@ -162,6 +162,10 @@ def _say_sizes(draft: Draft, facts: Facts, size: int) -> None:
 
 
 def _anchors(draft: Draft, facts: Facts, size: int, name: Any) -> None:
+    if name == "fcos":
+        why = "pixels from point to point; objects go to maps by their longer sides"
+        draft.settle("model.strides", fitting_strides(facts.boxes, size), why)
+        return
     strides, scales, ratios = fitting_anchors(facts.boxes, size, name)
     why = "pixels from cell to cell, wide where anchors reach their likes wherever these lie"
     draft.settle("model.strides", strides, why)
@@ -178,7 +182,8 @@ def _fewer_proposals(draft: Draft) -> None:
 
 
 def _center(draft: Draft, facts: Facts, steps: int) -> None:
-    if draft.lines["model.name"].value == "ssd":
+    name = draft.lines["model.name"].value
+    if name != "fasterrcnn":
         why = "its softmax may lift an SSD's AP (docs/study.md)"
         features = draft.settle("center.features", "embedding", why)
     else:

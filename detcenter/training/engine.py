@@ -158,14 +158,21 @@ def taken_back(model: nn.Module) -> Iterator[None]:
 def detect(
     model: nn.Module, loader: Iterable[Batch | PackedBatch], device: torch.device
 ) -> list[dict[str, Tensor]]:
-    """Detections of every image of ``loader``, on the CPU: ``boxes``, ``scores``, ``labels``."""
+    """Detections of every image of ``loader``, on the CPU: ``boxes``, ``scores``, ``labels``.
+
+    Those of the background are left out: torchvision's RetinaNet and FCOS score it like any class,
+    and a low ``score_thresh`` lets it through.
+    """
     model.eval()
     detections = []
     for batch in loader:
         found = model(as_floats(batch[0], device))
         copies = iter(on_the_way([x for of_image in found for x in of_image.values()])())
-        # Clones, or a few boxes would keep all that was copied with them.
-        detections += [{name: next(copies).clone() for name in of_image} for of_image in found]
+        found = [{name: next(copies) for name in of_image} for of_image in found]
+        # Copies, or a few boxes would keep all that was copied with them.
+        detections += [
+            {name: x[of_image["labels"] > 0] for name, x in of_image.items()} for of_image in found
+        ]
     return detections
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from detcenter.analysis.anchors import best_ious, cluster_shapes, matched_share
+from detcenter.analysis.anchors import best_ious, cluster_shapes, have_points, matched_share
+from detcenter.batched.matching import responsible
 from detcenter.models import build_model
 
 
@@ -73,7 +75,7 @@ def test_equal_boxes_are_one_cluster_and_any_seed_finds_clear_ones(rng):
             cluster_shapes(wrong, 1, 1)
 
 
-@pytest.mark.parametrize("detector", ["ssd", "fasterrcnn"])
+@pytest.mark.parametrize("detector", ["ssd", "fasterrcnn", "retinanet"])
 @pytest.mark.parametrize("size", [64, 100])
 def test_the_best_anchor_is_that_of_all_of_the_detector(detector, size, rng):
     scales, ratios = [[0.11, 0.2], [0.3, 0.55]], [0.6, 1.3]
@@ -101,8 +103,25 @@ def anchors_of(detector, size, strides, scales, ratios):
     images = torch.zeros(1, 3, size, size)
     with torch.no_grad():
         maps = list(model.backbone(images).values())
-    generator = model.anchor_generator if detector == "ssd" else model.rpn.anchor_generator
+    generator = (model.rpn if detector == "fasterrcnn" else model).anchor_generator
     return generator(ImageList(images, [(size, size)]), maps)[0]
+
+
+@pytest.mark.parametrize(("size", "strides"), [(160, [8]), (160, [8, 16]), (150, [8, 16, 32])])
+def test_boxes_have_points_where_fcos_matches_them(size, strides, rng):
+    """Every box alone; some are so thin that they lie between all points."""
+    corner = rng.uniform(0, 0.95, (300, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.01, 0.9, (300, 2)) ** 2], axis=1)
+    boxes = np.minimum(boxes, 1)
+    maps = [torch.zeros(1, 1, *[-(-size // stride)] * 2) for stride in strides]
+    images = ImageList(torch.zeros(1, 3, size, size), [(size, size)])
+    points = AnchorGenerator(tuple((s,) for s in strides), ((1.0,),) * len(strides))(images, maps)
+    each = [torch.from_numpy(box[None] * size) for box in boxes]
+    counts = [x[0, 0].numel() for x in maps]
+    matched = responsible(each, [points[0].double()] * len(each), counts, 1.5)
+    expected = (matched >= 0).any(1).numpy()
+    np.testing.assert_array_equal(have_points(boxes, size, strides), expected)
+    assert 0.3 < expected.mean() < 1
 
 
 def test_the_share_by_hand():

@@ -86,6 +86,19 @@ def test_a_model_that_is_asked_for(voc, tmp_path):
     assert values["center"] is None and values["train.lr"] == 0.0006
 
 
+def test_an_fcos_has_points_in_place_of_anchors(voc, tmp_path, capsys):
+    args = ["--model.name", "fcos", "--model.strides", "[16]"]
+    assert main(["init", str(voc.root), *VOC, *TINY, *args]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # 32 x 85.3 pixels have points within, whatever their distance
+    assert lines[1] == (
+        "100.0% of the objects have a point that is responsible for them, 100.0% with the "
+        "builder's own strides"
+    )
+    values = recipe_in(tmp_path / "voc.yaml")
+    assert values["model.strides"] == [16] and values["model.anchor_scales"] is None
+
+
 def test_overwrite_replaces_the_recipe(voc, tmp_path, capsys):
     path = tmp_path / "voc.yaml"
     path.write_text("mine")
@@ -110,6 +123,10 @@ def test_wrong_use_is_one_line(voc, tmp_path, capsys):
         ((*init, "--output", tmp_path / "file" / "a.yaml"), "file"),
         ((*init, "--model.name", "fcos_resnet50_fpn"), "the models that are fitted are"),
         ((*init, "--model.strides", "[8]"), "belong together"),
+        (
+            (*init, "--model.name", "fcos", "--model.aspect_ratios", "[1.0]"),
+            "model: aspect_ratios is not for fcos",
+        ),
         ((*init, "--model.backbone", "resnet"), "'resnet' is no classification model"),
         ((*init, "--model.weights_backbone", "no/such.pth"), "no such weights file"),
         ((*init, "--model.image_sise", "64"), "nearest known is 'model.image_size'"),

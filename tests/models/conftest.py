@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
-from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -31,6 +30,7 @@ FEW_BOXES = {
     "box_score_thresh": 0.0,
     "box_detections_per_img": 6,
 }
+FEW_DETECTIONS = {"out_channels": 32, "score_thresh": 0.0, "detections_per_img": 6}
 
 
 def ssd():
@@ -47,15 +47,12 @@ def pyramid():
 
 
 def retinanet():
-    anchors = AnchorGenerator(((16, 24), (40, 60)), ((0.5, 1.0),) * 2)
-    options = {"fixed_size": (96, 96), "score_thresh": 0.0, "detections_per_img": 6}
-    return RetinaNet(pyramid(), CLASSES, anchor_generator=anchors, **options)
+    anchors = {"anchor_scales": [[0.17, 0.25], [0.42, 0.62]], "aspect_ratios": [1.0, 2.0]}
+    return build_model("retinanet", CLASSES, **SMALL, **anchors, **FEW_DETECTIONS)
 
 
 def fcos():
-    anchors = AnchorGenerator(((8,), (16,)), ((1.0,),) * 2)
-    options = {"fixed_size": (96, 96), "score_thresh": 0.0, "detections_per_img": 6}
-    return FCOS(pyramid(), CLASSES, anchor_generator=anchors, **options)
+    return build_model("fcos", CLASSES, **SMALL, **FEW_DETECTIONS)
 
 
 FAMILIES = {"ssd": ssd, "fasterrcnn": fasterrcnn, "retinanet": retinanet, "fcos": fcos}

@@ -11,8 +11,10 @@ from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_l
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from detcenter import RankHardLoss, attach, set_l2_softmax
+from detcenter.batched.matching import responsible
 from detcenter.models import (
     MODEL_NAMES,
+    OVER_BACKBONES,
     WeightsError,
     build_model,
     initialize,
@@ -305,10 +307,97 @@ def test_a_faster_rcnn_over_any_backbone(backbone, images, targets):
     assert all(0 < len(x["boxes"]) <= 6 and x["labels"].max() < 5 for x in found)
 
 
-def test_anchors_of_a_faster_rcnn_are_equally_many_at_every_stride():
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
+def test_a_retinanet_over_any_backbone(backbone, images, targets):
+    model = build_model(
+        "retinanet",
+        5,
+        backbone=backbone,
+        image_size=96,
+        strides=[8, 32],  # whose anchors nothing pools from: a stride may be left out
+        anchor_scales=[[0.125, 0.25], [0.5, 0.75]],
+        aspect_ratios=[1.0, 4.0],
+        out_channels=32,
+    )
+    batch, _ = model.transform(images)
+    maps = list(model.backbone(batch.tensors).values())
+    anchors = model.anchor_generator(batch, maps)
+    assert [len(x) for x in anchors] == [(12 * 12 + 3 * 3) * 4] * 2
+    assert anchors[0][2].tolist() == [-12, -3, 12, 3]
+    assert anchors[0][-1].tolist() == [64 - 72, 64 - 18, 64 + 72, 64 + 18]
+    outputs = model.head(maps)
+    # After group norm a tower says something; without, it starts at next to nothing.
+    assert outputs["cls_logits"].shape == (2, 153 * 4, 5) and outputs["cls_logits"].std() > 0.05
+    check_training(model, {"classification", "bbox_regression"}, images, targets)
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet18"])
+def test_an_fcos_over_any_backbone(backbone, images, targets):
+    model = build_model(
+        "fcos", 5, backbone=backbone, image_size=96, strides=[8, 16], out_channels=32
+    )
+    batch, _ = model.transform(images)
+    maps = list(model.backbone(batch.tensors).values())
+    points = model.anchor_generator(batch, maps)[0]
+    assert len(points) == 12 * 12 + 6 * 6
+    assert points[13].tolist() == [4, 4, 12, 12]  # of the second row and column, around (8, 8)
+    assert points[-1].tolist() == [72, 72, 88, 88]
+    assert model.head(maps)["cls_logits"].shape == (2, 180, 5)
+    check_training(model, {"classification", "bbox_regression", "bbox_ctrness"}, images, targets)
+    # 16 pixels and less from its center, 64 and more to its farthest side: on the second map.
+    for box, counts in (([30, 34, 52, 62], [9, 0]), ([-40, -40, 136, 136], [0, 9])):
+        boxes = [torch.tensor([box], dtype=torch.float32)]
+        index = responsible(boxes, [points], [144, 36], model.center_sampling_radius)[0]
+        assert [(x == 0).sum().item() for x in index.split([144, 36])] == counts
+
+
+def check_training(model, names, images, targets):
+    losses = model(images, targets)
+    sum(losses.values()).backward()
+    assert losses.keys() == names and all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad is not None for p in model.parameters())
+    model.score_thresh = 0.0
+    with torch.inference_mode():
+        found = model.eval()(images)
+    assert all(len(x["boxes"]) and x["labels"].max() < 5 for x in found)
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_towers_start_as_he_et_al_have_it(name):
+    model = build_model(name, 3, backbone="mobilenet_v2", out_channels=64)
+    for branch in (model.head.classification_head, model.head.regression_head):
+        layers = [m for m in branch.conv.modules() if isinstance(m, torch.nn.Conv2d)]
+        assert len(layers) == 4
+        for layer in layers:
+            assert layer.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.03)
+    last = model.head.classification_head.cls_logits
+    assert last.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert last.bias[0].item() == pytest.approx(-math.log(99))
+
+
+def test_the_towers_of_a_retinanet_and_an_fcos_normalise_32_channels_together():
+    for name in ("retinanet", "fcos"):
+        with pytest.raises(ValueError, match=f"multiple of 32 for {name}.*not 100"):
+            build_model(name, 3, backbone="mobilenet_v2", out_channels=100)
+
+
+def test_an_fcos_has_no_anchors_and_leaves_no_stride_out():
+    for options, message in (
+        ({"anchor_scales": [[0.1]] * 3}, "anchor_scales is not for fcos, which predicts from po"),
+        ({"aspect_ratios": [1.0]}, "aspect_ratios is not for fcos"),
+        # what reaches 64 to 128 pixels would be nobody's
+        ({"strides": [8, 32]}, r"strides double, not \[8, 32\]"),
+        ({"strides": []}, "strides ascend"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_model("fcos", 3, backbone="mobilenet_v2", **options)
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn", "retinanet"])
+def test_anchors_of_one_head_are_equally_many_at_every_stride(name):
     unequal = {"backbone": "mobilenet_v2", "strides": [8, 16], "anchor_scales": [[0.1, 0.2], [0.4]]}
     with pytest.raises(ValueError, match=r"equally many for each, not \[\[0.1, 0.2\], \[0.4\]\]"):
-        build_model("fasterrcnn", 3, **unequal)
+        build_model(name, 3, **unequal)
     assert build_model("ssd", 3, **unequal).anchor_generator.num_anchors_per_location() == [2, 1]
 
 
@@ -364,7 +453,7 @@ def test_models_with_a_pyramid_are_torchvisions(name, backbone_files):
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_options_of_detections_have_one_name_for_all(name):
     options = {"score_thresh": 0.3, "nms_thresh": 0.4, "detections_per_img": 7}
-    extra = {"backbone": "mobilenet_v2"} if name in ("ssd", "fasterrcnn") else {}
+    extra = {"backbone": "mobilenet_v2"} if name in OVER_BACKBONES else {}
     with torch.device("cpu" if extra else "meta"):
         model = build_model(name, 3, **options, **extra)
     holder = model.roi_heads if name.startswith("fasterrcnn") else model
@@ -373,7 +462,7 @@ def test_options_of_detections_have_one_name_for_all(name):
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_an_unknown_option_is_refused_with_the_nearest(name):
-    extra = {"backbone": "mobilenet_v2"} if name in ("ssd", "fasterrcnn") else {}
+    extra = {"backbone": "mobilenet_v2"} if name in OVER_BACKBONES else {}
     for option in ("scor_thresh", "box_scor_thresh"):
         nearest = f"{name} has no option '{option}'; the nearest is '(box_)?score_thresh'"
         with pytest.raises(ValueError, match=nearest):

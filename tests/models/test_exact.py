@@ -7,7 +7,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBo
 from torchvision.models.detection.ssd import SSD, SSDHead
 
 from detcenter.models import build_model
-from detcenter.models.exact import with_exact_boxes
+from detcenter.models.exact import with_exact_boxes, without_exact_boxes
 
 from .conftest import CLASSES, FAMILIES, SMALL, pyramid, with_statistics
 
@@ -28,15 +28,10 @@ def plain():
     torch.manual_seed(0)
     models = {"ssd": plain_ssd()}
     for family in ("retinanet", "fcos"):
-        models[family] = FAMILIES[family]()
+        models[family] = without_exact_boxes(FAMILIES[family]())
     # Sides of 8 and 16 are exact in bfloat16 at the strides of 8 and 16.
     models["fcos"].anchor_generator = AnchorGenerator(((10,), (22,)), ((1.0,),) * 2)
-    models["fasterrcnn"] = FAMILIES["fasterrcnn"]()
-    for module in models["fasterrcnn"].modules():
-        if hasattr(module, "anchor_generator"):
-            module.anchor_generator.__class__ = AnchorGenerator
-        if hasattr(module, "box_coder"):
-            module.box_coder.__class__ = BoxCoder
+    models["fasterrcnn"] = without_exact_boxes(FAMILIES["fasterrcnn"]())
     for model in models.values():
         model.transform.fixed_size = (300, 300)  # of whose numbers bfloat16 knows every second
     return {family: with_statistics(model).eval() for family, model in models.items()}
@@ -98,7 +93,7 @@ def test_without_autocast_outputs_are_torchvisions_to_the_bit(plain, family, ima
         assert all(torch.equal(one[key], other[key]) for key in other)
 
 
-@pytest.mark.parametrize("family", ["ssd", "fasterrcnn"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_built_models_have_exact_boxes(built, family, images):
     model = copy.deepcopy(built[family]).eval()
     model.transform.fixed_size = (300, 300)
@@ -160,6 +155,8 @@ def test_every_name_builds_a_model_of_exact_boxes():
         build_model("ssdlite320_mobilenet_v3_large", CLASSES),
         build_model("fasterrcnn_mobilenet_v3_large_320_fpn", CLASSES),
         build_model("ssd", CLASSES, **SMALL, anchor_scales=[[0.2], [0.4]]),
+        build_model("retinanet", CLASSES, **SMALL, anchor_scales=[[0.2], [0.4]]),
+        build_model("fcos", CLASSES, **SMALL),
     ]
     for model in models:
         parts = [

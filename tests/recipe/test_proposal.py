@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from detcenter.analysis.symmetry import Symmetry
-from detcenter.recipe.anchors import Anchors, fitting_anchors, reached
+from detcenter.recipe.anchors import Anchors, fitting_anchors, fitting_strides, near_points, reached
 from detcenter.recipe.config import DataConfig, flat
 from detcenter.recipe.datasets import training_set
 from detcenter.recipe.detectors import builder_arguments, detector
@@ -56,6 +56,8 @@ def values_of(lines):
         (CPU, {}),
         (GPU, {"center__alpha": 0.1}),
         (CPU, {"model__name": "fasterrcnn", "model__weights_backbone": None}),
+        (GPU, {"model__name": "retinanet", "model__weights_backbone": None}),
+        (CPU, {"model__name": "fcos", "model__weights_backbone": None}),
     ],
 )
 def test_the_text_is_the_recipe_and_makes_a_detector(machine, given, tmp_path):
@@ -256,7 +258,7 @@ def test_objects_are_believed_before_their_names(classes, seen, flip, rotate90):
     assert lines["data.augment.rotate90"].value is rotate90
 
 
-@pytest.mark.parametrize("detector", ["ssd", "fasterrcnn"])
+@pytest.mark.parametrize("detector", ["ssd", "fasterrcnn", "retinanet"])
 def test_anchors_are_few_and_reach_their_objects(detector):
     boxes = boxes_of(0.06, 0.2, 0.5, ratio=0.3)
     own = Anchors([8, 16, 32], [[0.07, 0.13], [0.2, 0.35], [0.5, 0.8]], [1.0])
@@ -268,12 +270,25 @@ def test_anchors_are_few_and_reach_their_objects(detector):
     assert [x for level in fitted.anchor_scales for x in level] == [0.06, 0.2, 0.5]
 
 
-def test_a_faster_rcnn_has_equally_many_anchors_at_strides_without_a_gap():
+@pytest.mark.parametrize("detector", ["fasterrcnn", "retinanet"])
+def test_one_head_has_equally_many_anchors_at_strides_without_a_gap(detector):
     boxes = boxes_of(0.05, 0.06, 0.6)  # an SSD takes strides 8 and 32
     assert fitting_anchors(boxes, 320, "ssd").strides == [8, 32]
-    fitted = fitting_anchors(boxes, 320, "fasterrcnn")
+    fitted = fitting_anchors(boxes, 320, detector)
     assert len({len(level) for level in fitted.anchor_scales}) == 1
     assert fitted.strides == [8 * 2**n for n in range(len(fitted.strides))]
+
+
+def test_an_fcos_has_the_strides_that_its_objects_go_to():
+    # half the longer side in pixels of 320: 16; 80 is on stride 16, 144 on stride 32
+    for sides, strides in (([0.1], [8]), ([0.1, 0.5], [8, 16]), ([0.1, 0.9], [8, 16, 32])):
+        boxes = boxes_of(*sides)
+        assert fitting_strides(boxes, 320) == strides
+        assert near_points(boxes, 320, strides) > 0.9
+    assert fitting_strides(boxes_of(0.5, 0.9), 320) == [16, 32]
+    values = values_of(proposed(model__name="fcos"))
+    assert values["model.strides"] == [8] and values["center.features"] == "embedding"
+    assert "model.anchor_scales" not in values and "model.aspect_ratios" not in values
 
 
 def test_small_images_end_at_stride_16_unless_objects_fill_them():

@@ -45,6 +45,26 @@ def test_a_faster_rcnn_trains_and_evaluates(fasterrcnn, tmp_path):
     assert json.loads(numbers.read_text()) == expected
 
 
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_a_one_stage_detector_trains_and_evaluates(name, recipe, tmp_path):
+    values = yaml.safe_load(recipe.read_text())
+    values["model"] |= {"name": name, "out_channels": 32, "score_thresh": 0.0}
+    values["train"]["epochs"] = 1
+    if name == "fcos":
+        del values["model"]["anchor_scales"]
+    path = tmp_path / "one_stage.yaml"
+    path.write_text(yaml.safe_dump(values))
+    assert main(["train", "--config", str(path), "--output", str(tmp_path / "run")]) == 0
+    (row,) = rows_of(tmp_path / "run")
+    assert float(row["train/loss_center"]) > 0 and float(row["train/classification"]) > 0
+    assert ("train/bbox_ctrness" in row) == (name == "fcos")
+    numbers = tmp_path / "numbers.json"
+    args = ["--checkpoint", str(tmp_path / "run/last.pth"), "--json", str(numbers)]
+    assert main(["evaluate", *args]) == 0
+    expected = json.loads((tmp_path / "run/results.json").read_text())
+    assert json.loads(numbers.read_text()) == expected
+
+
 def test_a_named_detector_keeps_the_aspect_ratio(fasterrcnn, data, tmp_path):
     values = yaml.safe_load(fasterrcnn.read_text())
     values["model"] = {

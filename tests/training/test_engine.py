@@ -21,7 +21,8 @@ class Detector(nn.Module):
         if self.training:
             self.passes += 1
             return {"a": self.w * mean, "loss_b": self.w**2}
-        return [{"boxes": torch.zeros(1, 4), "scores": image.mean()[None]} for image in images]
+        box = {"boxes": torch.zeros(1, 4), "labels": torch.ones(1)}
+        return [box | {"scores": image.mean()[None]} for image in images]
 
 
 def steps(*groups, lr=0.1, **options):
@@ -114,7 +115,10 @@ def test_losses_are_looked_at_when_the_gradients_are_under_way(monkeypatch):
 
 
 class Found(nn.Module):
-    """Gives so many boxes as the image is high; one image's masks differ in size from another's."""
+    """Gives so many boxes as the image is high; one image's masks differ in size from another's.
+
+    Labels are from 0 on: the first box of an image is background.
+    """
 
     def forward(self, images):
         every = torch.arange(10.0)
@@ -129,13 +133,15 @@ class Found(nn.Module):
         ]
 
 
-def test_detections_of_a_batch_are_each_images_own():
+def test_detections_of_a_batch_are_each_images_own_without_the_background():
     loader = [([torch.zeros(3, n, 2) for n in sizes], []) for sizes in ((2, 0, 3), (1,))]
     found = detect(Found(), loader, torch.device("cpu"))
     for image, n in zip(found, (2, 0, 3, 1), strict=True):
-        assert image["boxes"].tolist() == [[float(k)] * 4 for k in range(n)]
-        assert image["labels"].tolist() == list(range(n)) and image["labels"].dtype == torch.int64
-        assert image["masks"].shape == (n, 1, n, 7) and image["masks"].dtype == torch.bool
+        objects = max(0, n - 1)
+        assert image["boxes"].tolist() == [[float(k)] * 4 for k in range(1, n)]
+        assert image["labels"].tolist() == list(range(1, n))
+        assert image["labels"].dtype == torch.int64
+        assert image["masks"].shape == (objects, 1, n, 7) and image["masks"].dtype == torch.bool
         assert image["features"].dtype == torch.float16
         # of its own, so that it is not kept in memory with the others, or saved with them
-        assert image["boxes"].untyped_storage().nbytes() == 16 * n
+        assert image["boxes"].untyped_storage().nbytes() == 16 * objects
