@@ -1,0 +1,100 @@
+"""Lead 4 of protocol.md: the same checkpoints without and with votes, listed in votes.csv.
+
+python docs/study/votes.py RUNS none softmax:0.5 centers:0.3   # measures what is not listed
+python docs/study/votes.py                                     # the tables alone
+"""
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from second import holm, sign_flip_p, t_interval
+
+import detcenter
+from detcenter.evaluation import coco_metrics
+from detcenter.recipe.config import config_from_dict
+from detcenter.recipe.datasets import validation_set
+from detcenter.runs.passes import detect_in
+from detcenter.training import load_checkpoint
+
+LISTED = Path(__file__).with_name("votes.csv")
+METRICS = ("AP", "AP50", "AP75")
+COLUMNS = ("setting", "arm", "data", "seed", "vote", *METRICS)
+Rows = dict[tuple[str, ...], list[float]]
+Row = tuple[tuple[str, ...], list[float]]
+
+
+def main(root: Path | None, votes: list[str]) -> None:
+    rows = _listed()
+    if root is not None:
+        for path in sorted(root.glob("*/**/seed_*/last.pth")):
+            for key, numbers in _measured(path, root, votes, rows):
+                rows[key] = numbers
+                _write(rows)
+    for setting in dict.fromkeys(key[0] for key in rows):
+        _print({key[1:]: numbers for key, numbers in rows.items() if key[0] == setting}, setting)
+
+
+def _listed() -> Rows:
+    if not LISTED.exists():
+        return {}
+    with LISTED.open(newline="") as file:
+        rows = [*csv.reader(file)][1:]
+    return {tuple(row[:5]): [float(x) for x in row[5:]] for row in rows}
+
+
+def _write(rows: Rows) -> None:
+    with LISTED.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([*key, *(f"{x:.6f}" for x in rows[key])] for key in sorted(rows))
+
+
+def _measured(path: Path, root: Path, votes: list[str], rows: Rows) -> Iterator[Row]:
+    """What is not in ``rows`` yet of one checkpoint, a vote at a time."""
+    arm, *data = path.parent.relative_to(root).parts[:-1]
+    unit = data[0].rpartition("=")[2] if data else "0"
+    run = root.name, arm, unit, path.parent.name.removeprefix("seed_")
+    due = [vote for vote in votes if (*run, vote) not in rows]
+    if not due:
+        return
+    checkpoint = load_checkpoint(path)
+    dataset = validation_set(config_from_dict(checkpoint["config"]).data, checkpoint["classes"])
+    model = detcenter.load(path)
+    for vote in due:
+        by, _, weight = vote.partition(":")
+        detcenter.vote(
+            model, None if by == "none" else float(weight), by=by if weight else "softmax"
+        )
+        found = detect_in(dataset, model, 8, 0)
+        numbers = coco_metrics(dataset.annotations, found, checkpoint["classes"], "hotcoco")
+        print(*run, vote, f"{numbers['AP']:.4f}", flush=True)
+        yield (*run, vote), [numbers[name] for name in METRICS]
+
+
+def _print(rows: Rows, setting: str) -> None:
+    """Each vote against none, by arm: a mean and its interval, in points."""
+    p_values, lines = {}, {}
+    for arm, vote in dict.fromkeys((key[0], key[3]) for key in rows):
+        runs = [key for key in rows if (key[0], key[3]) == (arm, vote)]
+        pairs = [(rows[*run[:3], "none"], rows[run]) for run in runs if (*run[:3], "none") in rows]
+        if vote == "none" or len(pairs) < 2:
+            continue
+        differences = 100 * np.array([np.subtract(b, a) for a, b in pairs])
+        p_values[f"{arm} {vote}"] = sign_flip_p(differences[:, 0])
+        lines[f"{arm} {vote}"] = (
+            "   ".join(
+                f"{name} {d.mean():+.2f} ({t_interval(d)[0]:+.2f} to {t_interval(d)[1]:+.2f})"
+                for name, d in zip(METRICS, differences.T, strict=True)
+            )
+            + f"   {(differences[:, 0] > 0).sum()} of {len(pairs)} rise"
+        )
+    adjusted = holm(p_values)
+    for name, line in lines.items():
+        print(f"{setting:10}{name:22}{line}, p {p_values[name]:.3f}, Holm {adjusted[name]:.3f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None, sys.argv[2:])
