@@ -74,7 +74,10 @@ def _draw_differences(axes: "Axes", comparison: Comparison, heights: dict[Any, f
     axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
     axes.set_ylim(len(pairs) - 0.4, -0.6)
     axes.yaxis.tick_right()
-    axes.set_yticks(range(len(pairs)), [f"{p.second}\nminus {p.first}" for p in pairs], fontsize=8)
+    names = [f"{pair.second}\nminus {pair.first}" for pair in pairs]
+    axes.set_yticks(range(len(pairs)), names, fontsize=8)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)  # a variant may be called "US$"
     axes.set_title("difference of AP, points", fontsize=11)
     alone = f" and images; thin: {units} alone" if comparison.images is not None else ""
     axes.set_xlabel(f"thick: 95 % over {units}{alone}", fontsize=8, color=GREY)

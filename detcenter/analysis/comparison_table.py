@@ -82,7 +82,7 @@ def _notes(values: Mapping[str, Any]) -> list[str]:
     tried = len(values["variants"]) - 1
     if tried > 1:
         fresh = "other values of --vary"
-        if values["images"] is not None:
+        if values["units"] == "seeds":
             used = [seed for variant in values["variants"] for seed in variant["seeds"]]
             fresh = f"fresh seeds, --train.seed {max(used) + 1}"
         notes.append(

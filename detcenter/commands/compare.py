@@ -17,18 +17,20 @@ from detcenter.analysis import (
     comparison_table,
 )
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import Config, differences
+from detcenter.recipe.config import Config, differences, flat
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
-from detcenter.runs.compared import failures, laid_out, train_runs, whole
+from detcenter.runs.compared import failures, laid_out, train_runs, units_in, whole
 from detcenter.runs.measured import MeasuredRun, measured_run
 from detcenter.runs.pooling import pooled_pairs, write_pool
 from detcenter.runs.side_by_side import Jobs
-from detcenter.runs.variants import by_recipe, images_of, scored
+from detcenter.runs.variants import by_recipe, images_of, same_images, scored
 from detcenter.training import TrainingError
 
 # What tells the runs of one variant apart, or has to be the same in all.
 _OF_RUNS = {"train.seed", "output", "data.folds", "data.fold", "evaluation.max_detections"}
+_OF_TRAINING = {"config", "set", "seeds", "folds", "jobs", "vary"}
+_OPTIONS = _OF_TRAINING | {"baseline", "equivalence", "runs", "pool", "pair", "same-validation"}
 
 
 def main(args: Sequence[str]) -> None:
@@ -42,7 +44,7 @@ def main(args: Sequence[str]) -> None:
         return
     jobs, asked = _jobs(arguments.jobs), _asked(arguments)
     if arguments.runs:
-        _compare_runs(config, arguments, asked)
+        _compare_runs(config, args, arguments, asked)
         return
     if not arguments.config:
         raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
@@ -55,13 +57,15 @@ def main(args: Sequence[str]) -> None:
         own = parse_recipe(parser, [*args, *overrides])[0]
         _check_keys(name, own, config, vary)
         each = [f"--{vary}={value}" for value in values]
-        varied = (parse_recipe(parser, [*args, *overrides, value])[0] for value in each)
-        recipes[name] = [own] if vary is None else list(varied)
+        varied = [parse_recipe(parser, [*args, *overrides, value])[0] for value in each]
+        if vary is not None:
+            _check_varied(name, own, varied, vary)
+        recipes[name] = varied or [own]
     _check(config, recipes, arguments.seeds, arguments.folds, vary)
     _check_baseline(asked.baseline, recipes)
     folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
     runs = laid_out(folder, recipes, arguments.seeds, arguments.folds, vary)
-    _train_and_write(folder, runs, arguments.folds or 1, jobs, asked._replace(vary=vary))
+    _train_and_write(folder, runs, jobs, asked._replace(vary=vary))
 
 
 class _Asked(NamedTuple):
@@ -136,12 +140,13 @@ def _asked(arguments: Namespace) -> _Asked:
     return _Asked(arguments.baseline, None if points is None else points / 100, None)
 
 
-def _compare_runs(config: Config, arguments: Namespace, asked: _Asked) -> None:
+def _compare_runs(config: Config, args: Sequence[str], arguments: Namespace, asked: _Asked) -> None:
     others = [key for key, _, _ in differences(config, Config()) if key != "output"]
-    if arguments.config or arguments.set or arguments.vary or others:
+    named = {arg.removeprefix("--").partition("=")[0] for arg in args if arg.startswith("--")}
+    if named & _OF_TRAINING or others:
         raise ConfigError(
-            "--runs compares what is trained; leave --config, --set, --vary and keys of a "
-            "recipe out"
+            "--runs compares what is trained; leave --config, --set, --seeds, --folds, --jobs, "
+            "--vary and keys of a recipe out"
         )
     runs = by_recipe({Path(run): measured_run(Path(run)) for run in arguments.runs})
     _check_baseline(asked.baseline, runs)
@@ -153,14 +158,15 @@ def _compare_runs(config: Config, arguments: Namespace, asked: _Asked) -> None:
 def _train_and_write(
     folder: Path,
     runs: Mapping[str, Mapping[Path, Config]],
-    folds: int,
     jobs: Jobs,
     asked: _Asked,
 ) -> None:
     all_runs = {path: run for of in runs.values() for path, run in of.items()}
     failed = train_runs(all_runs, jobs, asked.vary)
     left = {name: whole(of, failed, asked.vary) for name, of in runs.items()}
-    enough = {name: paths for name, paths in left.items() if len(paths) >= 2 * folds}
+    enough = {
+        name: paths for name, paths in left.items() if units_in(runs[name], paths, asked.vary) > 1
+    }
     asked = asked._replace(baseline=asked.baseline or next(iter(runs)))
     if len(enough) >= 2 and asked.baseline in enough:
         measured = {name: {p: measured_run(p) for p in of} for name, of in enough.items()}
@@ -191,9 +197,11 @@ def _named(text: str) -> tuple[str, list[str]]:
         parts = []
     elif not parts:
         raise ConfigError(f"--set {text!r} is empty; recipe stands for the recipe as it is")
-    wrong = next((part for part in parts if "=" not in part), None)
-    if wrong is not None:
-        raise ConfigError(f"--set takes KEY=VALUE, such as center.weight=0.3, not {wrong!r}")
+    for part in parts:
+        if "=" not in part or part.partition("=")[0] in _OPTIONS:
+            raise ConfigError(
+                f"--set takes KEY=VALUE of the recipe, such as center.weight=0.3, not {part!r}"
+            )
     return own[1] if own else text, [f"--{part}" for part in parts]
 
 
@@ -219,6 +227,19 @@ def _check_keys(name: str, recipe: Config, config: Config, vary: str | None) -> 
     for key, value, _ in differences(recipe, config):
         if key in _OF_RUNS or key == vary:
             raise ConfigError(f"--set {name}: {key} {value!r} is not for a variant to choose")
+
+
+def _check_varied(name: str, recipe: Config, varied: Sequence[Config], vary: str) -> None:
+    """Whether all differ, and in that key alone: another may bring back a section that is null."""
+    changed = {key for other in varied for key, _, _ in differences(other, recipe)}
+    if vary not in flat(varied[0]) or not changed <= {vary}:
+        raise ConfigError(f"--vary {vary}: the recipe of {name} has no such key of a single value")
+    values = [flat(other)[vary] for other in varied]
+    if isinstance(values[0], list):
+        raise ConfigError(f"--vary {vary}: its values are lists; vary a key of single values")
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise ConfigError(f"--vary {vary}: {twice} is there twice, written otherwise")
 
 
 def _check(
@@ -271,7 +292,7 @@ def _write(
     comparison = compare(
         variants,
         next(run.classes for of in runs.values() for run in of.values()),
-        images_of(runs) if asked.vary is None else None,
+        images_of(runs, asked.vary) if same_images(variants) else None,
         asked.baseline,
         asked.equivalence,
         failed,

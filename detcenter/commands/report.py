@@ -24,7 +24,8 @@ from detcenter.runs.variants import truth_of
 
 _NEEDED = ("curves_by_class", "confusion", "errors")  # what earlier versions did not measure
 _ALWAYS = {"model.name", "center", "center.weight", "train.lr", "train.seed"}
-_ABOVE = 3  # folders between a run and its comparison: its variant, and its seed if it is a fold
+# Folders between a run and its comparison: variant, value of --vary, and seed of a fold.
+_ABOVE = 4
 
 
 def main(args: Sequence[str]) -> None:

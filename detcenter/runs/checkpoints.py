@@ -45,6 +45,10 @@ def with_votes(checkpoint: Mapping[str, Any], asked: CenterConfig) -> dict[str, 
             )
         return dict(checkpoint)
     votes = {key: getattr(asked, key) for key in VOTE_KEYS}
+    own = config_from_dict(config).center
+    for key in VOTE_KEYS:
+        if asked.vote is None and key != "vote" and votes[key] != getattr(own, key):
+            raise ConfigError(f"--center.{key} changes nothing without a vote, --center.vote 0.5")
     return {**checkpoint, "config": {**config, "center": {**config["center"], **votes}}}
 
 

@@ -29,7 +29,10 @@ def laid_out(
 ) -> dict[str, dict[Path, Config]]:
     """The runs of every variant, by their folders."""
     paths = {name: _as_path(name) for name in recipes}
-    _check_paths(paths)
+    _check_paths(paths, "--set")
+    if vary is not None:
+        units = [_unit_text(recipe, vary) for recipe in next(iter(recipes.values()))]
+        _check_paths({unit: _as_path(unit) for unit in units}, "--vary")
     return {
         name: {
             path: run
@@ -40,16 +43,17 @@ def laid_out(
     }
 
 
-def _check_paths(paths: Mapping[str, str]) -> None:
-    """Every variant has a folder of its own, on systems that ignore case too."""
+def _check_paths(paths: Mapping[str, str], option: str) -> None:
+    """Everything has a folder of its own, on systems that ignore case too."""
     taken: dict[str, str] = {}
     for name, path in paths.items():
         if not path.strip("."):
-            raise ConfigError(f"--set {name}: give it a name with letters or digits, NAME: ...")
+            raise ConfigError(f"{option} {name}: give it a name with letters or digits, NAME: ...")
         other = taken.setdefault(path.casefold(), name)
         if other != name:
             raise ConfigError(
-                f"--set {name} and --set {other} would share the folder {path}; name one otherwise"
+                f"{option} {name} and {option} {other} would share the folder {path}; name one "
+                "otherwise"
             )
 
 
@@ -59,7 +63,7 @@ def _runs_of(
     """Every run of a variant by its folder; seeds count from the recipe's own."""
     recipe, runs = copy.deepcopy(recipe), {}
     if vary is not None:
-        unit = f"{vary}={flat(recipe)[vary]}"
+        unit = _unit_text(recipe, vary)
         folder /= _as_path(unit)
         if vary.startswith("data.digits."):  # scenes of their own, which are made in their folder
             recipe.data.root = str(Path(recipe.data.root) / unit)
@@ -152,6 +156,11 @@ def whole(runs: Mapping[Path, Config], failed: Mapping[Path, str], vary: str | N
     return [path for path in runs if unit[path] not in without]
 
 
+def units_in(runs: Mapping[Path, Config], paths: Sequence[Path], vary: str | None) -> int:
+    """How many seeds, or values of --vary, the runs at ``paths`` are of."""
+    return len({str(_unit(runs[path], vary)) for path in paths})
+
+
 def failures(
     runs: Mapping[str, Mapping[Path, Config]], failed: Mapping[Path, str], vary: str | None
 ) -> list[Failure]:
@@ -172,6 +181,10 @@ def failures(
 
 def _unit(config: Config, vary: str | None) -> Any:
     return flat(config)[vary or "train.seed"]
+
+
+def _unit_text(config: Config, vary: str) -> str:
+    return f"{vary}={_unit(config, vary)}"
 
 
 def _as_path(name: str) -> str:

@@ -184,11 +184,12 @@ def _setting(
     vary, data = comparison.get("vary"), comparison.get("validation", {})
     keys: list[Hashable] = [f"{vary}={seed}" if vary else seed for seed in seeds]
     compared, way = _compared(comparison, pair)
+    shared = not vary or comparison.get("images") is not None  # the images, by all units
     return Setting(
         [second[seed] - first[seed] for seed in seeds],
         keys,
         [data.get(str(seed), unknown) for seed in seeds],
-        0.0 if vary else _image_error(compared, ap),
+        _image_error(compared, ap) if shared else 0.0,
         _interval(compared, ap, way),
     )
 

@@ -76,8 +76,9 @@ def _of_seeds(
                 f"{path} and {other} were measured on different images, boxes or "
                 "classes; only runs on the same validation data can be compared"
             )
-        # Other images are drawn for other units; for all runs of a unit the same.
-        scores = _scores(list(folds.values()), draw=list(expected).index(unit))
+        # Other images are drawn for units on other data; for all runs on the same data the same.
+        draw = [known for _, known in expected.values()].index(truth)
+        scores = _scores(list(folds.values()), draw)
         seeds[seed] = scores._replace(validation=fingerprint(truth))
     return seeds
 
@@ -184,13 +185,22 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def images_of(runs: Mapping[str, Mapping[Path, MeasuredRun]]) -> int:
-    """How many validation images every seed was measured on, those of all folds together.
+def same_images(variants: Sequence[VariantScores]) -> bool:
+    """Whether all units were measured on the same data, as where ``--vary`` is not of the data."""
+    return len({x.validation for variant in variants for x in variant.seeds.values()}) == 1
+
+
+def images_of(runs: Mapping[str, Mapping[Path, MeasuredRun]], vary: str | None = None) -> int:
+    """How many validation images every unit was measured on, those of all folds together.
 
     Raises:
         ConfigError: if it is one alone, which says nothing about others.
     """
-    folds, *_ = _by_seed(next(iter(runs.values()))).values()
+    of_variant = next(iter(runs.values()))
+    of_unit: dict[Any, dict[Path, MeasuredRun]] = {}
+    for path, run in of_variant.items():
+        of_unit.setdefault(vary and flat(run.config)[vary], {})[path] = run
+    folds, *_ = _by_seed(next(iter(of_unit.values()))).values()
     images = sum(len(run.annotations) for run in folds.values())
     if images < 2:
         raise ConfigError(f"{next(iter(folds))}: one validation image says nothing about others")

@@ -166,6 +166,8 @@ def test_the_best_of_several_is_to_be_measured_again(comparison):
     note = "The best of 2 looks better than it is"
     assert note in comparison_table(comparison)
     assert "measure it again with fresh seeds, --train.seed 4" in comparison_table(comparison)
+    varied = comparison._replace(units="values of train.lr")
+    assert "measure it again with other values of --vary" in comparison_table(varied)
     assert "The best of" not in comparison_table(two(0.02))
 
 

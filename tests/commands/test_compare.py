@@ -18,7 +18,7 @@ from detcenter.evaluation import coco_metrics, load_detections
 from detcenter.recipe.config import CenterConfig, Config, LossConfig
 from detcenter.runs import own_process, side_by_side
 from detcenter.runs.measured import MeasuredRun, measured_run, recipe_of
-from detcenter.runs.variants import by_recipe, images_of, scored
+from detcenter.runs.variants import by_recipe, images_of, same_images, scored
 from tests.command_line import fails
 
 VARIANTS = ("--set", "plain: center=null", "--set", "center.weight=0.3 center.alpha=0.1")
@@ -252,7 +252,15 @@ BAD = [
         ("--config", "RECIPE", *VARIANTS, "--vary", "center.alpha=0.1,0.2"),
         "center.alpha None is not for a variant",
     ),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "train.lr=0.01,1e-2"), "0.01 is there twice"),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "data.root=a/b,A_b"), "would share the folder"),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "seeds=1,2"), "no such key"),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "model.strides=[8],[16]"), "values are lists"),
+    (("--config", "RECIPE", *VARIANTS, "--vary", "center.vote=0.2,0.5"), "recipe of plain has"),
     (("--runs", "RUN", "--config", "RECIPE"), "leave --config"),
+    (("--config", "RECIPE", *VARIANTS, "--set", "many: seeds=9"), "not 'seeds=9'"),
+    (("--runs", "RUN", "--folds", "2"), "--folds"),
+    (("--runs", "RUN", "--seeds", "2"), "--seeds"),
     (("--runs", "RUN"), "single one"),
     (("--runs", "RUN", "FOLDER"), "is no run"),
 ]
@@ -329,6 +337,22 @@ def test_data_sets_are_paired_and_their_seeds_averaged():
     assert [variant.seeds[unit].ap["AP"] for unit in ("one", "two")] == pytest.approx([0.5, 1])
     for name in ("AP", "AP50", "AP75"):
         assert variant.seeds["one"].resampled[name] == pytest.approx(np.full(1000, 0.5))
+
+
+def test_values_that_share_their_images_are_like_seeds():
+    runs = {}
+    for rate in (0.1, 0.2):
+        for seed, fold in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            run = measured(seed, fold, 2, name=f"{fold}.jpg", hit=fold == 0)
+            run.config.train.lr = rate
+            runs[Path(f"{rate}/{seed}/{fold}")] = run
+    (variant,) = scored({"only": runs}, "train.lr")
+    assert same_images([variant]) and images_of({"only": runs}, "train.lr") == 2
+    first, second = variant.seeds.values()
+    np.testing.assert_array_equal(first.resampled["AP"], second.resampled["AP"])
+    runs[Path("0.2/1/0")].annotations[0]["path"] = Path("other.jpg")
+    runs[Path("0.2/0/0")].annotations[0]["path"] = Path("other.jpg")
+    assert not same_images(scored({"only": runs}, "train.lr"))
 
 
 def test_data_sets_of_their_own(tmp_path, one_epoch, data):

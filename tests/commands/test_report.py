@@ -62,7 +62,8 @@ def test_features_are_taken_once_and_are_those_of_the_features_command(run, tmp_
 
 
 def test_several_runs_and_the_comparison_above_them(run, tmp_path):
-    runs = [shutil.copytree(run, tmp_path / "compared" / name / "seed_0") for name in "ab"]
+    below = "data.root=c/seed_0/fold_0"  # the deepest that a comparison has
+    runs = [shutil.copytree(run, tmp_path / "compared" / name / below) for name in "ab"]
     summary = {"mean": 0.5, "std": 0.1, "values": [0.4, 0.6]}
     numbers = dict.fromkeys(("AP", "AP50", "AP75", "own_ratio", "step_seconds"), summary)
     numbers |= {"term_ratio": None, "memory_mib": None, "AP_by_class": {"0": summary}}
@@ -79,7 +80,7 @@ def test_several_runs_and_the_comparison_above_them(run, tmp_path):
     (tmp_path / "compared/compare.json").write_text(json.dumps(values))
     path = tmp_path / "report.html"
     assert main(["report", *map(str, runs), "--output", str(path)]) == 0
-    assert shown_by(path)["runs"] == ["a/seed_0", "b/seed_0"]
+    assert shown_by(path)["runs"] == [f"a/{below}", f"b/{below}"]
     assert "b against a: cannot" in path.read_text()
     assert "variant a" in path.read_text()
 

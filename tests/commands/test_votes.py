@@ -108,6 +108,8 @@ def test_votes_that_cannot_be_are_one_line(run, recipe, tmp_path, capsys):
     evaluate = ("evaluate", "--checkpoint", run / "last.pth")
     assert "center.vote is 2.0, the most is 1" in fails(capsys, *evaluate, "--center.vote", 2)
     assert "--center.weight" in fails(capsys, *evaluate, "--center.weight", 2)
+    line = fails(capsys, *evaluate, "--center.vote_by", "centers")
+    assert "--center.vote_by changes nothing without a vote" in line
     both = ("evaluate", "--predictions", "a", "--annotations", "b", "--center.vote", 0.5)
     assert "--center.vote is for checkpoints" in fails(capsys, *both)
     saved = load_checkpoint(run / "last.pth")

@@ -119,6 +119,19 @@ def test_units_of_vary_are_no_seeds(tmp_path):
     assert settings["plain"].seeds == [0, 1, 2]
 
 
+def test_units_of_vary_on_the_same_images_have_an_error_over_them(tmp_path):
+    said = {"joint": [-0.02, 0.05], "images_sd": 0.004}
+    found = {"first": "plain", "second": "center", "AP": said, "images": {"interval": [0, 0.1]}}
+    of = {"vary": "train.lr", "validation": dict.fromkeys("012", "aa"), "pairs": [found]}
+    both = {"plain": variant(0), "center": variant(1)}
+    files = [
+        write(tmp_path / f"{i}.json", both, images=images, **of)
+        for i, images in ((0, 50), (1, None))
+    ]
+    shared, own = pooled_pairs(files, None, [])[0].settings["AP"].values()
+    assert (shared.image_error, own.image_error) == (0.004, 0.0)
+
+
 def test_what_a_comparison_says_of_the_pair_itself(three, tmp_path, caplog):
     """Its own interval, over seeds and images, its error over images, baseline and failures."""
     said = {"joint": [-0.02, 0.05], "images_sd": 0.004}
