@@ -28,6 +28,7 @@ from detcenter.models.weights import (
 
 Detector = Literal["ssd", "fasterrcnn", "retinanet", "fcos"]
 Scales = Sequence[Sequence[float]]
+Size = tuple[int, int]  # height and width in pixels
 ANCHOR_SCALES: Scales = ((0.07, 0.13), (0.2, 0.35), (0.5, 0.8))
 ASPECT_RATIOS: Sequence[float] = (1.0,)
 _GROUPS = 32  # of channels that torchvision's towers normalise together
@@ -99,74 +100,48 @@ def build_over_backbone(
         freeze_batch_norm(classifier)
     trainable = 5 if trainable_backbone_layers is None else trainable_backbone_layers
     pyramid = PyramidBackbone(classifier, strides, top_stride, out_channels, trainable)
-    if detector == "fcos":
-        return _fcos(pyramid, num_classes, image_size, options)
-    make = {"ssd": _ssd, "fasterrcnn": _fasterrcnn, "retinanet": _retinanet}[detector]
-    return make(pyramid, num_classes, image_size, scales, ratios, options)
+    boxes = _box_generator(detector, pyramid.strides, image_size, scales, ratios)
+    make = {"ssd": _ssd, "fasterrcnn": _fasterrcnn, "retinanet": _retinanet, "fcos": _fcos}[
+        detector
+    ]
+    return make(pyramid, boxes, num_classes, (image_size, image_size), options)
 
 
 def _ssd(
-    pyramid: PyramidBackbone,
-    num_classes: int,
-    image_size: int,
-    scales: Scales,
-    ratios: Sequence[float],
-    options: dict[str, Any],
+    pyramid: PyramidBackbone, boxes: Any, num_classes: int, size: Size, options: dict[str, Any]
 ) -> SSD:
-    boxes = ScaledBoxGenerator(scales, ratios)
-    adopt(boxes, Exact)
     widths = [pyramid.out_channels] * len(pyramid.strides)
     head = SSDHead(widths, boxes.num_anchors_per_location(), num_classes)
-    return SSD(pyramid, boxes, (image_size, image_size), num_classes, head=head, **options)
+    return SSD(pyramid, boxes, size, num_classes, head=head, **options)
 
 
 def _fasterrcnn(
-    pyramid: PyramidBackbone,
-    num_classes: int,
-    image_size: int,
-    scales: Scales,
-    ratios: Sequence[float],
-    options: dict[str, Any],
+    pyramid: PyramidBackbone, boxes: Any, num_classes: int, size: Size, options: dict[str, Any]
 ) -> FasterRCNN:
     strides = pyramid.strides
     if strides != [strides[0] * 2**k for k in range(len(strides))]:
         raise ValueError(f"boxes are pooled from maps that halve: no stride left out of {strides}")
-    anchors = _anchors(image_size, scales, ratios, "region proposal network")
-    return FasterRCNN(
-        pyramid,
-        num_classes,
-        rpn_anchor_generator=anchors,
-        box_roi_pool=MultiScaleRoIAlign([str(stride) for stride in strides], 7, sampling_ratio=2),
-        fixed_size=(image_size, image_size),
-        **options,
-    )
+    pool = MultiScaleRoIAlign([str(stride) for stride in strides], 7, sampling_ratio=2)
+    own = {"rpn_anchor_generator": boxes, "box_roi_pool": pool, "fixed_size": size}
+    return FasterRCNN(pyramid, num_classes, **own, **options)
 
 
 def _retinanet(
-    pyramid: PyramidBackbone,
-    num_classes: int,
-    image_size: int,
-    scales: Scales,
-    ratios: Sequence[float],
-    options: dict[str, Any],
+    pyramid: PyramidBackbone, boxes: Any, num_classes: int, size: Size, options: dict[str, Any]
 ) -> RetinaNet:
-    anchors = _anchors(image_size, scales, ratios, "RetinaNet")
-    per_cell, norm = anchors.num_anchors_per_location()[0], partial(nn.GroupNorm, _GROUPS)
+    per_cell, norm = boxes.num_anchors_per_location()[0], partial(nn.GroupNorm, _GROUPS)
     head = RetinaNetHead(pyramid.out_channels, per_cell, num_classes, norm)
-    size = {"fixed_size": (image_size, image_size)}
-    model = RetinaNet(pyramid, num_classes, anchor_generator=anchors, head=head, **size, **options)
+    own = {"anchor_generator": boxes, "head": head, "fixed_size": size}
+    model = RetinaNet(pyramid, num_classes, **own, **options)
     _start_towers(model.head)
     return model
 
 
 def _fcos(
-    pyramid: PyramidBackbone, num_classes: int, image_size: int, options: dict[str, Any]
+    pyramid: PyramidBackbone, boxes: Any, num_classes: int, size: Size, options: dict[str, Any]
 ) -> FCOS:
-    # The side of a point's square is what torchvision takes the stride from.
-    sides = tuple((stride,) for stride in pyramid.strides)
-    points = AnchorGenerator(sides, ((1.0,),) * len(sides))
-    size = {"fixed_size": (image_size, image_size)}
-    model = FCOS(pyramid, num_classes, anchor_generator=points, **size, **options)
+    own = {"anchor_generator": boxes, "fixed_size": size}
+    model = FCOS(pyramid, num_classes, **own, **options)
     _start_towers(model.head)
     return model
 
@@ -178,10 +153,23 @@ def _start_towers(head: Any) -> None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
-def _anchors(
-    image_size: int, scales: Scales, ratios: Sequence[float], owner: str
-) -> AnchorGenerator:
+def _box_generator(
+    detector: Detector,
+    strides: Sequence[int],
+    image_size: int,
+    scales: Scales,
+    ratios: Sequence[float],
+) -> nn.Module:
+    """Of the boxes that are matched with objects; of FCOS the squares around its points."""
+    if detector == "ssd":
+        boxes = ScaledBoxGenerator(scales, ratios)
+        adopt(boxes, Exact)
+        return boxes
+    if detector == "fcos":
+        # The side of a point's square is what torchvision takes the stride from.
+        return AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
     if len({len(level) for level in scales}) > 1:
+        owner = "RetinaNet" if detector == "retinanet" else "region proposal network"
         raise ValueError(
             f"the {owner} has one head for all strides: anchor_scales needs equally many for each, "
             f"not {[list(level) for level in scales]}"
