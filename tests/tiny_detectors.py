@@ -37,6 +37,18 @@ class Backbone(nn.Module):
         return OrderedDict(fine=fine, coarse=self.coarse(fine))
 
 
+class Flat(nn.Module):
+    """A detector as tracing wants it: one image in, a tuple out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image):
+        (found,) = self.model([image])
+        return found["boxes"], found["scores"], found["labels"]
+
+
 def ssd(classes=CLASSES, **options):
     boxes = DefaultBoxGenerator([[2], [2]], scales=[0.3, 0.5, 0.7])
     head = SSDHead([32, 32], boxes.num_anchors_per_location(), classes)

@@ -15,7 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from detcenter import attach, detach, fast
 from detcenter.models import build_model
 from tests.models.conftest import CLASSES, pyramid
-from tests.tiny_detectors import built
+from tests.tiny_detectors import Flat, built
 
 
 def part_of(model):
@@ -247,18 +247,6 @@ def test_a_built_retinanet(images):
     expected = model.eval()(images)
     for one, other in zip(fast(model)(images), expected, strict=True):
         assert torch.equal(one["boxes"], other["boxes"])
-
-
-class Flat(nn.Module):
-    """A detector as tracing wants it: one image in, a tuple out."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, image):
-        (found,) = self.model([image])
-        return found["boxes"], found["scores"], found["labels"]
 
 
 @pytest.mark.filterwarnings("ignore")

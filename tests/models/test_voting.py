@@ -31,7 +31,7 @@ from detcenter.models import family_of, terms_of
 from detcenter.models.exact import with_exact_boxes
 from detcenter.training import averaged
 from detcenter.waits import counted_waits, pretended_cuda
-from tests.tiny_detectors import BUILDERS, CLASSES, SIZE, Backbone, batch, built
+from tests.tiny_detectors import BUILDERS, CLASSES, SIZE, Backbone, Flat, batch, built
 
 SCALE = 8.0
 
@@ -451,18 +451,6 @@ def test_traces_take_other_images(model, images, by):
         assert len(found[0]) > 0
         for one, key in zip(found, ("boxes", "scores", "labels"), strict=True):
             torch.testing.assert_close(one, expected[key], rtol=1e-4, atol=1e-4)
-
-
-class Flat(nn.Module):
-    """A detector as tracing wants it: one image in, a tuple out."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, image):
-        (found,) = self.model([image])
-        return found["boxes"], found["scores"], found["labels"]
 
 
 @pytest.mark.parametrize("by", ["softmax", "centers"])
