@@ -1,8 +1,6 @@
 """`detcenter compare`: does it help? Variants of a recipe, each with several seeds."""
 
 import json
-import re
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +15,10 @@ from detcenter.analysis import (
     comparison_table,
 )
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import Config, differences, flat
+from detcenter.recipe.config import Config, differences
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.variants import variants_of
 from detcenter.runs.compared import failures, laid_out, train_runs, units_in, whole
 from detcenter.runs.measured import MeasuredRun, measured_run
 from detcenter.runs.pooling import pooled_pairs, write_pool
@@ -27,10 +26,7 @@ from detcenter.runs.side_by_side import Jobs
 from detcenter.runs.variants import by_recipe, images_of, same_images, scored
 from detcenter.training import TrainingError
 
-# What tells the runs of one variant apart, or has to be the same in all.
-_OF_RUNS = {"train.seed", "output", "data.folds", "data.fold", "evaluation.max_detections"}
 _OF_TRAINING = {"config", "set", "seeds", "folds", "jobs", "vary"}
-_OPTIONS = _OF_TRAINING | {"baseline", "equivalence", "runs", "pool", "pair", "same-validation"}
 
 
 def main(args: Sequence[str]) -> None:
@@ -48,20 +44,9 @@ def main(args: Sequence[str]) -> None:
         return
     if not arguments.config:
         raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
-    vary, values = _varied(arguments.vary)
-    recipes: dict[str, list[Config]] = {}  # of a variant: one, or one a value of --vary
-    for text in arguments.set or []:
-        name, overrides = _named(text)
-        if name in recipes:
-            raise ConfigError(f"--set {name} is there twice; every variant is trained once")
-        own = parse_recipe(parser, [*args, *overrides])[0]
-        _check_keys(name, own, config, vary)
-        each = [f"--{vary}={value}" for value in values]
-        varied = [parse_recipe(parser, [*args, *overrides, value])[0] for value in each]
-        if vary is not None:
-            _check_varied(name, own, varied, vary)
-        recipes[name] = varied or [own]
-    _check(config, recipes, arguments.seeds, arguments.folds, vary)
+    recipes = variants_of(parser, args, arguments.set or [], arguments.vary)
+    vary = arguments.vary and arguments.vary.partition("=")[0]
+    _check(config, arguments.seeds, arguments.folds, vary)
     _check_baseline(asked.baseline, recipes)
     folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
     runs = laid_out(folder, recipes, arguments.seeds, arguments.folds, vary)
@@ -121,16 +106,19 @@ def _parser() -> ArgumentParser:
 
 def _pools(args: Sequence[str], arguments: Namespace) -> bool:
     """Whether comparisons are put together, which nothing else goes along with."""
-    with_pool = {"--pool", "--pair", "--same-validation", "--output"}
-    named = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
     if arguments.pool:
-        other = next((name for name in named if name not in with_pool), None)
-        if other is not None:
-            raise ConfigError(f"--pool reads what is compared already; leave {other} out")
+        other = [x for x in _given(args) if x not in ("pool", "pair", "same-validation", "output")]
+        if other:
+            raise ConfigError(f"--pool reads what is compared already; leave --{other[0]} out")
         return True
     if arguments.pair or arguments.same_validation:
         raise ConfigError("--pair and --same-validation go along with --pool FILE ...")
     return False
+
+
+def _given(args: Sequence[str]) -> list[str]:
+    """The names of the options in ``args``."""
+    return [arg[2:].partition("=")[0] for arg in args if arg.startswith("--")]
 
 
 def _asked(arguments: Namespace) -> _Asked:
@@ -142,8 +130,7 @@ def _asked(arguments: Namespace) -> _Asked:
 
 def _compare_runs(config: Config, args: Sequence[str], arguments: Namespace, asked: _Asked) -> None:
     others = [key for key, _, _ in differences(config, Config()) if key != "output"]
-    named = {arg.removeprefix("--").partition("=")[0] for arg in args if arg.startswith("--")}
-    if named & _OF_TRAINING or others:
+    if others or not _OF_TRAINING.isdisjoint(_given(args)):
         raise ConfigError(
             "--runs compares what is trained; leave --config, --set, --seeds, --folds, --jobs, "
             "--vary and keys of a recipe out"
@@ -186,71 +173,7 @@ def _check_baseline(name: str | None, variants: Collection[str]) -> None:
         )
 
 
-def _named(text: str) -> tuple[str, list[str]]:
-    """The name of a variant, its own or all of its keys and values, and its command line."""
-    own = re.match(r"([^=:]+):\s+", text)
-    try:
-        parts = shlex.split(text[own.end() :] if own else text)
-    except ValueError as error:
-        raise ConfigError(f"--set {text}: {error}") from None
-    if parts == ["recipe"]:
-        parts = []
-    elif not parts:
-        raise ConfigError(f"--set {text!r} is empty; recipe stands for the recipe as it is")
-    for part in parts:
-        if "=" not in part or part.partition("=")[0] in _OPTIONS:
-            raise ConfigError(
-                f"--set takes KEY=VALUE of the recipe, such as center.weight=0.3, not {part!r}"
-            )
-    return own[1] if own else text, [f"--{part}" for part in parts]
-
-
-def _varied(text: str | None) -> tuple[str | None, list[str]]:
-    """The key of ``--vary`` and its values."""
-    if text is None:
-        return None, []
-    key, _, values = text.partition("=")
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", values)
-    if numbers:
-        found = [str(n) for n in range(int(numbers[1]), int(numbers[2]) + 1)]
-    else:
-        found = [value.strip() for value in values.split(",")]
-    if key in _OF_RUNS or len(found) < 2 or len(set(found)) < len(found) or "" in found:
-        raise ConfigError(
-            f"--vary takes a key of the recipe and two or more different values, such as "
-            f"data.digits.seed=1..8 or data.root=data/a,data/b, not {text!r}"
-        )
-    return key, found
-
-
-def _check_keys(name: str, recipe: Config, config: Config, vary: str | None) -> None:
-    for key, value, _ in differences(recipe, config):
-        if key in _OF_RUNS or key == vary:
-            raise ConfigError(f"--set {name}: {key} {value!r} is not for a variant to choose")
-
-
-def _check_varied(name: str, recipe: Config, varied: Sequence[Config], vary: str) -> None:
-    """Whether all differ, and in that key alone: another may bring back a section that is null."""
-    changed = {key for other in varied for key, _, _ in differences(other, recipe)}
-    if vary not in flat(varied[0]) or not changed <= {vary}:
-        raise ConfigError(f"--vary {vary}: the recipe of {name} has no such key of a single value")
-    values = [flat(other)[vary] for other in varied]
-    if isinstance(values[0], list):
-        raise ConfigError(f"--vary {vary}: its values are lists; vary a key of single values")
-    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
-    if twice is not None:
-        raise ConfigError(f"--vary {vary}: {twice} is there twice, written otherwise")
-
-
-def _check(
-    config: Config,
-    recipes: Mapping[str, Sequence[Config]],
-    seeds: int,
-    folds: int | None,
-    vary: str | None,
-) -> None:
-    if len(recipes) < 2:
-        raise ConfigError("--set is due twice or more: a comparison has two variants at least")
+def _check(config: Config, seeds: int, folds: int | None, vary: str | None) -> None:
     if seeds < 1 or (vary is None and seeds < 2):
         raise ConfigError(
             f"--seeds {seeds}: a single seed says nothing about chance; 6 is a good start"
@@ -259,11 +182,6 @@ def _check(
         raise ConfigError("data.folds is for a single run; give compare --folds instead")
     if folds is not None and folds < 2:
         raise ConfigError(f"--folds {folds}: there are two or more parts")
-    names = list(recipes)
-    for i, name in enumerate(names):
-        for other in names[:i]:
-            if not list(differences(recipes[name][0], recipes[other][0])):
-                raise ConfigError(f"--set {name} and --set {other} are the same recipe")
 
 
 def _jobs(given: str | None) -> Jobs:
