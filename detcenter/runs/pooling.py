@@ -91,6 +91,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(file.read_text())
         whole = all(map(_is_variant, values["variants"])) and all(map(_is_pair, values["pairs"]))
+        whole = whole and isinstance(values.get("validation", {}), dict)
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -103,7 +104,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _is_variant(values: Mapping[str, Any]) -> bool:
     lengths = {len(values["seeds"]), *(len(values[name]["values"]) for name in POOLED)}
-    return isinstance(values["name"], str) and len(lengths) == 1
+    plain = all(isinstance(seed, str | int | float) for seed in values["seeds"])
+    return isinstance(values["name"], str) and plain and len(lengths) == 1
 
 
 def _is_pair(values: Mapping[str, Any]) -> bool:

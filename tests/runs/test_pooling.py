@@ -185,6 +185,8 @@ BAD = [
     (("CLEAN", "HERE/text.json"), "text.json is no compare.json of a comparison"),
     (("CLEAN", "HERE/list.json"), "list.json is no compare.json of a comparison"),
     (("CLEAN", "HERE/short.json"), "short.json is no compare.json of a comparison"),
+    (("CLEAN", "HERE/print.json"), "print.json is no compare.json of a comparison"),
+    (("CLEAN", "HERE/seeds.json"), "seeds.json is no compare.json of a comparison"),
     (("CLEAN", "HERE/null.json"), "null.json: plain has a seed without AP"),
     (("CLEAN", "HERE/others.json"), "no two variants are in all comparisons: clean has plain, ce"),
     (("CLEAN", "HERE/apart.json"), "apart: plain and center have fewer than two seeds in common"),
@@ -209,6 +211,11 @@ def test_one_line_for_bad_input(args, said, three, tmp_path, capsys):
         written = json.loads((tmp_path / f"{name}.json").read_text())
         written["variants"][0]["AP"]["values"] = values
         (tmp_path / f"{name}.json").write_text(json.dumps(written))
+    both = {"plain": variant(0), "center": variant(1)}
+    write(tmp_path / "print.json", both, validation=None)
+    lists = json.loads((tmp_path / "print.json").read_text()) | {"validation": {}}
+    lists["variants"][0]["seeds"] = [[0], [1], [2]]
+    (tmp_path / "seeds.json").write_text(json.dumps(lists))
     write(tmp_path / "others.json", {"plain": variant(0), "softmax": variant(1)})
     write(tmp_path / "apart.json", {"plain": variant(0), "center": variant(1, (2, 3, 4))})
     words = {"CLEAN": three[0], "DICE": three[2], "HERE": str(tmp_path)}
