@@ -28,7 +28,14 @@ from detcenter.models import (
     set_min_negatives,
     vote,
 )
-from detcenter.recipe.config import CenterConfig, Config, LossConfig, ModelConfig, TermConfig
+from detcenter.recipe.config import (
+    VOTE_KEYS,
+    CenterConfig,
+    Config,
+    LossConfig,
+    ModelConfig,
+    TermConfig,
+)
 
 _OVER_BACKBONES = (
     "backbone",
@@ -79,6 +86,12 @@ def detector(
     """The model of a recipe, made fast, with its terms attached."""
     if config.model.l2_softmax_learnt and config.model.l2_softmax is None:
         raise ConfigError("model.l2_softmax_learnt is set without model.l2_softmax, the radius")
+    if config.center is not None and config.center.vote is None:
+        for key in VOTE_KEYS:
+            if getattr(config.center, key) != getattr(CenterConfig(), key):
+                raise ConfigError(
+                    f"center.{key} is set without center.vote, the weight of the vote"
+                )
     with _errors_of("model"):
         model = fast(build_model(**builder, load=load))
         if config.model.l2_softmax is not None:

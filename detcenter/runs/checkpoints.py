@@ -44,11 +44,12 @@ def with_votes(checkpoint: Mapping[str, Any], asked: CenterConfig) -> dict[str, 
                 "nothing embeds its boxes"
             )
         return dict(checkpoint)
-    votes = {key: getattr(asked, key) for key in VOTE_KEYS}
     own = config_from_dict(config).center
-    for key in VOTE_KEYS:
-        if asked.vote is None and key != "vote" and votes[key] != getattr(own, key):
+    for key in VOTE_KEYS[1:]:
+        if asked.vote is None and getattr(asked, key) != getattr(own, key):
             raise ConfigError(f"--center.{key} changes nothing without a vote, --center.vote 0.5")
+    chosen = CenterConfig() if asked.vote is None else asked
+    votes = {key: getattr(chosen, key) for key in VOTE_KEYS}
     return {**checkpoint, "config": {**config, "center": {**config["center"], **votes}}}
 
 

@@ -60,6 +60,8 @@ def test_a_checkpoint_votes_when_asked(run, tmp_path, capsys):
     voting = changed(run, tmp_path / "votes.pth", vote=1.0)
     assert scores_by(voting, found=found) == by_softmax
     assert scores_by(voting, "--center.vote", "null", found=found) == own
+    centers = changed(run, tmp_path / "centers.pth", vote=1.0, vote_by="centers")
+    assert scores_by(centers, "--center.vote", "null", found=found) == own
     assert detcenter.load(voting, "cpu").box_vote == Vote(1.0, "softmax", 32.0)
 
 
@@ -99,6 +101,8 @@ def test_votes_that_cannot_be_are_one_line(run, recipe, tmp_path, capsys):
         (("--center.vote", "much"), "center.vote takes float | null, not much"),
         (("--center.vote_by", "all"), "center.vote_by takes 'softmax' or 'centers', not all"),
         (("--center.vote_scale", 0), "center.vote_scale is 0.0, the least is"),
+        (("--center.vote_by", "centers"), "center.vote_by is set without center.vote"),
+        (("--center.vote_scale", 16), "center.vote_scale is set without center.vote"),
         (("--center.votes", 1), "the nearest known is 'center.vote'"),
         (("--center.vote", 0.5, "--center.features", "cell"), "center.vote: nothing embeds"),
         (("--center.vote", 0.5, "--center.embedding_weight", 0), "center.vote: the embedding's"),
