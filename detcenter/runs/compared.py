@@ -10,12 +10,14 @@ from typing import Any
 from detcenter.analysis import Failure
 from detcenter.data import kept_images
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import Config, flat
+from detcenter.recipe.config import VOTE_KEYS, Config, flat
 from detcenter.recipe.datasets import training_set, validation_set
-from detcenter.runs.folder import check_same_recipe
+from detcenter.runs.checkpoints import with_votes
+from detcenter.runs.folder import LAST, check_same_recipe, has_checkpoint
 from detcenter.runs.measured import is_measured, recipe_of
 from detcenter.runs.side_by_side import Jobs, train_side_by_side
 from detcenter.runs.variants import truth_of
+from detcenter.training import load_checkpoint, save_checkpoint
 
 _FAILED = "failed.txt"  # why, a line each time, in the folder of a run
 
@@ -98,10 +100,18 @@ def train_runs(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dic
     if due:
         _check_data(runs, vary)
     print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
+    lent = _lent(runs, due)
+    if lent:
+        print(f"{len(lent)} differ from others in the vote alone, and take their weights")
     cached = any(config.data.cache == "ram" for config in due.values())
     try:
         with kept_images() if cached else nullcontext():  # from one run to the next
-            failed = train_side_by_side(due, jobs)
+            failed = train_side_by_side({p: c for p, c in due.items() if p not in lent}, jobs)
+            for path in [path for path, lender in lent.items() if lender in failed]:
+                failed[path] = f"its weights are those of {lent.pop(path)}, which failed"
+            for path, lender in lent.items():
+                _lend(lender, path, due[path])
+            failed |= train_side_by_side({path: due[path] for path in lent}, jobs)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command goes on from there") from None
     for path, why in failed.items():
@@ -109,6 +119,34 @@ def train_runs(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dic
         with (path / _FAILED).open("a") as file:
             file.write(f"{why}\n")
     return failed
+
+
+def _lent(runs: Mapping[Path, Config], due: Mapping[Path, Config]) -> dict[Path, Path]:
+    """The runs of which another has the weights, or will have them, by the folder of that one."""
+    first: dict[str, Path] = {}
+    lender = {path: first.setdefault(_training(config), path) for path, config in runs.items()}
+    return {
+        path: lender[path]
+        for path in due
+        if path != lender[path]
+        and not has_checkpoint(path)
+        and (lender[path] in due or has_checkpoint(lender[path]))
+    }
+
+
+def _training(config: Config) -> str:
+    """All that the weights of a run follow from: its recipe without the vote."""
+    left_out = {"output", *(f"center.{key}" for key in VOTE_KEYS)}
+    return repr({key: value for key, value in flat(config).items() if key not in left_out})
+
+
+def _lend(lender: Path, path: Path, config: Config) -> None:
+    """Give the run in ``path`` the last weights of another; evaluating them is left to it."""
+    assert config.center is not None  # runs without the term differ in more than a vote
+    checkpoint = with_votes(load_checkpoint(lender / LAST), config.center)
+    checkpoint["config"]["output"] = config.output
+    path.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path / LAST, **checkpoint)
 
 
 def _check_same(config: Config, other: Config) -> None:

@@ -378,6 +378,53 @@ def test_data_sets_of_their_own(tmp_path, one_epoch, data):
     assert len(set(written["validation"].values())) == 2
 
 
+def test_variants_of_the_vote_share_their_training(one_epoch, tmp_path, capsys):
+    out = tmp_path / "out"
+    args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--output", str(out)]
+    args += ["--center.features", "embedding", "--set", "silent: center.vote=null"]
+    args += ["--set", "voting: center.vote=0.9", "--set", "heavier: center.weight=0.3"]
+    assert main(args) == 0
+    assert "2 differ from others in the vote alone" in capsys.readouterr().out
+    of = {
+        name: torch.load(out / name / "seed_0" / "last.pth", weights_only=True)
+        for name in ("silent", "voting", "heavier")
+    }
+    equal = {
+        name: all(torch.equal(value, of["silent"]["model"][key]) for key, value in weights.items())
+        for name, weights in ((name, of[name]["model"]) for name in ("voting", "heavier"))
+    }
+    assert equal == {"voting": True, "heavier": False}
+    assert [of[name]["config"]["center"]["vote"] for name in of] == [None, 0.9, None]
+    # What was evaluated is the model that votes.
+    file = tmp_path / "found.json"
+    checkpoint = str(out / "silent" / "seed_0" / "last.pth")
+    asked = ["--checkpoint", checkpoint, "--center.vote", "0.9", "--detections", str(file)]
+    assert main(["evaluate", *asked]) == 0
+    expected = sorted(row["score"] for row in json.loads(file.read_text()))
+    scores = {
+        name: np.sort(np.concatenate([image["scores"] for image in found]))
+        for name in ("silent", "voting")
+        for _, found in [load_detections(out / name / "seed_0" / "detections.npz")]
+    }
+    np.testing.assert_allclose(scores["voting"], expected, atol=1e-5)
+    assert not np.allclose(scores["silent"][-20:], scores["voting"][-20:], atol=1e-3)
+    # A run of them that is gone takes its weights again; one of which none are left is trained.
+    shutil.rmtree(out / "voting" / "seed_1")
+    (out / "voting" / "seed_0" / "results.json").unlink()
+    assert main(args) == 0
+    assert "1 differ from others in the vote alone" in capsys.readouterr().out
+
+
+def test_without_weights_to_take(one_epoch, tmp_path, capsys):
+    out = tmp_path / "out"
+    args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--output", str(out)]
+    args += ["--center.features", "embedding", "--set", "silent: center.vote=null"]
+    args += ["--set", "voting: center.vote=0.9", "--train.lr", "1e30"]
+    said = fails(capsys, *args)
+    assert said.count("its weights are those of") == 2
+    assert (out / "voting" / "seed_0" / "failed.txt").exists()
+
+
 def test_the_fingerprint_of_validation_data():
     def of(**changes):
         (variant,) = scored({"only": {Path("a"): measured(**changes)}})
