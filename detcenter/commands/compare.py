@@ -46,10 +46,11 @@ def main(args: Sequence[str]) -> None:
         raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
     recipes = variants_of(parser, args, arguments.set or [], arguments.vary)
     vary = arguments.vary and arguments.vary.partition("=")[0]
-    _check(config, arguments.seeds, arguments.folds, vary)
+    seeds = (6 if vary is None else 1) if arguments.seeds is None else arguments.seeds
+    _check(config, seeds, arguments.folds, vary)
     _check_baseline(asked.baseline, recipes)
     folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
-    runs = laid_out(folder, recipes, arguments.seeds, arguments.folds, vary)
+    runs = laid_out(folder, recipes, seeds, arguments.folds, vary)
     _train_and_write(folder, runs, jobs, asked._replace(vary=vary))
 
 
@@ -71,7 +72,9 @@ def _parser() -> ArgumentParser:
         action="append",
         help="a variant: [NAME:] KEY=VALUE ..., quoted if several; recipe for the recipe as it is",
     )
-    parser.add_argument("--seeds", type=int, default=6, help="runs of each variant")
+    parser.add_argument(
+        "--seeds", type=int, help="runs of each variant: 6, or 1 of each value of --vary"
+    )
     parser.add_argument(
         "--folds", type=int, help="cut data.train and data.val into this many parts instead"
     )

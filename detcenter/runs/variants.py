@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation import ResampledAP, coco_metrics, resampled_weights
 from detcenter.recipe.config import Config, flat
 from detcenter.runs.measured import MeasuredRun
+
+logger = logging.getLogger("detcenter")
 
 _RESAMPLES = 1000
 # In what the runs of one variant may differ.
@@ -60,7 +64,28 @@ def scored(
             for unit, of_unit in units.items()
         }
         variants.append(VariantScores(name, means))
+    _warn_of_shared_images({unit: truth for unit, (_, truth) in expected.items()}, vary)
     return variants
+
+
+def _warn_of_shared_images(truths: Mapping[Any, Any], vary: str | None) -> None:
+    """Units count as independent; those that were measured on some of the same images are not."""
+    if len({fingerprint(truth) for truth in truths.values()}) < 2:
+        return  # all the same, which the interval allows for
+    images = Counter(
+        image
+        for _, of_unit in truths.values()
+        for image in {repr(image) for image in of_unit if image[1]}  # a name alone is no identity
+    )
+    shared = sum(times > 1 for times in images.values())
+    if shared:
+        logger.warning(
+            "%s: %d of %d validation images belong to several values, so that their differences "
+            "are less independent than the interval takes them; it is too narrow",
+            vary,
+            shared,
+            len(images),
+        )
 
 
 def _of_seeds(

@@ -355,6 +355,22 @@ def test_values_that_share_their_images_are_like_seeds():
     assert not same_images(scored({"only": runs}, "train.lr"))
 
 
+def test_values_that_share_some_of_their_images(caplog):
+    runs = {}
+    for fraction, names in ((0.1, ("a", "b")), (0.2, ("b", "c"))):
+        for fold, name in enumerate(names):
+            run = measured(0, fold, 2, name=f"{name}.jpg")
+            run.config.data.root = str(fraction)
+            runs[Path(f"{fraction}/{fold}")] = run
+    scored({"only": runs}, "data.root")
+    assert "data.root: 1 of 3 validation images belong to several values" in caplog.text
+    caplog.clear()
+    for fold, name in enumerate("de"):
+        runs[Path(f"0.2/{fold}")].annotations[0]["path"] = Path(f"{name}.jpg")
+    scored({"only": runs}, "data.root")
+    assert not caplog.text
+
+
 def test_data_sets_of_their_own(tmp_path, one_epoch, data):
     values = yaml.safe_load(one_epoch.read_text())
     values["data"] |= {"format": "digits", "root": str(tmp_path / "data")}
