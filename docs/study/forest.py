@@ -1,140 +1,111 @@
-"""Every setting of the first study: a table, and a picture of the intervals over seeds and images.
+"""The interval of every setting of both studies, as a picture.
 
 python docs/study/forest.py docs/study/forest.png
 """
 
-import re
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import first_table
 import matplotlib.pyplot as plt
-from intervals import Interval, Pair, over_both, over_seeds, pair_of, points, validation_set
+import numpy as np
+import votes
+from intervals import pair_of, points
 from matplotlib.axes import Axes
+from second import t_interval
 
-HERE = Path(__file__).parent
+SECOND = Path(__file__).parent / "second"
 LIMIT = 8.0  # points; intervals that are wider end in an arrow
-VECTORS, EMBEDDING, SOFTMAX, DESIGNS = (
-    "Faster R-CNN, its own vectors: term − plain",
-    "On an embedding with a softmax: term − softmax alone",
-    "Softmax on an embedding − plain",
-    "SSD, other designs",
+VECTORS, VOTES = (
+    "Second study. Faster R-CNN, own vectors, weight 3",
+    "Second study. SSD: the embedding votes − it does not",
 )
 # Label, comparison, first and second variant.
 GROUPS = {
     VECTORS: [
-        ("200 scenes, weight 1", "rcnn_200", "plain", "center"),
-        ("200 scenes, weight 0.3", "rcnn_weights", "plain", "weight_0.3"),
-        ("a tail of 50:1, weight 1", "rcnn_tail50", "plain", "center"),
-        ("10 % wrong labels, weight 1", "rcnn_noise10", "plain", "center"),
-        ("30 % wrong labels, weight 1", "rcnn_noise30", "plain", "center"),
-        ("forty classes, weight 1", "rcnn_40classes", "plain", "center"),
-        ("forty classes, weight 1, risen slowly", "rcnn_40classes", "plain", "warmup"),
-        ("forty classes, weight 0.3", "rcnn_40classes", "plain", "weight_0.3"),
-        ("dice, weight 1", "rcnn_dice", "plain", "center"),
-        ("dice, weight 0.3", "rcnn_dice", "plain", "weight_0.3"),
-        ("200 scenes, weight 1, against softmax", "rcnn_200", "softmax", "center"),
-        ("30 % wrong labels, against softmax", "rcnn_noise30_softmax", "softmax", "center"),
+        ("digits: term − plain", "clean", "plain", "center"),
+        ("30 % wrong labels: term − plain", "wrong_labels", "plain", "center"),
     ],
-    EMBEDDING: [
-        ("SSD, 200 scenes, weight 0.3", "ssd_200", "softmax", "center"),
-        ("SSD, 200 scenes, weight 1", "ssd_200", "softmax", "weight_1"),
-        ("SSD, 50 scenes, weight 0.3", "ssd_50", "softmax", "center"),
-        ("SSD, 100 scenes, weight 0.3", "ssd_100", "softmax", "center"),
-        ("SSD, 400 scenes, weight 0.3", "ssd_400", "softmax", "center"),
-        ("SSD, a tail of 50:1, weight 0.3", "ssd_tail50", "softmax", "center"),
-        ("SSD, forty classes, weight 0.3", "ssd_40classes", "softmax", "center"),
-        ("SSD, 30 % wrong labels, weight 0.3", "ssd_noise30", "softmax", "center"),
-        ("Faster R-CNN, 200 scenes, weight 1", "rcnn_embedding", "softmax", "embedding_1"),
-    ],
-    SOFTMAX: [
-        ("SSD, 200 scenes", "ssd_200", "plain", "softmax"),
-        ("SSD, 50 scenes", "ssd_50", "plain", "softmax"),
-        ("SSD, 100 scenes", "ssd_100", "plain", "softmax"),
-        ("SSD, 400 scenes", "ssd_400", "plain", "softmax"),
-        ("SSD, a tail of 50:1", "ssd_tail50", "plain", "softmax"),
-        ("SSD, forty classes", "ssd_40classes", "plain", "softmax"),
-        ("SSD, 30 % wrong labels", "ssd_noise30", "plain", "softmax"),
-        ("Faster R-CNN, 200 scenes", "rcnn_200", "plain", "softmax"),
-        ("Faster R-CNN, 30 % wrong labels", "rcnn_noise30_softmax", "plain", "softmax"),
-    ],
-    DESIGNS: [
-        ("term on cells, weight 0.3 − plain", "ssd_cells", "plain", "cell_0.3"),
-        ("term on cells, weight 1 − plain", "ssd_cells", "plain", "cell_1"),
-        ("term on cells, weight 3 − plain", "ssd_cells", "plain", "cell_3"),
-        ("L2 softmax − plain", "ssd_l2", "plain", "l2"),
-        ("L2 softmax: term on cells − none", "ssd_l2", "l2", "l2_cell"),
-        ("a vector an anchor: term − none", "ssd_anchor", "weight_0", "weight_0.3"),
-        ("the same, forty classes", "ssd_anchor_40classes", "weight_0", "weight_0.3"),
-    ],
+    VOTES: [],
 }
 
 
 class Row(NamedTuple):
     label: str
-    pair: Pair
-    both: Interval
+    mean: float
+    low: float
+    high: float
+    color: str
 
 
-def rows_of(group: str) -> list[Row]:
-    rows = []
-    for label, file, first, second in GROUPS[group]:
-        path = HERE / f"{file}.json"
-        pair = pair_of(path, first, second)
-        rows.append(Row(label, pair, over_both(pair, validation_set(path)[1])))
-    return rows
+def rows() -> Iterator[str | Row]:
+    """Titles and what stands below them."""
+    for title, settings in GROUPS.items():
+        yield title
+        if title == VOTES:
+            yield _votes("digits, center at weight 0", "softmax")
+            yield _votes("digits, center at weight 0.3", "center")
+        for label, name, first, second in settings:
+            yield _second(label, SECOND / f"{name}.json", first, second)
+    for title in first_table.GROUPS:
+        yield title
+        for label, pair, both in first_table.rows_of(title):
+            values = pair.values["AP"]
+            yield Row(f"{label}  ({len(values)})", values.mean(), both.low, both.high, "C0")
 
 
-def table() -> str:
-    """Markdown."""
-    lines = [
-        "| setting | seeds | AP | over seeds | over images | over both | AP50, over seeds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for group in GROUPS:
-        lines.append(f"| **{group}** | | | | | | |")
-        for label, pair, both in rows_of(group):
-            ap, ap50 = pair.values["AP"], pair.values["AP50"]
-            images = " to ".join(map(points, pair.images))
-            cells = [label, len(ap), points(ap.mean()), over_seeds(ap), images, f"**{both}**"]
-            cells.append(f"{points(ap50.mean())} ({over_seeds(ap50)})")
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    return re.sub(r"-(?=\d)", "−", "\n".join(lines))
+def _second(label: str, file: Path, first: str, second: str) -> Row:
+    """Data sets have images of their own: the protocol's t interval. Else compare's own."""
+    values = pair_of(file, first, second).values["AP"]
+    comparison = json.loads(file.read_text())
+    low, high = t_interval(values)
+    if comparison["images"] is not None:
+        pairs = {(pair["first"], pair["second"]): pair for pair in comparison["pairs"]}
+        low, high = 100 * np.array(pairs[first, second]["AP"]["joint"])
+    return Row(f"{label}  ({len(values)})", values.mean(), low, high, "C3")
+
+
+def _votes(label: str, arm: str) -> Row:
+    values = votes.differences(votes.listed(), "ssd", arm, "softmax:0.5")[:, 0]
+    return Row(f"{label}  ({len(values)})", values.mean(), *t_interval(values), "C3")
 
 
 def draw(file: Path) -> None:
-    rows = [row for group in GROUPS for row in (group, *rows_of(group), None)][:-1]
-    figure, axes = plt.subplots(figsize=(5.2, 0.2 * len(rows) + 0.8))
+    figure, axes = plt.subplots()
     axes.axvline(0, color="0.6", linewidth=1)
-    for number, row in enumerate(rows):
+    y = 0.0
+    for row in rows():
         if isinstance(row, str):
-            axes.text(-0.66, number, row, transform=axes.get_yaxis_transform(), weight="bold")
-        elif row is not None:
-            _draw(axes, number, row)
-    axes.set(xlim=(-LIMIT, LIMIT), ylim=(len(rows) - 0.4, -0.6), yticks=[])
-    axes.set_xlabel("difference of AP, points: mean, and 95 % interval over seeds and images")
+            y += 1 if y else 0
+            axes.text(-0.66, y, row, transform=axes.get_yaxis_transform(), weight="bold")
+        else:
+            _draw(axes, y, row)
+        y += 1
+    figure.set_size_inches(5.2, 0.2 * y + 0.8)
+    axes.set(xlim=(-LIMIT, LIMIT), ylim=(y - 0.4, -0.6), yticks=[])
+    axes.set_xlabel("difference of AP, points: mean, and 95 % interval")
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     figure.savefig(file, dpi=110, bbox_inches="tight")
 
 
-def _draw(axes: Axes, y: int, row: Row) -> None:
-    mean = float(row.pair.values["AP"].mean())
-    low, high = max(row.both.low, -LIMIT), min(row.both.high, LIMIT)
-    axes.plot([low, high], [y, y], color="C0", linewidth=1.6)
-    axes.plot(mean, y, "o", color="C0", markersize=5)
-    for end, marker in ((row.both.low, "<"), (row.both.high, ">")):
+def _draw(axes: Axes, y: float, row: Row) -> None:
+    ends = np.clip([row.low, row.high], -LIMIT, LIMIT)
+    axes.plot(ends, [y, y], color=row.color, linewidth=1.6)
+    axes.plot(row.mean, y, "o", color=row.color, markersize=5)
+    for end, marker in ((row.low, "<"), (row.high, ">")):
         if abs(end) > LIMIT:
-            at = LIMIT if end > 0 else -LIMIT
-            axes.plot(at, y, marker, color="C0", markersize=6, clip_on=False)
+            at = np.clip(end, -LIMIT, LIMIT)
+            axes.plot(at, y, marker, color=row.color, markersize=6, clip_on=False)
     across = axes.get_yaxis_transform()
-    seeds = f"{row.label}  ({len(row.pair.seeds)})"
-    axes.text(-0.64, y, seeds, transform=across, va="center", fontsize=9)
-    numbers = f"{points(mean)}  ({row.both})".replace("-", "−")
+    axes.text(-0.64, y, row.label, transform=across, va="center", fontsize=9)
+    numbers = f"{points(row.mean)}  ({points(row.low)} to {points(row.high)})".replace("-", "−")
     axes.text(1.04, y, numbers, transform=across, va="center", fontsize=9)
 
 
 if __name__ == "__main__":
-    print(table())
     draw(Path(sys.argv[1]))

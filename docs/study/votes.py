@@ -27,17 +27,25 @@ Row = tuple[tuple[str, ...], list[float]]
 
 
 def main(root: Path | None, votes: list[str]) -> None:
-    rows = _listed()
+    rows = listed()
     if root is not None:
         for path in sorted(root.glob("*/**/seed_*/last.pth")):
             for key, numbers in _measured(path, root, votes, rows):
                 rows[key] = numbers
                 _write(rows)
     for setting in dict.fromkeys(key[0] for key in rows):
-        _print({key[1:]: numbers for key, numbers in rows.items() if key[0] == setting}, setting)
+        _print(rows, setting)
 
 
-def _listed() -> Rows:
+def differences(rows: Rows, setting: str, arm: str, vote: str) -> np.ndarray:
+    """[n, 3]: points of the metrics, of every checkpoint that was measured without a vote too."""
+    runs = [key for key in rows if (*key[:2], key[4]) == (setting, arm, vote)]
+    pairs = [(rows[*run[:4], "none"], rows[run]) for run in runs if (*run[:4], "none") in rows]
+    return 100 * np.array([np.subtract(b, a) for a, b in pairs])
+
+
+def listed() -> Rows:
+    """AP, AP50 and AP75 by setting, arm, data set, seed and vote."""
     if not LISTED.exists():
         return {}
     with LISTED.open(newline="") as file:
@@ -77,23 +85,20 @@ def _measured(path: Path, root: Path, votes: list[str], rows: Rows) -> Iterator[
 def _print(rows: Rows, setting: str) -> None:
     """Each vote against none, by arm: a mean and its interval, in points."""
     p_values, lines = {}, {}
-    for arm, vote in dict.fromkeys((key[0], key[3]) for key in rows):
-        runs = [key for key in rows if (key[0], key[3]) == (arm, vote)]
-        pairs = [(rows[*run[:3], "none"], rows[run]) for run in runs if (*run[:3], "none") in rows]
-        if vote == "none" or len(pairs) < 2:
+    for arm, vote in dict.fromkeys((key[1], key[4]) for key in rows if key[0] == setting):
+        if vote == "none":
             continue
-        differences = 100 * np.array([np.subtract(b, a) for a, b in pairs])
-        p_values[f"{arm} {vote}"] = sign_flip_p(differences[:, 0])
-        lines[f"{arm} {vote}"] = (
-            "   ".join(
-                f"{name} {d.mean():+.2f} ({t_interval(d)[0]:+.2f} to {t_interval(d)[1]:+.2f})"
-                for name, d in zip(METRICS, differences.T, strict=True)
-            )
-            + f"   {(differences[:, 0] > 0).sum()} of {len(pairs)} rise"
-        )
+        found = differences(rows, setting, arm, vote)
+        name = f"{arm} {vote}"
+        p_values[name] = sign_flip_p(found[:, 0])
+        numbers = [
+            f"{d.mean():+.2f} ({'{:+.2f} to {:+.2f}'.format(*t_interval(d))})" for d in found.T
+        ]
+        rise = f"{(found[:, 0] > 0).sum()} of {len(found)} rise"
+        lines[name] = f"AP {numbers[0]}   AP50 {numbers[1]}   {rise}, p {p_values[name]:.3f}"
     adjusted = holm(p_values)
     for name, line in lines.items():
-        print(f"{setting:10}{name:22}{line}, p {p_values[name]:.3f}, Holm {adjusted[name]:.3f}")
+        print(f"{setting:10}{name:21}{line}, Holm {adjusted[name]:.3f}")
 
 
 if __name__ == "__main__":
