@@ -102,7 +102,7 @@ def train_runs(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dic
     print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
     lent = _lent(runs, due)
     if lent:
-        print(f"{len(lent)} differ from others in the vote alone, and take their weights")
+        print(f"runs that take another's weights, as they differ in the vote alone: {len(lent)}")
     cached = any(config.data.cache == "ram" for config in due.values())
     try:
         with kept_images() if cached else nullcontext():  # from one run to the next

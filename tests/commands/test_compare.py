@@ -400,7 +400,7 @@ def test_variants_of_the_vote_share_their_training(one_epoch, tmp_path, capsys):
     args += ["--center.features", "embedding", "--set", "silent: center.vote=null"]
     args += ["--set", "voting: center.vote=0.9", "--set", "heavier: center.weight=0.3"]
     assert main(args) == 0
-    assert "2 differ from others in the vote alone" in capsys.readouterr().out
+    assert "differ in the vote alone: 2" in capsys.readouterr().out
     of = {
         name: torch.load(out / name / "seed_0" / "last.pth", weights_only=True)
         for name in ("silent", "voting", "heavier")
@@ -428,7 +428,7 @@ def test_variants_of_the_vote_share_their_training(one_epoch, tmp_path, capsys):
     shutil.rmtree(out / "voting" / "seed_1")
     (out / "voting" / "seed_0" / "results.json").unlink()
     assert main(args) == 0
-    assert "1 differ from others in the vote alone" in capsys.readouterr().out
+    assert "differ in the vote alone: 1" in capsys.readouterr().out
 
 
 def test_without_weights_to_take(one_epoch, tmp_path, capsys):
