@@ -29,7 +29,10 @@ GROUPS = {
         ("digits: term − plain", "clean", "plain", "center"),
         ("30 % wrong labels: term − plain", "wrong_labels", "plain", "center"),
     ],
-    VOTES: [],
+    VOTES: [
+        ("dice, center at weight 0", "ssd_dice", "softmax", "vote"),
+        ("chess, center at weight 0", "ssd_chess", "softmax", "vote"),
+    ],
 }
 
 
