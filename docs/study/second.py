@@ -26,27 +26,41 @@ def main() -> None:
                 values = difference(setting, first, second, metric)
                 if values is None:
                     continue
-                name = f"{setting}: {second} - {first}, {metric}"
-                print(f"{name:44}{_numbers(values)}")
+                _print(f"{setting}: {second} - {first}, {metric}", values)
                 if (first, second, metric) == ("plain", "center", "AP"):
                     primary[setting] = values
-                    print(f"{'':44}without one data set: {_left_out(values)}")
+                    _print_by_seed(setting, first, second)
     told = {s: v for s, v in primary.items() if s in ("clean", "wrong_labels")}
     if len(told) == 2:
         contrast = told["wrong_labels"] - told["clean"]
-        print(f"{'wrong labels - clean, of center - plain, AP':44}{_numbers(contrast)}")
+        _print("wrong labels - clean, of center - plain, AP", contrast)
     adjusted = holm({s: sign_flip_p(v) for s, v in told.items()})
     for setting, p in adjusted.items():
         print(f"{setting}: {_verdict(told[setting], p)} (Holm over {len(told)}: p {p:.3f})")
 
 
-def difference(setting: str, first: str, second: str, metric: str) -> np.ndarray | None:
+def _print(name: str, values: np.ndarray) -> None:
+    print(f"{name:44}{_numbers(values)}")
+    print(f"{'':44}without one data set: {_left_out(values)}")
+
+
+def _print_by_seed(setting: str, first: str, second: str) -> None:
+    """All data sets have the same seeds, which an interval over data sets takes as given."""
+    for seed in sorted({int(r["seed"]) for r in listed() if r["setting"] == setting}):
+        values = difference(setting, first, second, "AP", (seed,))
+        if values is not None:
+            print(f"{f'  with seed {seed} alone':44}{_numbers(values)}")
+
+
+def difference(
+    setting: str, first: str, second: str, metric: str, seeds: tuple[int, ...] = SEEDS
+) -> np.ndarray | None:
     """Points, a data set: the mean over training seeds; None before all runs are there."""
-    arms = [[_mean(setting, arm, data, metric) for data in DATA] for arm in (first, second)]
+    arms = [[_mean(setting, arm, data, metric, seeds) for data in DATA] for arm in (first, second)]
     known = [(a, b) for a, b in zip(*arms, strict=True) if None not in (a, b)]
     expected = 4 if setting.endswith("twice") else len(DATA)
     if len(known) < expected:
-        if known:
+        if known and seeds == SEEDS:
             print(f"{setting}: {second} - {first}: {len(known)} of {expected} data sets so far")
         return None
     return 100 * np.array([b - a for a, b in known])  # type: ignore[operator]
@@ -73,15 +87,15 @@ def holm(p: dict[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _mean(setting: str, arm: str, data: int, metric: str) -> float | None:
+def _mean(setting: str, arm: str, data: int, metric: str, seeds: tuple[int, ...]) -> float | None:
     """Of the training seeds, if all are there."""
     key = setting, arm, str(data)
     values = [
         float(row[metric])
         for row in listed()
-        if (row["setting"], row["arm"], row["data"]) == key and int(row["seed"]) in SEEDS
+        if (row["setting"], row["arm"], row["data"]) == key and int(row["seed"]) in seeds
     ]
-    return float(np.mean(values)) if len(values) == len(SEEDS) else None
+    return float(np.mean(values)) if len(values) == len(seeds) else None
 
 
 def _numbers(values: np.ndarray) -> str:

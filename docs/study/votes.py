@@ -89,16 +89,19 @@ def _print(rows: Rows, setting: str) -> None:
         if vote == "none":
             continue
         found = differences(rows, setting, arm, vote)
-        name = f"{arm} {vote}"
-        p_values[name] = sign_flip_p(found[:, 0])
+        each = [(values.mean(), *t_interval(values)) for values in found.T]
         numbers = [
-            f"{d.mean():+.2f} ({'{:+.2f} to {:+.2f}'.format(*t_interval(d))})" for d in found.T
+            f"{name} {'{:+.2f} ({:+.2f} to {:+.2f})'.format(*x)}"
+            for name, x in zip(METRICS, each, strict=True)
         ]
-        rise = f"{(found[:, 0] > 0).sum()} of {len(found)} rise"
-        lines[name] = f"AP {numbers[0]}   AP50 {numbers[1]}   {rise}, p {p_values[name]:.3f}"
+        name = f"{arm} {vote}"
+        lines[name] = f"{'  '.join(numbers)}  {(found[:, 0] > 0).sum()} of {len(found)} rise"
+        if len(found) > 5:  # of fewer no test can tell
+            p_values[name] = sign_flip_p(found[:, 0])
     adjusted = holm(p_values)
     for name, line in lines.items():
-        print(f"{setting:10}{name:21}{line}, Holm {adjusted[name]:.3f}")
+        p = f", p {p_values[name]:.3f}, Holm {adjusted[name]:.3f}" if name in p_values else ""
+        print(f"{setting:10}{name:21}{line}{p}")
 
 
 if __name__ == "__main__":
