@@ -220,8 +220,14 @@ def _write(
         f"values of {asked.vary}" if asked.vary else "seeds",
     )
     folder.mkdir(parents=True, exist_ok=True)
-    values = comparison_json(comparison) | {"vary": asked.vary}
+    seeds = sorted({run.config.train.seed for of in runs.values() for run in of.values()})
+    values = comparison_json(comparison) | {"vary": asked.vary, "training_seeds": seeds}
     (folder / "compare.json").write_text(json.dumps(values, indent=2, allow_nan=False))
     print(comparison_table(comparison))
+    if asked.vary:
+        print(
+            f"All values of {asked.vary} have the same training seeds "
+            f"({', '.join(map(str, seeds))}), which the intervals take as given"
+        )
     comparison_figure(comparison).savefig(folder / "compare.png")
     print(f"compare.png and compare.json in {folder}")

@@ -371,7 +371,7 @@ def test_values_that_share_some_of_their_images(caplog):
     assert not caplog.text
 
 
-def test_data_sets_of_their_own(tmp_path, one_epoch, data):
+def test_data_sets_of_their_own(tmp_path, one_epoch, data, capsys):
     values = yaml.safe_load(one_epoch.read_text())
     values["data"] |= {"format": "digits", "root": str(tmp_path / "data")}
     values["data"]["digits"] = {"train": 8, "val": 2}
@@ -389,7 +389,8 @@ def test_data_sets_of_their_own(tmp_path, one_epoch, data):
     ]
     assert written["variants"][0]["seeds"] == [3, 4]
     assert written["variants"][0]["AP"]["values"] == pytest.approx([x["AP"] for x in results])
-    assert written["vary"] == "data.digits.seed"
+    assert (written["vary"], written["training_seeds"]) == ("data.digits.seed", [0])
+    assert "have the same training seeds (0), which" in capsys.readouterr().out
     assert list(written["validation"]) == ["3", "4"]
     assert len(set(written["validation"].values())) == 2
 
