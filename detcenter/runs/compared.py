@@ -10,14 +10,13 @@ from typing import Any
 from detcenter.analysis import Failure
 from detcenter.data import kept_images
 from detcenter.errors import ConfigError
-from detcenter.recipe.config import VOTE_KEYS, Config, flat
+from detcenter.recipe.config import Config, flat
 from detcenter.recipe.datasets import training_set, validation_set
-from detcenter.runs.checkpoints import with_votes
-from detcenter.runs.folder import LAST, check_same_recipe, has_checkpoint
+from detcenter.runs.folder import check_same_recipe
+from detcenter.runs.lending import borrow, borrowers
 from detcenter.runs.measured import is_measured, recipe_of
 from detcenter.runs.side_by_side import Jobs, train_side_by_side
 from detcenter.runs.variants import truth_of
-from detcenter.training import load_checkpoint, save_checkpoint
 
 _FAILED = "failed.txt"  # why, a line each time, in the folder of a run
 
@@ -100,53 +99,30 @@ def train_runs(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dic
     if due:
         _check_data(runs, vary)
     print(f"{len(runs) - len(due)} of {len(runs)} runs are done")
-    lent = _lent(runs, due)
-    if lent:
-        print(f"runs that take another's weights, as they differ in the vote alone: {len(lent)}")
+    waiting = borrowers(runs, due)
+    if waiting:
+        print(f"runs that take another's weights, as they differ in the vote alone: {len(waiting)}")
     cached = any(config.data.cache == "ram" for config in due.values())
     try:
         with kept_images() if cached else nullcontext():  # from one run to the next
-            failed = train_side_by_side({p: c for p, c in due.items() if p not in lent}, jobs)
-            for path in [path for path, lender in lent.items() if lender in failed]:
-                failed[path] = f"its weights are those of {lent.pop(path)}, which failed"
-            for path, lender in lent.items():
-                _lend(lender, path, due[path])
-            failed |= train_side_by_side({path: due[path] for path in lent}, jobs)
+            failed = _train({p: c for p, c in due.items() if p not in waiting}, jobs)
+            for path, lenders in waiting.items():
+                borrow(path, due[path], lenders)
+            if waiting:  # how many at a time pay is found out by steps, and here are none
+                few = None if jobs == "auto" else jobs
+                failed |= _train({path: due[path] for path in waiting}, few)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command goes on from there") from None
+    return failed
+
+
+def _train(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:
+    failed = train_side_by_side(runs, jobs)
     for path, why in failed.items():
         path.mkdir(parents=True, exist_ok=True)
         with (path / _FAILED).open("a") as file:
             file.write(f"{why}\n")
     return failed
-
-
-def _lent(runs: Mapping[Path, Config], due: Mapping[Path, Config]) -> dict[Path, Path]:
-    """The runs of which another has the weights, or will have them, by the folder of that one."""
-    first: dict[str, Path] = {}
-    lender = {path: first.setdefault(_training(config), path) for path, config in runs.items()}
-    return {
-        path: lender[path]
-        for path in due
-        if path != lender[path]
-        and not has_checkpoint(path)
-        and (lender[path] in due or has_checkpoint(lender[path]))
-    }
-
-
-def _training(config: Config) -> str:
-    """All that the weights of a run follow from: its recipe without the vote."""
-    left_out = {"output", *(f"center.{key}" for key in VOTE_KEYS)}
-    return repr({key: value for key, value in flat(config).items() if key not in left_out})
-
-
-def _lend(lender: Path, path: Path, config: Config) -> None:
-    """Give the run in ``path`` the last weights of another; evaluating them is left to it."""
-    assert config.center is not None  # runs without the term differ in more than a vote
-    checkpoint = with_votes(load_checkpoint(lender / LAST), config.center)
-    checkpoint["config"]["output"] = config.output
-    path.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path / LAST, **checkpoint)
 
 
 def _check_same(config: Config, other: Config) -> None:
@@ -208,7 +184,7 @@ def failures(
             name,
             _unit(config, vary),
             str(path),
-            (path / _FAILED).read_text().strip().splitlines()[-1],
+            (path / _FAILED).read_text().strip().rpartition("\n")[2] or "not known",
             finished=path not in failed,
         )
         for name, of_variant in runs.items()

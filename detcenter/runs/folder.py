@@ -31,6 +31,8 @@ _OF_TRACKERS = (".aim", "dvclive", "swanlab", "tensorboard", "wandb")  # folders
 _BEFORE_THE_FIRST_CHECKPOINT = {
     *_OF_TRACKERS,
     "config.yaml",
+    "config.yaml.partial",
+    "failed.txt",
     "last.pth.partial",
     "log.txt",
     "metrics.csv",

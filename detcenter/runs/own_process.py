@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -60,12 +61,14 @@ def started(config: Config, folder: Path, place: int, jobs: int) -> Running:
 
 
 def stop(processes: Sequence[SpawnProcess]) -> None:
-    """As Ctrl-C does, which reaches them by itself in a terminal only; by force if that fails."""
+    """As Ctrl-C does, which does not reach them by itself; by force if that fails."""
     for process in processes:
         if process.pid is not None and sys.platform != "win32":
-            os.kill(process.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(process.pid, signal.SIGINT)
+    patience = time.monotonic() + _PATIENCE
     for process in processes:
-        process.join(_PATIENCE)
+        process.join(max(0.0, patience - time.monotonic()))
         process.kill()
         process.join()
 
@@ -98,7 +101,9 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _work(config: Config, folder: Path, said: Any, start_method: str) -> None:
-    """In a process of its own."""
+    """In a process of its own, out of reach of a terminal's Ctrl-C: `stop` passes that on, once."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     multiprocessing.set_start_method(start_method, force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ from detcenter.runs.folder import (
     clear_folder,
     clear_results,
     has_checkpoint,
+    write_whole,
 )
 from detcenter.runs.passes import augmentation, detect_together, input_size, remark_limits
 from detcenter.runs.preparation import (
@@ -374,6 +375,6 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             clear_results(self.folder)
             text = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
-            (self.folder / "config.yaml").write_text(text)
+            write_whole(self.folder / "config.yaml", text)
         open_trackers(self.accelerator, self.config, self.folder, self.state.epochs_done)
         self.records = RunRecords(self.folder, self.accelerator, rows)

@@ -1,6 +1,7 @@
 """`detcenter compare` on real runs of a small recipe, and the groups, seeds and folds behind it."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -15,10 +16,12 @@ import yaml
 from detcenter.cli import main
 from detcenter.errors import ConfigError
 from detcenter.evaluation import coco_metrics, load_detections
-from detcenter.recipe.config import CenterConfig, Config, LossConfig
+from detcenter.recipe.config import CenterConfig, Config, LossConfig, config_from_dict
 from detcenter.runs import own_process, side_by_side
+from detcenter.runs.lending import borrow, borrowers
 from detcenter.runs.measured import MeasuredRun, measured_run, recipe_of
 from detcenter.runs.variants import by_recipe, images_of, same_images, scored
+from detcenter.training import save_checkpoint
 from tests.command_line import fails
 
 VARIANTS = ("--set", "plain: center=null", "--set", "center.weight=0.3 center.alpha=0.1")
@@ -433,13 +436,72 @@ def test_variants_of_the_vote_share_their_training(one_epoch, tmp_path, capsys):
 
 
 def test_without_weights_to_take(one_epoch, tmp_path, capsys):
+    """A vote that cannot be had is the fault of its variant alone, wherever that stands."""
     out = tmp_path / "out"
     args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--output", str(out)]
-    args += ["--center.features", "embedding", "--set", "silent: center.vote=null"]
-    args += ["--set", "voting: center.vote=0.9", "--train.lr", "1e30"]
-    said = fails(capsys, *args)
-    assert said.count("its weights are those of") == 2
-    assert (out / "voting" / "seed_0" / "failed.txt").exists()
+    args += ["--center.features", "embedding", "--center.embedding_weight", "0"]
+    args += ["--baseline", "silent", "--set", "soft: center.vote=0.5", "--set", "silent: recipe"]
+    args += ["--set", "centers: center.vote=0.5 center.vote_by=centers"]
+    assert "2 of 6 runs failed" in fails(capsys, *args)
+    values = json.loads((out / "compare.json").read_text())
+    assert [variant["name"] for variant in values["variants"]] == ["silent", "centers"]
+    assert {Path(failure["run"]).parent.name for failure in values["failures"]} == {"soft"}
+
+
+def test_who_lends_weights(tmp_path):
+    def run(name, seed=0, **center):
+        config = Config()
+        config.center = CenterConfig(**center)
+        config.train.seed, config.output = seed, str(tmp_path / name)
+        return tmp_path / name, config
+
+    runs = dict(
+        [
+            run("centers", vote=0.5, vote_by="centers"),
+            run("silent"),
+            run("softmax", vote=0.3),
+            run("other_seed", seed=1, vote=0.3),
+            run("other_weight", weight=0.7),
+        ]
+    )
+    centers, silent, softmax, *others = runs
+    assert borrowers(runs, runs) == {silent: [centers, softmax], softmax: [centers, silent]}
+    silent.mkdir()
+    save_checkpoint(silent / "last.pth", **checkpoint_of(runs[silent], epoch=4))
+    found = borrowers(runs, {*runs} - {silent})
+    assert found == {centers: [silent, softmax], softmax: [centers, silent]}
+    borrow(centers, runs[centers], found[centers])
+    assert not centers.exists()  # the training was not complete
+    save_checkpoint(
+        silent / "last.pth",
+        silent / "previous.pth",
+        **checkpoint_of(runs[silent], epoch=runs[silent].train.epochs),
+    )
+    for path in found:
+        borrow(path, runs[path], found[path])
+        lent = torch.load(path / "last.pth", weights_only=True)
+        assert config_from_dict(lent["config"]) == runs[path]
+        assert lent["rows"] == [{"epoch": "1", "train/loss": "2"}] and "images_a_step" not in lent
+    (silent / "last.pth").write_bytes(b"damaged")
+    (softmax / "last.pth").unlink()
+    borrow(softmax, runs[softmax], [silent, centers])  # what is damaged lends nothing
+    assert (softmax / "last.pth").exists()
+    for path in (silent, softmax):
+        (path / "results.json").touch()
+    (softmax / "last.pth").unlink()
+    assert borrowers(runs, [softmax]) == {}  # it was evaluated with its own weights
+
+
+def checkpoint_of(config, epoch):
+    return {
+        "model": {},
+        "builder": {},
+        "classes": [],
+        "config": dataclasses.asdict(config),
+        "epoch": epoch,
+        "images_a_step": 8,
+        "rows": [{"epoch": "1", "train/loss": "2", "AP": "3"}],
+    }
 
 
 def test_the_fingerprint_of_validation_data():
