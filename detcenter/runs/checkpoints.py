@@ -48,8 +48,12 @@ def with_votes(checkpoint: Mapping[str, Any], asked: CenterConfig) -> dict[str, 
     for key in VOTE_KEYS[1:]:
         if asked.vote is None and getattr(asked, key) != getattr(own, key):
             raise ConfigError(f"--center.{key} changes nothing without a vote, --center.vote 0.5")
-    chosen = CenterConfig() if asked.vote is None else asked
-    votes = {key: getattr(chosen, key) for key in VOTE_KEYS}
+    return voting_as(checkpoint, CenterConfig() if asked.vote is None else asked)
+
+
+def voting_as(checkpoint: Mapping[str, Any], center: CenterConfig) -> dict[str, Any]:
+    """``checkpoint``, whose recipe has the term, with the vote of ``center`` in it."""
+    config, votes = checkpoint["config"], {key: getattr(center, key) for key in VOTE_KEYS}
     return {**checkpoint, "config": {**config, "center": {**config["center"], **votes}}}
 
 

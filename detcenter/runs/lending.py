@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from detcenter.recipe.config import VOTE_KEYS, Config, flat
+from detcenter.runs.checkpoints import voting_as
 from detcenter.runs.folder import LAST, PREVIOUS, has_checkpoint
 from detcenter.runs.measured import is_finished
 from detcenter.training import CheckpointError, load_newest, save_checkpoint
@@ -40,13 +41,8 @@ def borrow(path: Path, config: Config, lenders: Sequence[Path]) -> None:
             checkpoint, _ = load_newest(lender / LAST, lender / PREVIOUS)
             if checkpoint["epoch"] < config.train.epochs:
                 continue
-            own = {key: getattr(config.center, key) for key in VOTE_KEYS}
-            recipe = checkpoint["config"]
-            checkpoint["config"] = {
-                **recipe,
-                "output": config.output,
-                "center": {**recipe["center"], **own},
-            }
+            checkpoint = voting_as(checkpoint, config.center)
+            checkpoint["config"]["output"] = config.output
             checkpoint.pop("images_a_step", None)  # no step follows, of whatever size
             checkpoint["rows"] = [_of_training(row) for row in checkpoint["rows"]]
             path.mkdir(parents=True, exist_ok=True)
