@@ -1,6 +1,6 @@
 # `make demo` trains on the digits, prints the table and writes a report; `make test` runs all checks.
 # Both set up .venv first: Python 3.11 or later is all that a machine needs.
-# `make study` trains the 32 runs of the second study's first question, in under an hour on two cores.
+# `make study` trains the 32 runs of the second study's first question, in about an hour on two cores.
 # `make gpu` runs all that is to be shown on a GPU, into the folder OUT.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from second_runs import listed
 
-DATA, SEEDS = range(1, 9), (100, 101)
+DATA, SEEDS, OF_SSD = range(1, 9), (100, 101), (100,)
 PAIRS = {
     "clean": [("plain", "center"), ("one", "center"), ("softmax", "center"), ("plain", "softmax")],
     "wrong_labels": [("plain", "center"), ("one", "center"), ("smoothing", "center")],
@@ -30,6 +30,7 @@ def main() -> None:
                 if (first, second, metric) == ("plain", "center", "AP"):
                     primary[setting] = values
                     _print_by_seed(setting, first, second)
+                    _print_means(setting, (first, second))
     told = {s: v for s, v in primary.items() if s in ("clean", "wrong_labels")}
     if len(told) == 2:
         contrast = told["wrong_labels"] - told["clean"]
@@ -37,6 +38,9 @@ def main() -> None:
     adjusted = holm({s: sign_flip_p(v) for s, v in told.items()})
     for setting, p in adjusted.items():
         print(f"{setting}: {_verdict(told[setting], p)} (Holm over {len(told)}: p {p:.3f})")
+    ssd = difference("ssd", "softmax", "center", "AP", OF_SSD)
+    if ssd is not None:
+        print(f"{'not asked: SSD, center - softmax, AP':44}{_numbers(ssd)}")
 
 
 def _print(name: str, values: np.ndarray) -> None:
@@ -50,6 +54,16 @@ def _print_by_seed(setting: str, first: str, second: str) -> None:
         values = difference(setting, first, second, "AP", (seed,))
         if values is not None:
             print(f"{f'  with seed {seed} alone':44}{_numbers(values)}")
+
+
+def _print_means(setting: str, arms: tuple[str, str]) -> None:
+    """AP, and the scatter within to between classes of the vectors of validation boxes."""
+    for metric in ("AP", "own_ratio"):
+        each = []
+        for arm in arms:
+            known = [_mean(setting, arm, data, metric, SEEDS) for data in DATA]
+            each.append(f"{arm} {np.mean([x for x in known if x is not None]):.3f}")
+        print(f"{f'  {metric}':44}{', '.join(each)}")
 
 
 def difference(
