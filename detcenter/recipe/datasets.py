@@ -21,6 +21,7 @@ from detcenter.data.dataset import learnable
 from detcenter.data.errors import count
 from detcenter.data.findings import Part as Seen
 from detcenter.data.findings import copy_findings, in_words, size_findings, unit_findings
+from detcenter.data.splitting import contents, folds_of
 from detcenter.errors import ConfigError
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig
@@ -98,11 +99,16 @@ def _fold_of(both: list[DetectionDataset], data: DataConfig, part: Part) -> Dete
         raise ConfigError(
             f"data.folds: {twice} is in data.train and in data.val; folds need it once"
         )
+    if data.format == "lmdb":  # whose images are no files, but have names for their contents
+        content = [dataset.version(n) for dataset in both for n in range(len(dataset))]
+    else:
+        content = contents(paths)
     # Fixed, so that all variants and seeds of a comparison are evaluated on the same parts.
-    order = np.random.default_rng(0).permutation(len(paths))
-    parts = np.array_split(order, data.folds)
-    held_out = set(parts[data.fold].tolist())
-    chosen = [n for n in range(len(paths)) if (n in held_out) == (part == "val")]
+    try:
+        fold = folds_of([path.as_posix() for path in paths], content, data.folds)
+    except ValueError as error:
+        raise ConfigError(f"data.folds is {data.folds}: {error}") from None
+    chosen = np.flatnonzero((fold == data.fold) == (part == "val")).tolist()
     pooled = PooledDataset(both, chosen)
     pooled.size_reported = all(dataset.size_reported for dataset in both)
     return pooled

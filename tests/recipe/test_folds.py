@@ -1,14 +1,28 @@
 """data.folds: cross-validation over the images of train and val together."""
 
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detcenter.cli import main
+from detcenter.data.splitting import folds_of
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set
 from tests.command_line import fails
+
+
+def rename(root, old, new):
+    """An image of a VOC data set, in its lists too."""
+    for folder in ("JPEGImages", "Annotations"):
+        (file,) = (root / folder).glob(f"{old}.*")
+        file.rename(file.with_name(f"{new}{file.suffix}"))
+    for file in (root / "ImageSets/Main").iterdir():
+        entries = file.read_text().split()
+        file.write_text("\n".join(new if entry == old else entry for entry in entries))
 
 
 def parts(root, folds):
@@ -33,6 +47,38 @@ def test_every_image_is_held_out_once(data, folds):
 
 def test_parts_are_always_the_same(data):
     assert list(parts(data, 3)) == list(parts(data, 3))
+
+
+@pytest.fixture
+def own_data(data, tmp_path):
+    return Path(shutil.copytree(data, tmp_path / "own"))
+
+
+def test_copies_of_an_image_are_in_one_fold(own_data):
+    """Byte by byte, by the names that Roboflow gives, and by one through the other."""
+    first, second, third = sorted((own_data / "JPEGImages").iterdir())[:3]
+    second.write_bytes(first.read_bytes())
+    rename(own_data, first.stem, "scene.rf.1a")
+    rename(own_data, third.stem, "scene.rf.2b")
+    copies = {f"scene.rf.1a{first.suffix}", second.name, f"scene.rf.2b{third.suffix}"}
+    held_out = [{name for _, name in val} for _, val in parts(own_data, 4)]
+    assert sum(copies <= of_fold for of_fold in held_out) == 1
+    assert sum(map(len, held_out)) == 12
+
+
+def test_without_copies_folds_are_equal_parts_of_one_order():
+    names = [f"{n}.jpg" for n in range(10)]
+    order = np.random.default_rng(0).permutation(10)
+    for number, part in enumerate(np.array_split(order, 3)):
+        assert np.flatnonzero(folds_of(names, names, 3) == number).tolist() == sorted(part)
+
+
+def test_more_folds_than_images_that_are_no_copies(own_data, recipe, tmp_path, capsys):
+    images = sorted((own_data / "JPEGImages").iterdir())
+    for image in images:
+        image.write_bytes(images[0].read_bytes())
+    args = ("--data.root", own_data, "--data.folds", "3", "--output", tmp_path / "run")
+    assert "of 12 images only 1 are no" in fails(capsys, "train", "--config", recipe, *args)
 
 
 def test_images_in_both_lists(data):
