@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detcenter.models import L2Softmax as L2Softmax
     from detcenter.models import attach as attach
     from detcenter.models import box_features as box_features
+    from detcenter.models import box_logits as box_logits
     from detcenter.models import detach as detach
     from detcenter.models import detect_with_features as detect_with_features
     from detcenter.models import set_l2_softmax as set_l2_softmax
@@ -34,6 +35,7 @@ _HOMES = {
     "RankHardLoss": "losses",
     "attach": "models",
     "box_features": "models",
+    "box_logits": "models",
     "detach": "models",
     "detect_with_features": "models",
     "fast": "batched",

@@ -2,7 +2,7 @@
 
 from detcenter.models.attach import attach, detach, embedding_of, feature_sizes
 from detcenter.models.attached import set_losses_over_processes, set_min_negatives
-from detcenter.models.box_features import box_features, detect_with_features
+from detcenter.models.box_features import box_features, box_logits, detect_with_features
 from detcenter.models.build import MODEL_NAMES, OVER_BACKBONES, build_model
 from detcenter.models.checkpointing import set_gradient_checkpointing
 from detcenter.models.families import family_of, terms_of
@@ -19,6 +19,7 @@ __all__ = [
     "WeightsError",
     "attach",
     "box_features",
+    "box_logits",
     "build_model",
     "check_voters",
     "detach",

@@ -1,4 +1,4 @@
-"""The features of any box, and of a detector's own detections."""
+"""The features and class logits of any box, and the features of a detector's own detections."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import resize_boxes
 
 from detcenter.models.families import family_of, terms_of
@@ -39,16 +41,31 @@ def box_features(
         TypeError: if ``model`` is no detector that is known here.
         ValueError: for shapes that do not fit, or a term that is not there.
     """
-    family_of(model)
-    _check(images, boxes)
-    with evaluating(model), unsharded(model):
-        # Not in the images' dtype: half precision would move boxes by pixels.
-        scaled = [
-            {"boxes": b.to(x.device, torch.float32)} for x, b in zip(images, boxes, strict=True)
-        ]
-        batch, targets = model.transform(list(images), scaled)
-        maps = _as_dict(model.backbone(batch.tensors))
-        return _features(model, batch, maps, [target["boxes"] for target in targets], name)
+    with _passed(model, images, boxes) as (batch, maps, scaled):
+        return _features(model, batch, maps, scaled, name)
+
+
+@torch.no_grad()
+def box_logits(model: Any, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
+    r"""What a detector takes given boxes for, as logits whose softmax is a distribution.
+
+    Column 0 is "none of the classes". Of an R-CNN they are the classifier's logits, if the boxes
+    were its proposals; of an SSD those of the anchor that fits the box best. RetinaNet and FCOS
+    give every class c a probability :math:`p_c` of its own, by a sigmoid; their column 0 is zero,
+    so that the softmax of the logits has the odds :math:`p_c / (1 - p_c)` of each class against
+    none. A vote (:func:`vote`) has no part in it.
+
+    Arguments and errors are those of :func:`box_features`.
+
+    Returns:
+        [N, C] for each image, float32 or finer.
+    """
+    with _passed(model, images, boxes) as (batch, maps, scaled):
+        logits = family_of(model).logits(model, batch, maps, scaled)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if not isinstance(model, SSD | GeneralizedRCNN):
+            logits = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], 1)
+        return list(logits.split([len(b) for b in scaled]))
 
 
 @torch.no_grad()
@@ -79,6 +96,25 @@ def detect_with_features(
         for hook in hooks:
             hook.remove()
     return [found | {"features": x} for found, x in zip(detections, features, strict=True)]
+
+
+@contextmanager
+def _passed(
+    model: Any, images: Sequence[Tensor], boxes: Sequence[Tensor]
+) -> Iterator[tuple[ImageList, dict[str, Tensor], list[Tensor]]]:
+    """Inside, ``model`` is in eval mode and whole: images as its backbone takes them, the maps that
+    it makes of them, and ``boxes`` in their pixels.
+    """
+    family_of(model)
+    _check(images, boxes)
+    with evaluating(model), unsharded(model):
+        # Not in the images' dtype: half precision would move boxes by pixels.
+        targets = [
+            {"boxes": b.to(x.device, torch.float32)} for x, b in zip(images, boxes, strict=True)
+        ]
+        batch, scaled = model.transform(list(images), targets)
+        maps = _as_dict(model.backbone(batch.tensors))
+        yield batch, maps, [target["boxes"] for target in scaled]
 
 
 @contextmanager

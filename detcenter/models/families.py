@@ -77,6 +77,11 @@ class Family(Protocol):
     ) -> list[tuple[Tensor, Tensor]]:
         """By level, which of all ``boxes`` lie there, [M_l], and their vectors, [M_l, D_l]."""
 
+    def logits(
+        self, model: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
+    ) -> Tensor:
+        """The class logits of all ``boxes``, [M, C], by a softmax or by sigmoids."""
+
 
 class _OfCells:
     """Detectors that classify every cell of several maps."""
@@ -131,6 +136,15 @@ class _OfCells:
         anchors = model.anchor_generator(images, list(maps.values()))
         chosen = self._anchors_of(model, anchors, boxes)
         return vectors_at(list(maps.values()), _per_cell(model), chosen)
+
+    def logits(
+        self, model: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
+    ) -> Tensor:
+        """Those of the anchor that stands for each box."""
+        anchors = model.anchor_generator(images, list(maps.values()))
+        chosen = self._anchors_of(model, anchors, boxes)
+        of_anchors = model.head(list(maps.values()))["cls_logits"]
+        return torch.cat([x[at] for x, at in zip(of_anchors, chosen, strict=True)])
 
     def _anchors_of(self, model: Any, anchors: list[Tensor], boxes: list[Tensor]) -> list[Tensor]:
         return best_anchors(anchors, boxes)
@@ -229,15 +243,19 @@ class _RCNN:
         self, model: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:
         """What the classifier would read if the boxes were proposals."""
-        heads = model.roi_heads
-        # As proposals have it: the pooling takes boxes in the dtype of the maps.
-        dtype = next(iter(maps.values())).dtype
-        boxes = [b.to(dtype) for b in boxes]
-        pooled = heads.box_head(heads.box_roi_pool(maps, boxes, images.image_sizes))
+        pooled = _pooled(model.roi_heads, images, maps, boxes)
         with listening({self.reader(model): Reader}) as notes:
-            heads.box_predictor(pooled)
+            model.roi_heads.box_predictor(pooled)
         found = _vectors_in(notes[self.reader(model)], len(pooled))
         return [(torch.arange(len(found), device=found.device), found)]
+
+    def logits(
+        self, model: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
+    ) -> Tensor:
+        """What the classifier would say if the boxes were proposals."""
+        made = model.roi_heads.box_predictor(_pooled(model.roi_heads, images, maps, boxes))
+        found: Tensor = made[0] if isinstance(made, tuple) else made
+        return found
 
 
 _FAMILIES: tuple[Family, ...] = (_SSD(), _RetinaNet(), _FCOS(), _RCNN())
@@ -264,6 +282,15 @@ def terms_of(model: nn.Module) -> BoxTerms:
     family_of(model)
     terms = getattr(model, "box_terms", None)
     return terms if isinstance(terms, BoxTerms) else BoxTerms()
+
+
+def _pooled(heads: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+    """What an R-CNN's box head makes of boxes, [M, ...]."""
+    # As proposals have it: the pooling takes boxes in the dtype of the maps.
+    dtype = next(iter(maps.values())).dtype
+    pooled = heads.box_roi_pool(maps, [b.to(dtype) for b in boxes], images.image_sizes)
+    made: Tensor = heads.box_head(pooled)
+    return made
 
 
 def _per_cell(model: Any) -> list[int]:

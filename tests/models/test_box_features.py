@@ -5,9 +5,18 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN
+from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
-from detcenter import Embedding, attach, box_features, detect_with_features
+from detcenter import (
+    Embedding,
+    attach,
+    box_features,
+    box_logits,
+    detect_with_features,
+    fast,
+    vote,
+)
 from detcenter.models import build_model, terms_of
 from detcenter.models.cells import best_anchors
 
@@ -71,6 +80,24 @@ def vectors_of_proposals(model, batch, maps, boxes):
     return [list(x) for x in read[0].split([len(b) for b in boxes])]
 
 
+def logits_by_loop(model, images, boxes):
+    """Of R-CNNs the boxes are proposals; of the others the anchor of each box is looked for."""
+    model, batch, maps, boxes = passed(model, images, boxes)
+    if isinstance(model, FasterRCNN):
+        made = []
+        model.roi_heads.box_predictor.register_forward_hook(
+            lambda _, __, outputs: made.append(outputs[0])
+        )
+        with torch.no_grad():
+            model.roi_heads(maps, boxes, batch.image_sizes)
+        return [list(x) for x in made[0].split([len(b) for b in boxes])]
+    with torch.no_grad():
+        logits = model.head(list(maps.values()))["cls_logits"]
+    anchors = model.anchor_generator(batch, list(maps.values()))
+    find = responsible_point if isinstance(model, FCOS) else best_anchor
+    return [[logits[i, find(anchors[i], box)] for box in boxes[i]] for i in range(len(images))]
+
+
 def best_anchor(anchors, box):
     ious = [box_iou(anchor[None], box[None]).item() for anchor in anchors]
     return max(range(len(ious)), key=ious.__getitem__)
@@ -113,6 +140,32 @@ def test_a_box_has_the_vector_that_the_detector_would_have_for_it(plain_model, i
     if isinstance(plain_model, FCOS):
         plain_model.transform.fixed_size = (192, 192)  # its coarse level is for large boxes
     check(box_features(plain_model, images, boxes), vectors_by_loop(plain_model, images, boxes))
+
+
+@pytest.mark.parametrize("fastened", [False, True])
+def test_a_box_has_the_logits_that_the_detector_would_have_for_it(
+    plain_model, images, boxes, fastened
+):
+    if isinstance(plain_model, FCOS):
+        plain_model.transform.fixed_size = (192, 192)
+    expected = logits_by_loop(plain_model, images, boxes)
+    found = box_logits(fast(plain_model) if fastened else plain_model, images, boxes)
+    if not isinstance(plain_model, FasterRCNN | SSD):
+        # Each class against none of them, as its own sigmoid has it: the odds are exp(logit).
+        for rows in expected:
+            for row in rows:
+                row[0] = 0
+        odds = found[0].softmax(1)[:, 1:] / found[0].softmax(1)[:, :1]
+        own = torch.stack(expected[0])[:, 1:].sigmoid()
+        torch.testing.assert_close(odds, own / (1 - own), rtol=1e-4, atol=1e-5)
+    check(found, expected)
+
+
+def test_logits_are_without_votes(small_model, images, boxes):
+    attach(small_model, features=Embedding(5))
+    before = box_logits(small_model, images, boxes)
+    vote(small_model, 0.9)
+    assert all(map(torch.equal, before, box_logits(small_model, images, boxes)))
 
 
 def test_levels_of_different_widths_have_a_block_each(unequal, images, boxes):
