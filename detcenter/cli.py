@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from detcenter.commands import (
+    audit,
     check,
     compare,
     convert,
@@ -38,6 +39,7 @@ USAGE = """usage: detcenter COMMAND ...
   init      write a recipe:       detcenter init FOLDER
   train     train a detector:     detcenter train --config configs/digits.yaml
   check     find bad data:        detcenter check --config configs/digits.yaml
+  audit     find wrong labels:    detcenter audit --config configs/digits.yaml
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
@@ -63,6 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "init": init.main,
         "train": train.main,
         "check": check.main,
+        "audit": audit.main,
         "evaluate": evaluate.main,
         "predict": predict.main,
         "features": features.main,

@@ -22,7 +22,7 @@ from detcenter.recipe.variants import variants_of
 from detcenter.runs.compared import failures, laid_out, train_runs, units_in, whole
 from detcenter.runs.measured import MeasuredRun, measured_run
 from detcenter.runs.pooling import pooled_pairs, write_pool
-from detcenter.runs.side_by_side import Jobs
+from detcenter.runs.side_by_side import Jobs, jobs_of
 from detcenter.runs.variants import by_recipe, images_of, same_images, scored
 from detcenter.training import TrainingError
 
@@ -38,7 +38,7 @@ def main(args: Sequence[str]) -> None:
         pairs = pooled_pairs(arguments.pool, arguments.pair, arguments.same_validation or [])
         write_pool(Path(config.output or "runs/pool"), pairs)
         return
-    jobs, asked = _jobs(arguments.jobs), _asked(arguments)
+    jobs, asked = jobs_of(arguments.jobs), _asked(arguments)
     if arguments.runs:
         _compare_runs(config, args, arguments, asked)
         return
@@ -185,16 +185,6 @@ def _check(config: Config, seeds: int, folds: int | None, vary: str | None) -> N
         raise ConfigError("data.folds is for a single run; give compare --folds instead")
     if folds is not None and folds < 2:
         raise ConfigError(f"--folds {folds}: there are two or more parts")
-
-
-def _jobs(given: str | None) -> Jobs:
-    if given is None:
-        return None
-    if given == "auto":
-        return "auto"
-    if not given.isdecimal() or int(given) < 1:
-        raise ConfigError(f"--jobs {given}: a number of runs at a time, from 1, or auto")
-    return int(given)
 
 
 def _write(

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -86,20 +87,39 @@ def features_in(
 ) -> dict[str, np.ndarray]:
     """The features of all ground-truth boxes of ``dataset``, as the term ``name`` saw them.
 
-    ``features`` float32 [N, D], ``labels`` [N], ``boxes`` [N, 4] in the pixels of the annotations
-    and ``images`` [N], the index of each box's image. Images are resized as in training.
+    ``features`` float32 [N, D], and what :func:`boxes_in` gives.
+    """
+
+    def read(images: list[Tensor], boxes: list[Tensor]) -> dict[str, list[Tensor]]:
+        return {"features": box_features(model, images, boxes, name)}
+
+    return boxes_in(dataset, model, batch_size, workers, read, progress)
+
+
+def boxes_in(
+    dataset: DetectionDataset,
+    model: nn.Module,
+    batch_size: int,
+    workers: int,
+    read: Callable[[list[Tensor], list[Tensor]], dict[str, list[Tensor]]],
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, np.ndarray]:
+    """What ``read(images, boxes)`` says of all ground-truth boxes of ``dataset``, by its keys.
+
+    And their ``labels`` [N], ``boxes`` [N, 4] in the pixels of the annotations, and ``images`` [N],
+    the index of each box's image. Images are resized as in training.
     """
     size = input_size(model)
     dataset.transform = build_transform(size, "none")
     loader = _in_order(dataset, range(len(dataset)), batch_size, workers)
     device = next(model.parameters()).device
-    columns: dict[str, list[Tensor]] = {"features": [], "labels": [], "boxes": [], "images": []}
+    columns: dict[str, list[Tensor]] = defaultdict(list)
     scales = (scale_back(a["width"], a["height"], size) for a in dataset.annotations)
     image = itertools.count()
     for batch in progress(loader):
         images, targets = on_device(batch, device)
-        found = box_features(model, images, [target["boxes"] for target in targets], name)
-        columns["features"] += [x.cpu() for x in found]
+        for key, of_images in read(images, [target["boxes"] for target in targets]).items():
+            columns[key] += [x.cpu() for x in of_images]
         for target in targets:
             columns["labels"].append(target["labels"].cpu())
             columns["boxes"].append(target["boxes"].cpu() * next(scales))

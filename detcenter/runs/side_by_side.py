@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config
 from detcenter.runs.growth import Growth
 from detcenter.runs.machine import cores, free_memory
@@ -28,6 +29,21 @@ _OF_MEMORY = re.compile(
     r"|killed by signal:? (9|k)",
     re.IGNORECASE,
 )
+
+
+def jobs_of(given: str | None) -> Jobs:
+    """What ``--jobs`` says.
+
+    Raises:
+        ConfigError: if it is neither a number from 1 nor auto.
+    """
+    if given is None:
+        return None
+    if given == "auto":
+        return "auto"
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigError(f"--jobs {given}: a number of runs at a time, from 1, or auto")
+    return int(given)
 
 
 def train_side_by_side(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:

@@ -1,0 +1,128 @@
+"""What class a box is of, by three witnesses: the classifier, class centers, and neighbours.
+
+None of them has learnt from the boxes that it speaks of: they belong to images that the detector
+was not trained on.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit, log_softmax  # type: ignore[import-untyped]
+
+_NEIGHBOURS = 10
+_SHARPNESS = 10.0  # of the neighbours' votes: exp(10 (cosine - that of the nearest))
+_DOUBT = 0.01  # added to every class's share of the votes, so that none is impossible
+_OF_ALL = 5.0  # boxes' worth of the mean spread of all classes, in that of each
+
+
+class Opinions(NamedTuple):
+    """Log-probabilities of the C classes, each float64 [N, C]; of label k in column k - 1."""
+
+    classifier: np.ndarray
+    centers: np.ndarray
+    neighbours: np.ndarray
+
+
+def class_opinions(
+    logits: np.ndarray,
+    features: np.ndarray,
+    labels: np.ndarray,
+    seen_features: np.ndarray,
+    seen_labels: np.ndarray,
+) -> Opinions:
+    r"""What class N boxes are of that a detector has not seen, which has learnt from M others.
+
+    All features are put on the unit sphere.
+
+    - ``classifier``: the softmax of the logits over the classes alone, without background.
+    - ``centers``: :math:`\log p(c) = -2 d_c / s_c + \ldots`, where :math:`d_c` is the distance to
+      the mean of the class's *seen* features, and :math:`s_c^2` the mean square of their own
+      distances to it. So a class that scatters reaches farther. The :math:`s_c^2` of a class with
+      few boxes leans on that of all; a class without boxes is as far as can be, 2.
+    - ``neighbours``: the shares of the given labels among the ten nearest of the *other N - 1*
+      boxes, weighted by :math:`e^{10 \\cos}`. These were not seen either: the features of a box
+      that was trained on under a wrong label lie where its label wants them.
+
+    Args:
+        logits: [N, C + 1], whose column 0 is background.
+        features: [N, D].
+        labels: [N] as annotated, in 1..C.
+        seen_features, seen_labels: [M, D] and [M], likewise of the boxes that were trained on.
+    """
+    classes = logits.shape[1] - 1
+    features, seen = _unit(features), _unit(seen_features)
+    return Opinions(
+        log_softmax(np.asarray(logits, np.float64)[:, 1:], axis=1),
+        _by_centers(features, seen, seen_labels - 1, classes),
+        _by_neighbours(features, labels - 1, classes),
+    )
+
+
+def mixed(opinions: Opinions) -> np.ndarray:
+    """The normalised geometric mean of the witnesses' probabilities, as logarithms [N, C]."""
+    mean: np.ndarray = log_softmax(np.mean(opinions, axis=0), axis=1)
+    return mean
+
+
+def wrong_label_scores(opinion: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How probable a better label is than the given one, and which that is.
+
+    Args:
+        opinion: log-probabilities [N, C].
+        labels: [N] as annotated, in 1..C.
+
+    Returns:
+        p / (p + q) in 0..1, [N], for the probabilities q of the label and p of the likeliest other
+        class, and that class's label [N]. With a single class the scores are 0 and the labels are
+        those given.
+    """
+    rows, own = np.arange(len(labels)), np.asarray(labels) - 1
+    if opinion.shape[1] < 2:
+        return np.zeros(len(labels)), np.asarray(labels)
+    others = opinion.copy()
+    others[rows, own] = -np.inf
+    best = others.argmax(axis=1)
+    scores: np.ndarray = expit(others[rows, best] - opinion[rows, own])
+    return scores, best + 1
+
+
+def _by_centers(
+    features: np.ndarray, seen: np.ndarray, seen_classes: np.ndarray, classes: int
+) -> np.ndarray:
+    count = np.bincount(seen_classes, minlength=classes)
+    sums = np.zeros((classes, features.shape[1]))
+    np.add.at(sums, seen_classes, seen)
+    centers = sums / np.maximum(count, 1)[:, None]
+    square = ((seen - centers[seen_classes]) ** 2).sum(axis=1)
+    of_all = max(float(square.mean()) if len(square) else 0.0, 1e-12)
+    spread = np.bincount(seen_classes, square, classes) + _OF_ALL * of_all
+    spread = np.sqrt(spread / (count + _OF_ALL))
+    distance = np.stack([np.linalg.norm(features - center, axis=1) for center in centers], axis=1)
+    distance[:, count == 0] = 2  # the diameter of the sphere
+    opinion: np.ndarray = log_softmax(-2 * distance / spread, axis=1)
+    return opinion
+
+
+def _by_neighbours(features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]  # slow to import
+
+    shares = np.full((len(features), classes), 1 / classes)
+    number = min(_NEIGHBOURS, len(features) - 1)
+    if number > 0:
+        # On the sphere |x - y|^2 = 2 - 2 cos, so that the nearest are those of the highest cosine.
+        near = NearestNeighbors(n_neighbors=number, algorithm="brute").fit(features)
+        distance, index = near.kneighbors()  # of each one all others
+        cosine = 1 - distance**2 / 2
+        weights = np.exp(_SHARPNESS * (cosine - cosine.max(axis=1, keepdims=True)))
+        shares[:] = 0
+        np.add.at(shares, (np.arange(len(features))[:, None], labels[index]), weights)
+        shares /= shares.sum(axis=1, keepdims=True)
+    opinion: np.ndarray = np.log((shares + _DOUBT) / (1 + classes * _DOUBT))
+    return opinion
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: np.ndarray = rows / np.where(length > 0, length, 1)
+    return scaled

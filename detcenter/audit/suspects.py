@@ -1,0 +1,148 @@
+"""From what witnesses say of every box to a list of suspects, the worst first."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from scipy.special import softmax  # type: ignore[import-untyped]
+
+from detcenter.audit.boxes import Missing, Placement
+from detcenter.audit.classes import Opinions, mixed, wrong_label_scores
+
+Kind = Literal["wrong label", "surplus", "badly placed", "missing"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+Corners = tuple[float, float, float, float]
+
+
+class Annotated(NamedTuple):
+    """N annotated boxes that were looked at."""
+
+    images: np.ndarray  # [N], the positions of their images in the data set
+    boxes: np.ndarray  # [N, 4], xyxy in pixels
+    labels: np.ndarray  # [N] as annotated, from 1
+
+
+class Witnesses(NamedTuple):
+    """What is known of N annotated boxes from detectors that have not seen them."""
+
+    logits: np.ndarray  # [N, C + 1] of the boxes themselves; column 0 is background
+    opinions: Opinions  # on their classes
+    placement: Placement  # by what was detected at and around them
+    seen: np.ndarray  # int [C], how many boxes of each class the detectors have learnt from
+
+
+class BoxScores(NamedTuple):
+    """How probably each of N annotated boxes is wrong, in 0..1, and which label would be right."""
+
+    wrong_label: np.ndarray
+    surplus: np.ndarray
+    badly_placed: np.ndarray
+    better_labels: np.ndarray  # [N], from 1
+
+
+class Suspect(NamedTuple):
+    """An annotated box with which something is probably wrong, or one that is not annotated."""
+
+    kind: Kind
+    score: float  # in 0..1; the order within a kind means more than that between kinds
+    image: int  # its position in the data set
+    box: Corners  # xyxy in pixels, as annotated; of a missing one, as detected
+    label: int | None  # as annotated; None of a missing box
+    better_label: int | None
+    better_box: Corners | None
+    reason: str
+
+
+def box_scores(labels: np.ndarray, said: Witnesses) -> BoxScores:
+    """Put together what witnesses say of N boxes with these labels [N], from 1.
+
+    There is an object at a box as probably as the classifier says of the box itself, or as the
+    surest detection there says, whichever is more.
+
+    - wrong label: there is an object, times the probability of a better label (see
+      `wrong_label_scores`, of the three witnesses' mixed opinion).
+    - surplus: there is none.
+    - badly placed: see `placement`.
+
+    Nothing is said, by scores of 0, of a class that the detectors have never seen.
+    """
+    wrong, better = wrong_label_scores(mixed(said.opinions), labels)
+    there, known = _there(said), said.seen[labels - 1] > 0
+    misplaced = said.placement.misplaced
+    return BoxScores(known * wrong * there, known * (1 - there), known * misplaced, better)
+
+
+def suspects_in(
+    annotated: Annotated,
+    said: Witnesses,
+    missing: Missing,
+    names: Sequence[str],
+    least: float = 0.1,
+) -> list[Suspect]:
+    """All suspects with a score of ``least`` or more, the worst first.
+
+    An annotated box is a suspect once, of the kind of its highest score. ``names`` are those of
+    the labels from 1.
+    """
+    found = [*_annotated_suspects(annotated, said, names), *_missing_suspects(missing, names)]
+    return sorted((x for x in found if x.score >= least), key=lambda suspect: -suspect.score)
+
+
+def _annotated_suspects(
+    annotated: Annotated, said: Witnesses, names: Sequence[str]
+) -> Iterator[Suspect]:
+    scores, there = box_scores(annotated.labels, said), _there(said)
+    place = said.placement
+    columns = np.stack([scores.wrong_label, scores.surplus, scores.badly_placed], axis=1)
+    for n, worst in enumerate(columns.argmax(axis=1).tolist()):
+        kind: Kind = KINDS[worst]
+        label, better, better_box = int(annotated.labels[n]), None, None
+        if kind == "wrong label":
+            better = int(scores.better_labels[n])
+            reason = _on_labels(said.opinions, n, label, better, names)
+        elif kind == "surplus":
+            reason = f"an object is there at {there[n]:.2f} only"
+        else:
+            better_box = _corners(place.better[n])
+            iou, score = place.iou[n], place.scores[n]
+            reason = f"detected at {score:.2f} where it has an IoU of {iou:.2f} with the box"
+        yield Suspect(
+            kind,
+            float(columns[n, worst]),
+            int(annotated.images[n]),
+            _corners(annotated.boxes[n]),
+            label,
+            better,
+            better_box,
+            reason,
+        )
+
+
+def _missing_suspects(missing: Missing, names: Sequence[str]) -> Iterator[Suspect]:
+    rows = zip(
+        missing.images.tolist(), missing.scores.tolist(), missing.labels.tolist(), strict=True
+    )
+    for (image, score, label), box in zip(rows, missing.boxes, strict=True):
+        reason = f"{names[label - 1]} detected at {score:.2f}, where nothing is annotated"
+        yield Suspect("missing", score, image, _corners(box), None, label, _corners(box), reason)
+
+
+def _there(said: Witnesses) -> np.ndarray:
+    """How probably an object is at each box, [N]."""
+    itself = 1 - softmax(np.asarray(said.logits, np.float64), axis=1)[:, 0]
+    there: np.ndarray = np.maximum(itself, said.placement.support)
+    return there
+
+
+def _on_labels(opinions: Opinions, n: int, label: int, better: int, names: Sequence[str]) -> str:
+    said = [
+        f"{witness} {np.exp(opinion[n, better - 1]):.2f} to {np.exp(opinion[n, label - 1]):.2f}"
+        for witness, opinion in zip(opinions._fields, opinions, strict=True)
+    ]
+    return f"{names[better - 1]} rather than {names[label - 1]}: {', '.join(said)}"
+
+
+def _corners(box: np.ndarray) -> Corners:
+    x1, y1, x2, y2 = np.asarray(box, np.float64).tolist()
+    return x1, y1, x2, y2

@@ -1,0 +1,146 @@
+"""The images of a fold through the eyes of the detector that was trained without them."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from detcenter.audit import (
+    Annotated,
+    Missing,
+    Placement,
+    Witnesses,
+    class_opinions,
+    missing_boxes,
+    placement,
+)
+from detcenter.data import DetectionDataset
+from detcenter.data.annotations import Annotations
+from detcenter.data.dataset import learnable
+from detcenter.errors import ConfigError
+from detcenter.evaluation.detections import save_arrays
+from detcenter.models import box_features, box_logits
+from detcenter.progress import bar
+from detcenter.recipe.config import Config
+from detcenter.recipe.datasets import part_of
+from detcenter.runs.checkpoints import detector_of
+from detcenter.runs.folder import DAMAGED, LAST
+from detcenter.runs.measured import detections_of
+from detcenter.runs.passes import boxes_in, features_in
+from detcenter.runs.variants import truth_of
+from detcenter.training import load_checkpoint
+
+_BATCH = 8  # images
+_KEPT = "audit.npz"
+
+
+class Fold(NamedTuple):
+    """What a detector says of images that it was not trained on."""
+
+    classes: list[str]
+    images: list[Path]
+    annotated: Annotated  # of the boxes to learn from: no crowds, difficult ones only if kept
+    witnesses: Witnesses  # on these
+    missing: Missing
+
+
+def fold_runs(folder: Path, config: Config, folds: int) -> dict[Path, Config]:
+    """The trainings of all folds by their folders; of each a part of the images is held out."""
+    runs = {}
+    for fold in range(folds):
+        run, path = copy.deepcopy(config), folder / f"fold_{fold}"
+        run.data.folds, run.data.fold, run.output = folds, fold, str(path)
+        runs[path] = run
+    return runs
+
+
+def fold_of(folder: Path, config: Config) -> Fold:
+    """What the finished run of a fold in ``folder`` says of the images that were held out.
+
+    The two passes that it takes, over these images and over those that were trained on, are made
+    once, and what they gave is kept in the folder.
+
+    Raises:
+        ConfigError: if annotations have changed since the run was trained.
+    """
+    checkpoint = load_checkpoint(folder / LAST)
+    classes: list[str] = checkpoint["classes"]
+    held_out = part_of(config.data, "val", classes)
+    annotations = Annotations(held_out.annotations)
+    known, detections = detections_of(folder)
+    if truth_of(known, classes) != truth_of(annotations, classes):
+        raise ConfigError(
+            f"annotations have changed since {folder} was trained; another --output trains anew"
+        )
+    passed = _kept(folder / _KEPT)
+    if passed is None:
+        passed = _passed(folder, checkpoint, config, held_out)
+        save_arrays(folder / _KEPT, passed)
+    looked_at = learnable(annotations.columns, held_out.keep_difficult)  # type: ignore[arg-type]
+    annotated = Annotated(
+        annotations.image[looked_at],
+        annotations.columns["boxes"][looked_at],
+        annotations.columns["labels"][looked_at],
+    )
+    _check_same_boxes(annotated, passed["images"], held_out)
+    opinions = class_opinions(
+        passed["logits"],
+        passed["features"],
+        annotated.labels,
+        passed["seen_features"],
+        passed["seen_labels"],
+    )
+    seen = np.bincount(passed["seen_labels"] - 1, minlength=len(classes))
+    at_boxes = Placement(*(column[looked_at] for column in placement(annotations, detections)))
+    return Fold(
+        classes,
+        [annotation["path"] for annotation in annotations],
+        annotated,
+        Witnesses(passed["logits"], opinions, at_boxes, seen),
+        missing_boxes(annotations, detections),
+    )
+
+
+def _kept(path: Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, *DAMAGED):
+        return None
+
+
+def _passed(
+    folder: Path, checkpoint: Mapping[str, Any], config: Config, held_out: DetectionDataset
+) -> dict[str, np.ndarray]:
+    """``logits``, ``features`` and ``images`` of the boxes of the images that were held out, and
+    ``seen_features`` and ``seen_labels`` of the others.
+    """
+    model = detector_of(checkpoint, folder / LAST)
+
+    def read(images: list[Tensor], boxes: list[Tensor]) -> dict[str, list[Tensor]]:
+        return {
+            "logits": box_logits(model, images, boxes),
+            "features": box_features(model, images, boxes),
+        }
+
+    workers = config.data.workers
+    found = boxes_in(held_out, model, _BATCH, workers, read, bar("held out", "batch"))
+    others = part_of(config.data, "train", held_out.classes)
+    seen = features_in(others, model, _BATCH, workers, progress=bar("trained on", "batch"))
+    return {key: found[key] for key in ("logits", "features", "images")} | {
+        f"seen_{key}": seen[key] for key in ("features", "labels")
+    }
+
+
+def _check_same_boxes(annotated: Annotated, images: np.ndarray, dataset: DetectionDataset) -> None:
+    """A detector sees the boxes that lie in the image as it really is."""
+    seen, due = (np.bincount(x, minlength=len(dataset)) for x in (images, annotated.images))
+    if (seen != due).any():
+        path = dataset.annotations[int(np.flatnonzero(seen != due)[0])]["path"]
+        raise ConfigError(
+            f"{path} is not as large as annotated, and boxes lie outside of it; `detcenter check` "
+            "lists such images, --fix writes the data set without what is at fault"
+        )

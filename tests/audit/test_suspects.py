@@ -1,0 +1,82 @@
+"""From what witnesses say to the list: who is on it, as what, and in which order."""
+
+import numpy as np
+import pytest
+
+from detcenter.audit import (
+    KINDS,
+    Annotated,
+    Missing,
+    Opinions,
+    Placement,
+    Witnesses,
+    box_scores,
+    suspects_in,
+)
+
+NAMES = ["cat", "dog"]
+
+
+def witnesses(logits, support, misplaced, seen=(5, 5)):
+    """On boxes of two classes; of the classes all three are of the classifier's opinion."""
+    logits = np.asarray(logits, float)
+    of_classes = logits[:, 1:] - np.logaddexp(logits[:, 1], logits[:, 2])[:, None]
+    count = len(logits)
+    at_boxes = Placement(
+        np.asarray(support, float),
+        np.asarray(misplaced, float),
+        np.full((count, 4), 7.0),
+        np.full(count, 0.9),
+        np.full(count, 0.4),
+    )
+    return Witnesses(logits, Opinions(of_classes, of_classes, of_classes), at_boxes, np.array(seen))
+
+
+def annotated(labels):
+    count = len(labels)
+    return Annotated(np.arange(count), np.arange(4.0 * count).reshape(-1, 4), np.array(labels))
+
+
+NOTHING = Missing(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+# Background, cat and dog: a cat, a dog, nothing, and a cat that is not quite sure to be there.
+LOGITS = np.log([[0.02, 0.9, 0.08], [0.02, 0.08, 0.9], [0.9, 0.06, 0.04], [0.4, 0.5, 0.1]])
+
+
+def test_scores_by_hand():
+    scores = box_scores(np.array([1, 1, 1, 2]), witnesses(LOGITS, [0, 0, 0, 0.8], [0.1] * 4))
+    assert scores.surplus == pytest.approx([0.02, 0.02, 0.9, 0.2])
+    other = np.array([0.08 / 0.98, 0.9 / 0.98, 0.04 / 0.1, 0.5 / 0.6])
+    assert scores.wrong_label == pytest.approx(other * [0.98, 0.98, 0.1, 0.8])
+    assert scores.better_labels.tolist() == [2, 2, 2, 1]
+
+
+def test_the_list():
+    missing = Missing(np.array([2]), np.array([[1.0, 2, 3, 4]]), np.array([0.7]), np.array([2]))
+    said = witnesses(LOGITS, [0, 0, 0, 0.8], [0.5, 0, 0, 0])
+    found = suspects_in(annotated([1, 1, 1, 1]), said, missing, NAMES, least=0.1)
+    assert [(x.kind, x.image) for x in found] == [
+        ("wrong label", 1),
+        ("surplus", 2),
+        ("missing", 2),
+        ("badly placed", 0),
+        ("surplus", 3),
+    ]
+    assert [x.score for x in found] == sorted((x.score for x in found), reverse=True)
+    wrong, surplus, absent, placed, _ = found
+    assert (wrong.label, wrong.better_label, wrong.box) == (1, 2, (4, 5, 6, 7))
+    assert wrong.reason.startswith("dog rather than cat: classifier 0.92 to 0.08, centers 0.92")
+    assert (surplus.label, surplus.better_label, surplus.better_box) == (1, None, None)
+    assert (absent.label, absent.better_label, absent.box) == (None, 2, (1, 2, 3, 4))
+    assert placed.better_box == (7, 7, 7, 7) and "IoU of 0.40" in placed.reason
+    assert {x.kind for x in found} == set(KINDS)
+
+
+def test_least():
+    said = witnesses(LOGITS, [0] * 4, [0] * 4)
+    assert not suspects_in(annotated([1, 2, 1, 1]), said, NOTHING, NAMES, least=0.95)
+
+
+def test_nothing_is_said_of_a_class_that_nobody_has_seen():
+    said = witnesses(LOGITS, [0] * 4, [0.9] * 4, seen=(0, 5))
+    found = suspects_in(annotated([1, 1, 1, 2]), said, NOTHING, NAMES)
+    assert {x.label for x in found} == {2}

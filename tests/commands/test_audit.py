@@ -1,0 +1,154 @@
+"""`detcenter audit` on real trainings of a small recipe: what it writes, reuses and refuses."""
+
+import contextlib
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from detcenter.audit import KINDS
+from detcenter.cli import main
+from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.runs.audited import fold_of
+from detcenter.runs.measured import recipe_of
+from tests.command_line import fails
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory, recipe, data):
+    """The folder of an audit by two folds of a data set of its own, and its arguments."""
+    folder = tmp_path_factory.mktemp("audit")
+    values = yaml.safe_load(recipe.read_text())
+    values["data"]["root"] = str(shutil.copytree(data, folder / "data"))
+    values["train"]["epochs"] = 1
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(values))
+    args = ["audit", "--config", str(path), "--folds", "2", "--output", str(folder / "out")]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(args) == 0
+    assert "0 of 2 runs are done" in out.getvalue()
+    return folder, args
+
+
+def test_what_it_leaves(audit):
+    folder, _ = audit
+    content = json.loads((folder / "out/audit.json").read_text())
+    assert (content["images"], content["folds"]) == (12, 2)
+    assert content["classes"] == [str(digit) for digit in range(10)]
+    suspects = content["suspects"]
+    scores = [suspect["score"] for suspect in suspects]
+    assert scores == sorted(scores, reverse=True) and scores[-1] >= 0.1 and scores[0] <= 1
+    annotated = {}
+    for number in range(2):
+        data = recipe_of(folder / "out" / f"fold_{number}").data
+        dataset = validation_set(data, training_set(data).classes)
+        for a in dataset.annotations:
+            name = a["path"].relative_to(folder / "data").as_posix()
+            annotated[name] = {
+                (*box, content["classes"][label - 1])
+                for box, label in zip(a["boxes"].tolist(), a["labels"], strict=True)
+            }
+    assert content["boxes"] == sum(map(len, annotated.values()))
+    for suspect in suspects:
+        assert suspect["kind"] in KINDS and suspect["reason"]
+        if suspect["kind"] != "missing":
+            assert (*suspect["box"], suspect["label"]) in annotated[suspect["image"]]
+    with (folder / "out/audit.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, suspect in zip(rows, suspects, strict=True):
+        assert row["kind"] == suspect["kind"] and row["image"] == suspect["image"]
+        assert float(row["score"]) == pytest.approx(suspect["score"], abs=1e-4)
+        box = [float(row[x]) for x in ("x1", "y1", "x2", "y2")]
+        assert box == pytest.approx(suspect["box"], abs=0.01)
+        assert (row["label"] or None) == suspect["label"]
+
+
+def test_every_box_is_judged_by_who_has_not_seen_it(audit):
+    folder, _ = audit
+    seen, held_out = [], []
+    for number in range(2):
+        path = folder / "out" / f"fold_{number}"
+        config = recipe_of(path)
+        fold = fold_of(path, config)
+        train = training_set(config.data)
+        held_out += [image.name for image in fold.images]
+        assert not {image.name for image in fold.images} & {
+            annotation["path"].name for annotation in train.annotations
+        }
+        seen.append(fold.witnesses.seen)
+        counts = [len(a["labels"]) for a in train.annotations]
+        assert seen[-1].sum() == sum(counts)
+        assert len(fold.annotated.labels) == len(fold.witnesses.logits)
+        assert np.isfinite(fold.witnesses.opinions.neighbours).all()
+    assert len(set(held_out)) == len(held_out) == 12
+
+
+def test_what_is_trained_and_looked_at_is_reused(audit, capsys):
+    folder, args = audit
+    files = [*(folder / "out").rglob("*.pth"), *(folder / "out").rglob("audit.npz")]
+    before = {file: file.stat().st_mtime_ns for file in files}
+    first = (folder / "out/audit.json").read_text()
+    assert main(args) == 0
+    out, _ = capsys.readouterr()
+    assert "2 of 2 runs are done" in out and "likely" in out
+    assert {file: file.stat().st_mtime_ns for file in files} == before
+    assert (folder / "out/audit.json").read_text() == first
+
+
+def test_a_damaged_file_of_a_fold_is_made_again(audit, capsys):
+    folder, args = audit
+    first = (folder / "out/audit.json").read_text()
+    (folder / "out/fold_0/audit.npz").write_bytes(b"PK no more")
+    assert main(args) == 0
+    assert (folder / "out/audit.json").read_text() == first
+
+
+def test_annotations_that_have_changed_are_refused(audit, capsys):
+    folder, args = audit
+    file = next(iter(sorted((folder / "data/Annotations").iterdir())))
+    text = file.read_text()
+    try:
+        file.write_text(text.replace("<xmin>", "<xmin>1", 1))
+        line = fails(capsys, *args)
+        assert "annotations have changed since" in line and "--output trains anew" in line
+    finally:
+        file.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (("--folds", "1"), "--folds 1: there are two or more parts"),
+        (("--folds", "13"), "there are 12 images"),
+        (("--data.folds", "3"), "data.folds is for a single run"),
+        (("--jobs", "none"), "--jobs none: a number of runs"),
+    ],
+)
+def test_one_line_for_wrong_arguments(audit, args, said, tmp_path, capsys):
+    folder, (_, *given) = audit
+    line = fails(capsys, "audit", *given, *args, "--output", str(tmp_path / "out"))
+    assert said in line
+
+
+def test_without_a_recipe(capsys):
+    assert "--config FILE is missing" in fails(capsys, "audit")
+
+
+def test_a_class_with_a_single_box(audit, tmp_path, capsys, caplog):
+    """Whoever judges that box has never seen its class: it is said, and nothing of its label."""
+    folder, (_, *given) = audit
+    root = Path(shutil.copytree(folder / "data", tmp_path / "data"))
+    file = next(iter(sorted((root / "Annotations").iterdir())))
+    before, name, after = file.read_text().partition("<name>")
+    file.write_text(before + name + "rare" + after[after.index("</name>") :])
+    args = ["--data.root", str(root), "--output", str(tmp_path / "out"), "--data.classes"]
+    assert main(["audit", *given, *args, json.dumps([*map(str, range(10)), "rare"])]) == 0
+    assert re.search(r"all boxes of (.+, )?rare are in it", caplog.text)
+    suspects = json.loads((tmp_path / "out/audit.json").read_text())["suspects"]
+    assert not [suspect for suspect in suspects if suspect["label"] == "rare"]
