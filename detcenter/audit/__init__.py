@@ -4,7 +4,7 @@ Arrays go in and come out: nothing here knows models, data sets or files.
 """
 
 from detcenter.audit.boxes import Missing, Placement, missing_boxes, placement
-from detcenter.audit.classes import Opinions, class_opinions, mixed, wrong_label_scores
+from detcenter.audit.classes import Opinions, class_opinions, look_alikes, mixed, wrong_label_scores
 from detcenter.audit.suspects import (
     KINDS,
     Annotated,
@@ -26,6 +26,7 @@ __all__ = [
     "Witnesses",
     "box_scores",
     "class_opinions",
+    "look_alikes",
     "missing_boxes",
     "mixed",
     "placement",

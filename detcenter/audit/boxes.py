@@ -8,8 +8,8 @@ import numpy as np
 from detcenter.evaluation.matching import box_iou, ignored_overlap, surest_first
 
 _SAME = 0.5  # IoU from which on two boxes are of one object
-_FREE = 0.3  # below this IoU with all that is annotated a detection is of something else
-_NEAR = 0.1  # from this IoU on a detection may mean the box, if it means no other more
+_OTHER = 0.3  # below this IoU a detection is of something else
+_WELL = 0.8  # from this IoU on a box lies as the detection wants it
 _IN_CROWD = 0.5  # share of a detection inside a crowd, from which on it is of that
 
 
@@ -37,9 +37,10 @@ def placement(
 ) -> Placement:
     """Hold all annotated boxes of images, one image after the other, against what was detected.
 
-    A detection means the box that it overlaps most, if their IoU is 0.1 or more. The surest of
+    A detection means the box that it overlaps most, if their IoU is 0.3 or more. The surest of
     those that mean a box says where that should lie, and how probably it lies badly: the
-    detection's score times (1 - IoU). A box is supported by detections of an IoU of 0.5 or more.
+    detection's score, times what falls from 1 at an IoU of 0.3 to 0 at 0.8. A box is supported by
+    detections of an IoU of 0.5 or more.
 
     Args:
         annotations, detections: of the same images, as in `detcenter.evaluation`.
@@ -76,12 +77,13 @@ def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> P
         np.zeros(count),
     )
     means = iou.argmax(axis=1) if count else np.zeros(0, int)
-    means = np.where(iou.max(axis=1, initial=0) >= _NEAR, means, -1) if count else means
+    means = np.where(iou.max(axis=1, initial=0) >= _OTHER, means, -1) if count else means
     for box in set(means.tolist()) - {-1}:
         surest = int(np.flatnonzero(means == box)[0])
         result.better[box], result.scores[box] = found.boxes[surest], found.scores[surest]
         result.iou[box] = iou[surest, box]
-        result.misplaced[box] = found.scores[surest] * (1 - iou[surest, box])
+        off = max(0, (_WELL - iou[surest, box]) / (_WELL - _OTHER))
+        result.misplaced[box] = found.scores[surest] * off
     return result
 
 
@@ -92,7 +94,7 @@ def _missing(
     iou = box_iou(found.boxes, np.asarray(annotation["boxes"], np.float64).reshape(-1, 4))
     crowd = np.asarray(annotation["iscrowd"], bool)
     in_crowd = ignored_overlap(found, annotation)[:, crowd].max(axis=1, initial=0)
-    free = np.flatnonzero((iou.max(axis=1, initial=0) < _FREE) & (in_crowd < _IN_CROWD))
+    free = np.flatnonzero((iou.max(axis=1, initial=0) < _OTHER) & (in_crowd < _IN_CROWD))
     free = free[_without_doubles(found.boxes[free])]
     return found.boxes[free], found.scores[free], found.labels[free]
 

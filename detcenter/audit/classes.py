@@ -86,6 +86,21 @@ def wrong_label_scores(opinion: np.ndarray, labels: np.ndarray) -> tuple[np.ndar
     return scores, best + 1
 
 
+def look_alikes(
+    features: np.ndarray, labels: np.ndarray, position: int, label: int, most: int
+) -> list[int]:
+    """Which boxes of a label look most like the one at ``position``, the likest first, without it.
+
+    Args:
+        features, labels: [N, D] and [N].
+        most: of them.
+    """
+    others = np.flatnonzero((labels == label) & (np.arange(len(labels)) != position))
+    cosine = _unit(features[others]) @ _unit(features[[position]])[0]
+    found: list[int] = others[np.argsort(-cosine, kind="stable")[:most]].tolist()
+    return found
+
+
 def _by_centers(
     features: np.ndarray, seen: np.ndarray, seen_classes: np.ndarray, classes: int
 ) -> np.ndarray:

@@ -5,13 +5,17 @@ import io
 import json
 import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from detcenter.audit import KINDS, Suspect, suspects_in
+import numpy as np
+
+from detcenter.audit import KINDS, Suspect, look_alikes, suspects_in
 from detcenter.data.errors import printable
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
+from detcenter.progress import bar
 from detcenter.recipe.config import Config
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs.audited import Fold, fold_of, fold_runs
@@ -23,19 +27,7 @@ from detcenter.training import TrainingError
 logger = logging.getLogger("detcenter")
 
 _SHOWN = 5  # suspects of each kind in the table
-
-
-class _Named(NamedTuple):
-    """A suspect in words, as the files have it."""
-
-    kind: str
-    score: float
-    image: str  # its name below data.root
-    label: str | None
-    better_label: str | None
-    box: tuple[float, ...]  # xyxy in pixels
-    better_box: tuple[float, ...] | None
-    reason: str
+_NEIGHBOURS = 4  # boxes that are shown beside a wrong label, of either class
 
 
 def main(args: Sequence[str]) -> None:
@@ -51,6 +43,9 @@ def main(args: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--jobs", type=str, help="trainings at a time; null is one a GPU, auto as many as pay"
+    )
+    parser.add_argument(
+        "--show", type=int, default=2000, help="suspects on the page, the worst ones"
     )
     config, arguments = parse_recipe(parser, args)
     jobs = jobs_of(arguments.jobs)
@@ -70,11 +65,20 @@ def main(args: Sequence[str]) -> None:
         )
     folds = [fold_of(path, run) for path, run in runs.items()]
     _warn_of_unseen(folds)
-    suspects = _named(folds, Path(config.data.root))
-    write_whole(folder / "audit.json", json.dumps(_content(config, folds, suspects), indent=1))
-    write_whole(folder / "audit.csv", _csv(suspects))
-    print(_summary(folds, suspects))
-    print(f"audit.json and audit.csv in {folder}")
+    found = _suspects(folds)
+    rows = [_row(suspect, fold, Path(config.data.root)) for suspect, fold in found]
+    content = _content(config, folds, rows)
+    write_whole(folder / "audit.json", json.dumps(content, indent=1, allow_nan=False))
+    write_whole(folder / "audit.csv", _csv(rows))
+    print(_summary(content))
+    if find_spec("jinja2") is None:
+        print(
+            "audit.html was not made: it needs jinja2, which pip install 'detcenter[report]' brings"
+        )
+        print(f"audit.json and audit.csv in {folder}")
+        return
+    write_whole(folder / "audit.html", _page(content, folds, found[: arguments.show]))
+    print(f"audit.html, audit.json and audit.csv in {folder}")
 
 
 def _warn_of_unseen(folds: Sequence[Fold]) -> None:
@@ -82,7 +86,7 @@ def _warn_of_unseen(folds: Sequence[Fold]) -> None:
     for number, fold in enumerate(folds):
         seen = fold.witnesses.seen
         labels = sorted(set(fold.annotated.labels.tolist()))
-        names = [fold.classes[label - 1] for label in labels if not seen[label - 1]]
+        names = [fold.dataset.classes[label - 1] for label in labels if not seen[label - 1]]
         if names:
             logger.warning(
                 "fold %d: all boxes of %s are in it, so that nothing is said of their labels; more "
@@ -92,83 +96,125 @@ def _warn_of_unseen(folds: Sequence[Fold]) -> None:
             )
 
 
-def _named(folds: Sequence[Fold], root: Path) -> list[_Named]:
-    """The suspects of all folds, the worst first."""
+def _suspects(folds: Sequence[Fold]) -> list[tuple[Suspect, Fold]]:
+    """Those of all folds, the worst first."""
     found = [
-        _in_words(suspect, fold, root)
+        (suspect, fold)
         for fold in folds
-        for suspect in suspects_in(fold.annotated, fold.witnesses, fold.missing, fold.classes)
+        for suspect in suspects_in(
+            fold.annotated, fold.witnesses, fold.missing, fold.dataset.classes
+        )
     ]
-    return sorted(found, key=lambda suspect: -suspect.score)
+    return sorted(found, key=lambda pair: -pair[0].score)
 
 
-def _in_words(suspect: Suspect, fold: Fold, root: Path) -> _Named:
-    path = fold.images[suspect.image]
+def _of_fold(fold: Fold) -> list[Suspect]:
+    return suspects_in(fold.annotated, fold.witnesses, fold.missing, fold.dataset.classes)
+
+
+def _row(suspect: Suspect, fold: Fold, root: Path) -> dict[str, Any]:
+    """A suspect as the files have it; docs/audit.md says what the keys mean."""
     label, better = (
-        None if x is None else fold.classes[x - 1] for x in (suspect.label, suspect.better_label)
+        None if x is None else fold.dataset.classes[x - 1]
+        for x in (suspect.label, suspect.better_label)
     )
-    return _Named(
-        suspect.kind,
-        suspect.score,
-        path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path),
-        label,
-        better,
-        suspect.box,
-        suspect.better_box,
-        suspect.reason,
-    )
-
-
-def _content(config: Config, folds: Sequence[Fold], suspects: Sequence[_Named]) -> dict[str, Any]:
-    """Of audit.json; docs/audit.md says what its keys mean."""
     return {
-        "root": config.data.root,
-        "classes": folds[0].classes,
-        "folds": len(folds),
-        "images": sum(len(fold.images) for fold in folds),
-        "boxes": sum(len(fold.annotated.labels) for fold in folds),
-        "suspects": [suspect._asdict() for suspect in suspects],
+        "kind": suspect.kind,
+        "score": suspect.score,
+        "image": _name(fold.path(suspect.image), root),
+        "label": label,
+        "better_label": better,
+        "box": suspect.box,
+        "better_box": suspect.better_box,
+        "reason": suspect.reason,
     }
 
 
-def _csv(suspects: Sequence[_Named]) -> str:
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _content(
+    config: Config, folds: Sequence[Fold], rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "root": config.data.root,
+        "classes": folds[0].dataset.classes,
+        "folds": len(folds),
+        "images": sum(len(fold.dataset) for fold in folds),
+        "boxes": sum(len(fold.annotated.labels) for fold in folds),
+        "suspects": rows,
+    }
+
+
+def _page(
+    content: dict[str, Any], folds: Sequence[Fold], found: Sequence[tuple[Suspect, Fold]]
+) -> str:
+    from detcenter.report.audit_page import Entry, audit_page  # needs the extra
+
+    places = {fold.path(i): (fold.dataset, i) for fold in folds for i in range(len(fold.dataset))}
+
+    def image(path: Path) -> np.ndarray:
+        dataset, index = places[path]
+        return dataset.image(index)
+
+    entries = [
+        Entry(
+            path=fold.path(suspect.image),
+            of_label=_look_alikes(fold, suspect, suspect.label),
+            of_better=_look_alikes(fold, suspect, suspect.better_label),
+            **row,
+        )
+        for (suspect, fold), row in zip(found, content["suspects"], strict=False)
+    ]
+    title = Path(content["root"]).resolve().name
+    progress = bar("making the page")
+    return audit_page(title, content["root"], content["classes"], entries, image, progress)
+
+
+def _look_alikes(
+    fold: Fold, suspect: Suspect, label: int | None
+) -> list[tuple[Path, tuple[float, ...]]]:
+    """Beside a wrong label: boxes that bear the given or the better one, by image and corners."""
+    if suspect.position is None or label is None or suspect.kind != "wrong label":
+        return []
+    columns = fold.features, fold.annotated.labels, suspect.position, label, _NEIGHBOURS
+    return [
+        (fold.path(fold.annotated.images[n]), tuple(fold.annotated.boxes[n].tolist()))
+        for n in look_alikes(*columns)
+    ]
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
     corners = ("x1", "y1", "x2", "y2")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("kind", "score", "image", "label", "better_label")
     writer.writerow([*names, *corners, *(f"better_{x}" for x in corners), "reason"])
-    for suspect in suspects:
-        box, better = (
-            ["" if x is None else f"{x:.2f}" for x in corners_of or (None,) * 4]
-            for corners_of in (suspect.box, suspect.better_box)
-        )
+    for row in rows:
+        boxes = [*row["box"], *(row["better_box"] or [None] * 4)]
         writer.writerow(
             [
-                suspect.kind,
-                f"{suspect.score:.4f}",
-                suspect.image,
-                suspect.label or "",
-                suspect.better_label or "",
-                *box,
-                *better,
-                suspect.reason,
+                row["kind"],
+                f"{row['score']:.4f}",
+                *("" if row[key] is None else row[key] for key in names[2:]),
+                *("" if x is None else f"{x:.2f}" for x in boxes),
+                row["reason"],
             ]
         )
     return text.getvalue()
 
 
-def _summary(folds: Sequence[Fold], suspects: Sequence[_Named]) -> str:
+def _summary(content: dict[str, Any]) -> str:
     """How many suspects of each kind there are, and the worst of each."""
-    boxes = sum(len(fold.annotated.labels) for fold in folds)
-    images = sum(len(fold.images) for fold in folds)
-    blocks = [f"{boxes} boxes in {images} images"]
+    blocks = [f"{content['boxes']} boxes in {content['images']} images"]
     for kind in KINDS:
-        of_kind = [suspect for suspect in suspects if suspect.kind == kind]
-        likely = sum(suspect.score > 0.5 for suspect in of_kind)
+        of_kind = [row for row in content["suspects"] if row["kind"] == kind]
+        likely = sum(row["score"] > 0.5 for row in of_kind)
         rows = [[f"{kind}: {likely} likely", "score", "image", "why"]]
         rows += [
-            ["", f"{x.score:.2f}", printable(x.image), printable(x.reason)]
-            for x in of_kind[:_SHOWN]
+            ["", f"{row['score']:.2f}", printable(row["image"]), printable(row["reason"])]
+            for row in of_kind[:_SHOWN]
         ]
         blocks.append(aligned(rows, left=4) if of_kind else f"{kind}: none")
     return "\n\n".join(blocks)

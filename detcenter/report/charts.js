@@ -1,14 +1,5 @@
-"use strict";
-// What every page does: draws its charts when they come into view, in the colours of the room. The
+// What pages with charts do: draw them when they come into view, in the colours of the room. The
 // script after this one has `wire(element)`, for a chart that was drawn.
-
-const page = JSON.parse(document.getElementById("data").textContent);
-const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const make = (tag, properties = {}, children = []) => {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-};
 
 // Charts
 
@@ -83,15 +74,6 @@ function draw(element) {
   wire(element);
 }
 
-// The room
-
-function changeTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const root = document.documentElement.dataset;
-  root.theme = (root.theme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
-  redraw();
-}
-
 function redraw() {
   drawn.forEach(draw);
 }
@@ -100,5 +82,5 @@ loadPlotly().then(
   () => all(".chart").forEach((element) => coming.observe(element)),
   () => all(".chart").forEach((element) => element.append("The charts need a browser of 2023 or later.")),
 );
-document.getElementById("theme").addEventListener("click", changeTheme);
+document.getElementById("theme").addEventListener("click", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

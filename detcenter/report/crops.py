@@ -60,24 +60,29 @@ class CropSheet:
         picture = Image.fromarray(pixels)
         for box, tile in self._tiles[image].items():
             row, column = divmod(tile, COLUMNS)
-            self._sheet.paste(_crop(picture, box, side), (column * side, row * side))
+            tile_picture = crop(picture, box, side, _AROUND)
+            self._sheet.paste(tile_picture, (column * side, row * side))
 
     def data_uri(self) -> str:
         """The sheet as WebP, or an empty text if nothing was cut."""
-        return "" if self._sheet is None else _webp(self._sheet)
+        return "" if self._sheet is None else webp(self._sheet)
 
 
 def thumbnail(pixels: np.ndarray, longest: int) -> str:
     """An image, uint8 [H, W, 3], as the data URI of a WebP of at most ``longest`` pixels a side."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return _webp(picture)
+    return webp(picture)
 
 
-def _crop(picture: Image.Image, box: _Box, side: int) -> Image.Image:
-    """The square around a box, black where it leaves the image, ``side`` pixels wide."""
+def crop(picture: Image.Image, box: _Box, side: int, around: float) -> Image.Image:
+    """The square around a box, black where it leaves the image, ``side`` pixels wide.
+
+    Args:
+        around: side of the square in the image by the longer side of the box.
+    """
     tile, (x1, y1, x2, y2) = Image.new("RGB", (side, side)), box
-    width = max(2.0, _AROUND * max(x2 - x1, y2 - y1))
+    width = max(2.0, around * max(x2 - x1, y2 - y1))
     corner = np.array([x1 + x2 - width, y1 + y2 - width]) / 2
     # Only what is in the image is scaled: around a long box the square would be a huge picture.
     inside = np.clip([corner, corner + width], 0, picture.size)
@@ -89,7 +94,8 @@ def _crop(picture: Image.Image, box: _Box, side: int) -> Image.Image:
     return tile
 
 
-def _webp(picture: Image.Image) -> str:
+def webp(picture: Image.Image) -> str:
+    """A picture as a data URI."""
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -10,7 +10,7 @@ from detcenter.analysis.plots import colour
 from detcenter.data import DataError
 from detcenter.data.findings import Finding, Part, Shown
 from detcenter.report.crops import thumbnail
-from detcenter.report.rendering import rendered
+from detcenter.report.rendering import rendered_with_charts
 
 _MOST_PICTURES = 12  # of a finding
 _LONGEST_SIDE = 400  # of an image, pixels
@@ -46,7 +46,7 @@ def data_page(
     paths = {_path(by_name, place): None for place in shown}
     sources = {path: source for path in progress([*paths]) if (source := _source(path, image))}
     charts = data_charts(parts)
-    return rendered(
+    return rendered_with_charts(
         "data",
         {"charts": charts},
         title=title,

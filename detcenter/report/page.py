@@ -17,7 +17,7 @@ from detcenter.report.crops import COLUMNS, CropSheet, thumbnail
 from detcenter.report.gallery import worst_images
 from detcenter.report.history import groups_of
 from detcenter.report.recipes import recipe_rows
-from detcenter.report.rendering import rendered
+from detcenter.report.rendering import rendered_with_charts
 from detcenter.report.runs import Comparison, ReportedData, ReportedRun, settings_of
 
 _MOST_POINTS = 1500  # boxes in the pictures of features
@@ -80,7 +80,7 @@ def report_page(
         "images": pictures.images,
         "errors": pictures.errors,
     }
-    return rendered(
+    return rendered_with_charts(
         "report",
         shown,
         title=runs[0].name if len(runs) == 1 else "Runs side by side",

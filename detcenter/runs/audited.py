@@ -40,11 +40,15 @@ _KEPT = "audit.npz"
 class Fold(NamedTuple):
     """What a detector says of images that it was not trained on."""
 
-    classes: list[str]
-    images: list[Path]
+    dataset: DetectionDataset  # of these images
     annotated: Annotated  # of the boxes to learn from: no crowds, difficult ones only if kept
-    witnesses: Witnesses  # on these
+    features: np.ndarray  # float32 [N, D] of these
+    witnesses: Witnesses  # on them
     missing: Missing
+
+    def path(self, image: int) -> Path:
+        found: Path = self.dataset.annotations[image]["path"]
+        return found
 
 
 def fold_runs(folder: Path, config: Config, folds: int) -> dict[Path, Config]:
@@ -96,9 +100,9 @@ def fold_of(folder: Path, config: Config) -> Fold:
     seen = np.bincount(passed["seen_labels"] - 1, minlength=len(classes))
     at_boxes = Placement(*(column[looked_at] for column in placement(annotations, detections)))
     return Fold(
-        classes,
-        [annotation["path"] for annotation in annotations],
+        held_out,
         annotated,
+        passed["features"],
         Witnesses(passed["logits"], opinions, at_boxes, seen),
         missing_boxes(annotations, detections),
     )

@@ -26,12 +26,19 @@ def test_the_surest_detection_that_means_a_box_says_where_it_lies(annotation, de
     assert where.better.tolist() == [found[0], found[2]]
     assert where.scores == pytest.approx([0.9, 0.6])
     assert where.iou == pytest.approx([0.8, 100 / 110])
-    assert where.misplaced == pytest.approx([0.9 * 0.2, 0.6 * (1 - 100 / 110)])
+    assert where.misplaced == pytest.approx([0, 0])
+
+
+@pytest.mark.parametrize("iou, off", [(0.31, 0.98), (0.55, 0.5), (0.79, 0.02), (0.8, 0), (0.9, 0)])
+def test_how_probably_a_box_lies_badly(annotation, detection, iou, off):
+    found = [[0, 0, 100, 100 * iou]]
+    where = placement(*one(annotation, detection, [A], found, [0.6]))
+    assert where.misplaced == pytest.approx([0.6 * off], abs=1e-6)
 
 
 def test_a_detection_means_the_box_that_it_overlaps_most(annotation, detection):
     """Two objects that overlap: the detection of one says nothing about the other."""
-    near = [50, 0, 150, 100]
+    near = [40, 0, 140, 100]
     where = placement(*one(annotation, detection, [A, near], [near], [0.9]))
     assert where.misplaced == pytest.approx([0, 0]) and np.isnan(where.better[0]).all()
     assert where.scores.tolist() == pytest.approx([0, 0.9])

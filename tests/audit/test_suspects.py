@@ -42,32 +42,42 @@ NOTHING = Missing(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, i
 LOGITS = np.log([[0.02, 0.9, 0.08], [0.02, 0.08, 0.9], [0.9, 0.06, 0.04], [0.4, 0.5, 0.1]])
 
 
+def doubted(p):
+    """Odds times 0.05 / 0.95."""
+    odds = np.asarray(p) / (1 - np.asarray(p)) / 19
+    return odds / (1 + odds)
+
+
 def test_scores_by_hand():
     scores = box_scores(np.array([1, 1, 1, 2]), witnesses(LOGITS, [0, 0, 0, 0.8], [0.1] * 4))
-    assert scores.surplus == pytest.approx([0.02, 0.02, 0.9, 0.2])
+    there = np.array([0.98, 0.98, 0.1, 0.8])
+    assert scores.surplus == pytest.approx(doubted(1 - there))
     other = np.array([0.08 / 0.98, 0.9 / 0.98, 0.04 / 0.1, 0.5 / 0.6])
-    assert scores.wrong_label == pytest.approx(other * [0.98, 0.98, 0.1, 0.8])
+    assert scores.wrong_label == pytest.approx(doubted(other * 1.05 * there / (there + 0.05)))
+    assert scores.badly_placed == pytest.approx(0.1)
     assert scores.better_labels.tolist() == [2, 2, 2, 1]
 
 
 def test_the_list():
-    missing = Missing(np.array([2]), np.array([[1.0, 2, 3, 4]]), np.array([0.7]), np.array([2]))
+    missing = Missing(np.array([2]), np.array([[1.0, 2, 3, 4]]), np.array([0.97]), np.array([2]))
     said = witnesses(LOGITS, [0, 0, 0, 0.8], [0.5, 0, 0, 0])
-    found = suspects_in(annotated([1, 1, 1, 1]), said, missing, NAMES, least=0.1)
+    found = suspects_in(annotated([1, 1, 1, 1]), said, missing, NAMES, least=0.01)
     assert [(x.kind, x.image) for x in found] == [
-        ("wrong label", 1),
-        ("surplus", 2),
         ("missing", 2),
         ("badly placed", 0),
+        ("wrong label", 1),
+        ("surplus", 2),
         ("surplus", 3),
     ]
     assert [x.score for x in found] == sorted((x.score for x in found), reverse=True)
-    wrong, surplus, absent, placed, _ = found
+    absent, placed, wrong, surplus, _ = found
     assert (wrong.label, wrong.better_label, wrong.box) == (1, 2, (4, 5, 6, 7))
     assert wrong.reason.startswith("dog rather than cat: classifier 0.92 to 0.08, centers 0.92")
     assert (surplus.label, surplus.better_label, surplus.better_box) == (1, None, None)
+    assert absent.score == pytest.approx(doubted(0.97))
     assert (absent.label, absent.better_label, absent.box) == (None, 2, (1, 2, 3, 4))
     assert placed.better_box == (7, 7, 7, 7) and "IoU of 0.40" in placed.reason
+    assert [x.position for x in found] == [None, 0, 1, 2, 3]
     assert {x.kind for x in found} == set(KINDS)
 
 

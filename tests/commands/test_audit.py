@@ -59,6 +59,7 @@ def test_what_it_leaves(audit):
         assert suspect["kind"] in KINDS and suspect["reason"]
         if suspect["kind"] != "missing":
             assert (*suspect["box"], suspect["label"]) in annotated[suspect["image"]]
+    assert "detcenter audit apply" in (folder / "out/audit.html").read_text(encoding="utf-8")
     with (folder / "out/audit.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row, suspect in zip(rows, suspects, strict=True):
@@ -77,10 +78,9 @@ def test_every_box_is_judged_by_who_has_not_seen_it(audit):
         config = recipe_of(path)
         fold = fold_of(path, config)
         train = training_set(config.data)
-        held_out += [image.name for image in fold.images]
-        assert not {image.name for image in fold.images} & {
-            annotation["path"].name for annotation in train.annotations
-        }
+        names = [annotation["path"].name for annotation in fold.dataset.annotations]
+        held_out += names
+        assert not set(names) & {annotation["path"].name for annotation in train.annotations}
         seen.append(fold.witnesses.seen)
         counts = [len(a["labels"]) for a in train.annotations]
         assert seen[-1].sum() == sum(counts)
