@@ -17,7 +17,9 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.progress import bar
 from detcenter.recipe.config import Config
-from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.corrected import write_corrected
+from detcenter.recipe.decided import data_of_audit, decided
+from detcenter.recipe.parsing import parse, parse_recipe, plain_parser, recipe_parser
 from detcenter.runs.audited import Fold, fold_of, fold_runs
 from detcenter.runs.compared import train_runs
 from detcenter.runs.folder import write_whole
@@ -31,6 +33,30 @@ _NEIGHBOURS = 4  # boxes that are shown beside a wrong label, of either class
 
 
 def main(args: Sequence[str]) -> None:
+    """``audit`` and ``audit apply``."""
+    if args[:1] == ["apply"]:
+        _apply(args[1:])
+    else:
+        _audit(args)
+
+
+def _apply(args: Sequence[str]) -> None:
+    """Write the data set that decisions on the page are of, with what they change."""
+    parser = plain_parser("detcenter audit apply", "Write corrected annotations.")
+    parser.add_argument("decisions", type=str, help="decisions.json, of the page of an audit")
+    parser.add_argument("--output", type=str, required=True, help="a folder that is new or empty")
+    parser.add_argument("--root", type=str, help="where the data set is now, if it was moved")
+    arguments = parse(parser, args)
+    data, corrections = decided(Path(arguments.decisions), arguments.root)
+    changes = write_corrected(data, corrections, Path(arguments.output))
+    for what, number in sorted(changes.items()):
+        print(f"{what}: {number}")
+    if not changes:
+        print("nothing is changed: no decision says so")
+    print(f"the data set, with links to its images: --data.root {arguments.output}")
+
+
+def _audit(args: Sequence[str]) -> None:
     """Train the folds that are not trained yet, write ``audit.json`` and ``audit.csv``."""
     parser = recipe_parser(
         "detcenter audit", "Find annotations of data.train and data.val that are probably wrong."
@@ -138,7 +164,7 @@ def _content(
     config: Config, folds: Sequence[Fold], rows: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
-        "root": config.data.root,
+        "data": data_of_audit(config.data),
         "classes": folds[0].dataset.classes,
         "folds": len(folds),
         "images": sum(len(fold.dataset) for fold in folds),
@@ -167,9 +193,9 @@ def _page(
         )
         for (suspect, fold), row in zip(found, content["suspects"], strict=False)
     ]
-    title = Path(content["root"]).resolve().name
+    title = Path(content["data"]["root"]).resolve().name
     progress = bar("making the page")
-    return audit_page(title, content["root"], content["classes"], entries, image, progress)
+    return audit_page(title, content["data"], content["classes"], entries, image, progress)
 
 
 def _look_alikes(

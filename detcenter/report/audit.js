@@ -64,7 +64,7 @@ function outcome(it, { decision, label }) {
 
 function download() {
   const made = [...decisions].sort(([a], [b]) => a - b).map(([number, it]) => outcome(page.suspects[number], it));
-  const content = { audit: page.audit, root: page.root, classes: page.classes, decisions: made };
+  const content = { audit: page.audit, data: page.data, classes: page.classes, decisions: made };
   const url = URL.createObjectURL(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }));
   make("a", { href: url, download: "decisions.json" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 def audit_page(
     title: str,
-    root: str,
+    data: Mapping[str, Any],
     classes: Sequence[str],
     entries: Sequence[Entry],
     image: Callable[[Path], np.ndarray],
@@ -50,12 +50,12 @@ def audit_page(
     ``decisions.json``; docs/audit.md says what is in it. It needs Jinja2.
 
     Args:
-        root: folder of the data set, which the decisions name.
+        data: how the data set is read, which the decisions say too.
         image: from a path to pixels, uint8 [H, W, 3].
         progress: gets the images that are shown, and gives them on one by one.
     """
     rows = [_row(entry) for entry in entries]
-    key = hashlib.sha256(json.dumps([root, rows]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([data, rows]).encode()).hexdigest()[:12]
     pictures = _pictures(entries, image, progress)
     for row, entry in zip(rows, entries, strict=True):
         row["frame"] = _frame(entry)
@@ -63,7 +63,7 @@ def audit_page(
         for name, others in (("of_label", entry.of_label), ("of_better", entry.of_better)):
             found = (pictures.get((path, box, _SMALL)) for path, box in others)
             row[name] = [uri for uri in found if uri]
-    shown = {"audit": key, "root": root, "classes": list(classes), "suspects": rows}
+    shown = {"audit": key, "data": data, "classes": list(classes), "suspects": rows}
     return rendered("audit", shown, title=title)
 
 

@@ -41,7 +41,7 @@ def pixels(path):
 
 
 def write(path, entries):
-    path.write_text(audit_page(TITLE, "data", CLASSES, entries, pixels), encoding="utf-8")
+    path.write_text(audit_page(TITLE, {"root": "data"}, CLASSES, entries, pixels), encoding="utf-8")
     return path.as_uri()
 
 
@@ -161,7 +161,7 @@ def test_what_is_downloaded(page):
     page.keyboard.press("a")  # badly placed
     page.keyboard.press("r")
     content = decisions(page)
-    assert content["root"] == "data" and content["classes"] == CLASSES
+    assert content["data"] == {"root": "data"} and content["classes"] == CLASSES
     wrong, missing, surplus, placed, left = content["decisions"]
     assert wrong["label"] == CLASSES[0] and wrong["new_label"] == CLASSES[1]
     assert wrong["box"] == wrong["new_box"] == list(SQUARES[0]) and wrong["image"] == FILE
@@ -221,7 +221,9 @@ def test_ten_thousand_suspects(context, tmp_path):
     def unreadable(path):
         raise DataError(Fault(path, "gone"))
 
-    path.write_text(audit_page(TITLE, "data", CLASSES, many, unreadable), encoding="utf-8")
+    path.write_text(
+        audit_page(TITLE, {"root": "data"}, CLASSES, many, unreadable), encoding="utf-8"
+    )
     page = context.new_page()
     page.goto(path.as_uri())
     before = page.locator("*").count()
@@ -259,5 +261,5 @@ def test_every_image_is_read_once():
         read.append(path)
         return np.zeros((100, 200, 3), np.uint8)
 
-    audit_page(TITLE, "data", CLASSES, ENTRIES, image)
+    audit_page(TITLE, {"root": "data"}, CLASSES, ENTRIES, image)
     assert sorted(map(str, read)) == sorted({FILE, "1.png", "gone.png"})

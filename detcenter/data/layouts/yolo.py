@@ -77,10 +77,8 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         raise DataError(Fault(files.root / part, what if texts else "no images"))
     faults += lost_images(files, where.places, texts)
     _report_unlabelled(files, texts)
-    names = _class_names(files, where)
-    if names is None:
-        names = classes
-    keypoints = where.declaration is not None and where.declaration.keypoints
+    declared_names, keypoints = names_of(files, part)
+    names = classes if declared_names is None else declared_names
     rows = _rows(texts, faults)
     every = [row for lines in rows.values() for row in lines]
     check_meaning(every, keypoints, where.source, faults)
@@ -91,6 +89,15 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
         except DataError as error:
             faults += error.args
     return labelled(images, classes or names or _numbers(images), faults)
+
+
+def names_of(files: Files, part: str) -> tuple[list[str] | None, bool]:
+    """The classes of a part by their numbers, None where no file names them, and whether lines of
+    label files hold key points.
+    """
+    where = part_of(files, part, [])
+    keypoints = where.declaration is not None and where.declaration.keypoints
+    return _class_names(files, where), keypoints
 
 
 def _report_unlabelled(files: Files, texts: dict[Path, Path]) -> None:

@@ -1,0 +1,74 @@
+"""What a person decided on the page of an audit, read from the file that the page gives."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from detcenter.data.layouts.corrected import Correction
+from detcenter.errors import ConfigError
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.layouts import resolved
+
+_OF_DATA = (
+    "format",
+    "root",
+    "train",
+    "val",
+    "val_seed",
+    "train_images",
+    "val_images",
+    "classes",
+    "keep_difficult",
+    "on_error",
+)
+"""Keys of a data section by which the same boxes are read again."""
+
+
+def data_of_audit(data: DataConfig) -> dict[str, Any]:
+    """What a page and its decisions have to know of the data set."""
+    values = dataclasses.asdict(resolved(data))
+    known = {key: values[key] for key in _OF_DATA} | {"root": str(Path(data.root).resolve())}
+    return known | {"format": "voc"} if data.format == "digits" else known  # as they are made
+
+
+def decided(file: Path, root: str | None) -> tuple[DataConfig, dict[str, list[Correction]]]:
+    """The data set that decisions are of, and what they change, by the names of images.
+
+    Args:
+        root: where the data set is now; None: where it was.
+
+    Raises:
+        ConfigError: the file is no such file.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        data = DataConfig(**{key: content["data"][key] for key in _OF_DATA})
+        changes: dict[str, list[Correction]] = {}
+        for decision in content["decisions"]:
+            if decision["decision"] != "reject":
+                changes.setdefault(decision["image"], []).append(_correction(decision))
+    except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ConfigError(
+            f"{file} is no file of decisions, which the page of an audit gives ({what})"
+        ) from None
+    data.root = root or data.root
+    return data, changes
+
+
+def _correction(decision: dict[str, Any]) -> Correction:
+    missing = decision["kind"] == "missing"
+    box, new_box = (_box(decision[key]) for key in ("box", "new_box"))
+    if box is None:
+        raise ValueError("a decision without a box")
+    return Correction(None if missing else box, decision["label"], new_box, decision["new_label"])
+
+
+def _box(corners: Any) -> list[float] | None:
+    if corners is None:
+        return None
+    x1, y1, x2, y2 = map(float, corners)
+    if not x1 < x2 or not y1 < y2:
+        raise ValueError(f"{[x1, y1, x2, y2]} is no box")
+    return [x1, y1, x2, y2]

@@ -1,0 +1,205 @@
+"""`detcenter audit apply`: corrected data sets in their own layouts, and what is refused."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detcenter.cli import main
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.decided import data_of_audit
+from tests.command_line import fails
+
+LAYOUTS = ("voc", "coco", "yolo")
+
+
+@pytest.fixture(params=LAYOUTS)
+def root(request, data, tmp_path):
+    """The same scenes in each layout."""
+    out = tmp_path / request.param
+    if request.param == "voc":
+        return Path(shutil.copytree(data, out))
+    assert main(["convert", "--data.root", str(data), "--to", request.param, str(out)]) == 0
+    return out
+
+
+def contents(root):
+    """By image, the class and whole corners of every box."""
+    config = DataConfig(root=str(root))
+    train = training_set(config)
+    parts = [train, validation_set(config, train.classes)]
+    return {
+        a["path"].relative_to(root).as_posix(): sorted(
+            (part.classes[label - 1], *np.round(box).astype(int).tolist())
+            for box, label in zip(a["boxes"], a["labels"], strict=True)
+        )
+        for part in parts
+        for a in part.annotations
+    }
+
+
+def exact(root):
+    config = DataConfig(root=str(root))
+    dataset = training_set(config)
+    return [
+        (a["path"].relative_to(root).as_posix(), box.tolist(), dataset.classes[label - 1])
+        for a in dataset.annotations
+        for box, label in zip(a["boxes"], a["labels"], strict=True)
+    ]
+
+
+def decision(kind, image, box, label, decided="accept", **new):
+    row = {"kind": kind, "image": image, "box": box, "label": label, "decision": decided}
+    return row | new
+
+
+def write(path, root, decisions):
+    logging.getLogger("detcenter").handlers.clear()  # of a command before, whose output has ended
+    content = {"data": data_of_audit(DataConfig(root=str(root))), "decisions": decisions}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def state(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_every_kind_of_change_in_every_layout(root, tmp_path, capsys):
+    before, original = contents(root), state(root)
+    (a, box_a, label_a), (_, box_b, label_b), *_ = boxes = exact(root)
+    assert boxes[1][0] == a  # in one image
+    c, box_c, label_c = boxes[-1]
+    other = "1" if label_a != "1" else "2"
+    added = [3.0, 4.0, 20.0, 30.0]
+    file = write(
+        tmp_path / "decisions.json",
+        root,
+        [
+            decision("wrong label", a, box_a, label_a, new_label=other, new_box=box_a),
+            decision("surplus", a, box_b, label_b, new_label=None, new_box=None),
+            decision("badly placed", c, box_c, label_c, new_label=label_c, new_box=[5, 6, 40, 50]),
+            decision("missing", c, added, None, "class", new_label="7", new_box=added),
+            decision("missing", a, added, None, "reject"),
+        ],
+    )
+    out = tmp_path / "out"
+    assert main(["audit", "apply", str(file), "--output", str(out)]) == 0
+    said, _ = capsys.readouterr()
+    for line in ("labels changed: 1", "boxes removed: 1", "boxes moved: 1", "boxes added: 1"):
+        assert line in said
+    expected = {name: list(rows) for name, rows in before.items()}
+
+    def row(label, box):
+        return (label, *np.round(box).astype(int).tolist())
+
+    expected[a].remove(row(label_b, box_b))
+    expected[a].remove(row(label_a, box_a))
+    expected[a].append(row(other, box_a))
+    expected[c].remove(row(label_c, box_c))
+    expected[c] += [row(label_c, [5, 6, 40, 50]), row("7", added)]
+    assert contents(out) == {name: sorted(rows) for name, rows in expected.items()}
+    assert state(root) == original  # as they were
+    images = [path for path in out.rglob("*.jpg")]
+    assert images and all(path.is_symlink() for path in images)
+    assert not any(p.is_symlink() for p in out.rglob("*") if p.suffix in (".xml", ".json", ".txt"))
+
+
+def test_what_nothing_was_decided_about_stays_to_the_byte(root, tmp_path):
+    (image, box, label), *_ = exact(root)
+    new = {"new_label": "1" if label != "1" else "2", "new_box": box}
+    file = write(tmp_path / "d.json", root, [decision("wrong label", image, box, label, **new)])
+    assert main(["audit", "apply", str(file), "--output", str(tmp_path / "out")]) == 0
+    differing = [
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix in (".xml", ".json", ".txt", ".yaml")
+        and path.is_file()
+        and path.read_bytes() != (tmp_path / "out" / path.relative_to(root)).read_bytes()
+    ]
+    assert len(differing) == 1
+
+
+def test_a_data_set_that_was_moved(root, tmp_path):
+    (image, box, label), *_ = exact(root)
+    rows = [decision("surplus", image, box, label, new_label=None, new_box=None)]
+    file = write(tmp_path / "d.json", root, rows)
+    moved = root.rename(root.with_name("moved"))
+    args = ["audit", "apply", str(file), "--root", str(moved), "--output", str(tmp_path / "out")]
+    assert main(args) == 0
+    assert (
+        sum(map(len, contents(tmp_path / "out").values()))
+        == sum(map(len, contents(moved).values())) - 1
+    )
+
+
+def test_decisions_of_other_data_change_nothing(root, tmp_path, capsys):
+    (image, box, label), *_ = exact(root)
+    remove = {"new_label": None, "new_box": None}
+    out = tmp_path / "out"
+    for row, said in (
+        (decision("surplus", "none.jpg", box, label, **remove), "there is no image none.jpg"),
+        (decision("surplus", image, [1, 2, 3, 4], label, **remove), "has no box [1, 2, 3, 4] of"),
+        (decision("surplus", image, box, "x", **remove), "of class 'x'"),
+        (
+            decision("wrong label", image, box, label, new_label="x", new_box=box),
+            "there is no class 'x'",
+        ),
+        (  # the same box twice
+            None,
+            "has no box",
+        ),
+    ):
+        twice = [decision("surplus", image, box, label, **remove)] * 2
+        file = write(tmp_path / "d.json", root, twice if row is None else [row])
+        line = fails(capsys, "audit", "apply", file, "--output", out)
+        assert said in line and "Nothing was written" in line and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"decisions": [], "data": {}}',
+        '{"decisions": 1, "data": 2}',
+        "\u0000",
+    ],
+)
+def test_no_file_of_decisions(content, tmp_path, capsys):
+    file = tmp_path / "decisions.json"
+    file.write_text(content)
+    line = fails(capsys, "audit", "apply", file, "--output", tmp_path / "out")
+    assert "decisions.json is no file of decisions" in line
+
+
+def test_decisions_that_make_no_sense(data, tmp_path, capsys):
+    rows = [
+        decision("wrong label", "a.jpg", [5, 5, 1, 1], "1", new_label="2", new_box=[1, 1, 5, 5])
+    ]
+    file = write(tmp_path / "d.json", data, rows)
+    line = fails(capsys, "audit", "apply", file, "--output", tmp_path / "out")
+    assert "[5.0, 5.0, 1.0, 1.0] is no box" in line
+
+
+def test_where_it_may_be_written(data, tmp_path, capsys):
+    file = write(tmp_path / "d.json", data, [])
+    assert "inside data.root" in fails(capsys, "audit", "apply", file, "--output", data / "new")
+    assert "not an empty folder" in fails(capsys, "audit", "apply", file, "--output", tmp_path)
+    missing = tmp_path / "none.json"
+    assert "none.json: No such file" in fails(
+        capsys, "audit", "apply", missing, "--output", tmp_path / "out"
+    )
+
+
+def test_layouts_that_are_not_written_yet(data, tmp_path, capsys):
+    file = write(tmp_path / "d.json", data, [])
+    content = json.loads(file.read_text())
+    content["data"] |= {"format": "labelme", "train": "a", "val": "b"}
+    file.write_text(json.dumps(content))
+    line = fails(capsys, "audit", "apply", file, "--output", tmp_path / "out")
+    assert "COCO's, VOC's and YOLO's layout" in line
