@@ -31,6 +31,7 @@ GROUPS = {
     ],
     VOTES: [
         ("dice, center at weight 0", "ssd_dice", "softmax", "vote"),
+        ("dice by 3 folds, weight 0", "ssd_dice_folds", "softmax", "vote"),
         ("chess, center at weight 0", "ssd_chess", "softmax", "vote"),
     ],
 }
