@@ -40,6 +40,7 @@ USAGE = """usage: detcenter COMMAND ...
   train     train a detector:     detcenter train --config configs/digits.yaml
   check     find bad data:        detcenter check --config configs/digits.yaml
   audit     find wrong labels:    detcenter audit --config configs/digits.yaml
+                                  detcenter audit apply decisions.json --output FOLDER
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth

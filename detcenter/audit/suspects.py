@@ -1,7 +1,7 @@
 """From what witnesses say of every box to a list of suspects, the worst first."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy.special import softmax  # type: ignore[import-untyped]
@@ -89,43 +89,39 @@ def suspects_in(
 ) -> list[Suspect]:
     """All suspects with a score of ``least`` or more, the worst first.
 
-    An annotated box is a suspect once, of the kind of its highest score. The odds of a missing box
-    are those of its detection times 0.05 / 0.95, as in `box_scores`. ``names`` are those of the
-    labels from 1.
+    An annotated box may be suspect in several ways. The odds of a missing box are those of its
+    detection times 0.05 / 0.95, as in `box_scores`. ``names`` are those of the labels from 1.
     """
-    found = [*_annotated_suspects(annotated, said, names), *_missing_suspects(missing, names)]
-    return sorted((x for x in found if x.score >= least), key=lambda suspect: -suspect.score)
+    found = [*_annotated_suspects(annotated, said, names, least)]
+    found += [x for x in _missing_suspects(missing, names) if x.score >= least]
+    return sorted(found, key=lambda suspect: -suspect.score)
 
 
 def _annotated_suspects(
-    annotated: Annotated, said: Witnesses, names: Sequence[str]
+    annotated: Annotated, said: Witnesses, names: Sequence[str], least: float
 ) -> Iterator[Suspect]:
-    scores, there = box_scores(annotated.labels, said), _there(said)
-    place = said.placement
-    columns = np.stack([scores.wrong_label, scores.surplus, scores.badly_placed], axis=1)
-    for n, worst in enumerate(columns.argmax(axis=1).tolist()):
-        kind: Kind = KINDS[worst]
-        label, better, better_box = int(annotated.labels[n]), None, None
-        if kind == "wrong label":
-            better = int(scores.better_labels[n])
-            reason = _on_labels(said.opinions, n, label, better, names)
-        elif kind == "surplus":
-            reason = f"an object is there at {there[n]:.2f} only"
-        else:
-            better_box = _corners(place.better[n])
-            iou, score = place.iou[n], place.scores[n]
-            reason = f"detected at {score:.2f} where it has an IoU of {iou:.2f} with the box"
-        yield Suspect(
-            kind,
-            float(columns[n, worst]),
-            int(annotated.images[n]),
-            _corners(annotated.boxes[n]),
-            label,
-            better,
-            better_box,
-            reason,
-            n,
+    scores, there, place = box_scores(annotated.labels, said), _there(said), said.placement
+
+    def suspect(n: int, kind: Kind, score: float, reason: str, **better: Any) -> Suspect:
+        image, label = int(annotated.images[n]), int(annotated.labels[n])
+        given = {"better_label": None, "better_box": None} | better
+        box = _corners(annotated.boxes[n])
+        return Suspect(kind, score, image, box, label, **given, reason=reason, position=n)
+
+    for n in np.flatnonzero(scores.wrong_label >= least).tolist():
+        label, better = int(annotated.labels[n]), int(scores.better_labels[n])
+        reason = _on_labels(said.opinions, n, label, better, names)
+        yield suspect(n, "wrong label", float(scores.wrong_label[n]), reason, better_label=better)
+    for n in np.flatnonzero(scores.surplus >= least).tolist():
+        reason = f"probability of an object there: {there[n]:.2f}"
+        yield suspect(n, "surplus", float(scores.surplus[n]), reason)
+    for n in np.flatnonzero(scores.badly_placed >= least).tolist():
+        reason = (
+            f"detected at {place.scores[n]:.2f} where the IoU with the box is {place.iou[n]:.2f}"
         )
+        better_box = _corners(place.better[n])
+        score = float(scores.badly_placed[n])
+        yield suspect(n, "badly placed", score, reason, better_box=better_box)
 
 
 def _missing_suspects(missing: Missing, names: Sequence[str]) -> Iterator[Suspect]:

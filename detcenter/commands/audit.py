@@ -44,7 +44,8 @@ def _apply(args: Sequence[str]) -> None:
     """Write the data set that decisions on the page are of, with what they change."""
     parser = plain_parser("detcenter audit apply", "Write corrected annotations.")
     parser.add_argument("decisions", type=str, help="decisions.json, of the page of an audit")
-    parser.add_argument("--output", type=str, required=True, help="a folder that is new or empty")
+    where = "a folder outside the data set, new or empty"
+    parser.add_argument("--output", type=str, required=True, help=where)
     parser.add_argument("--root", type=str, help="where the data set is now, if it was moved")
     arguments = parse(parser, args)
     data, corrections = decided(Path(arguments.decisions), arguments.root)
@@ -57,22 +58,18 @@ def _apply(args: Sequence[str]) -> None:
 
 
 def _audit(args: Sequence[str]) -> None:
-    """Train the folds that are not trained yet, write ``audit.json`` and ``audit.csv``."""
+    """Train the folds that are not trained yet, write ``audit.html``, ``.json`` and ``.csv``."""
     parser = recipe_parser(
-        "detcenter audit", "Find annotations of data.train and data.val that are probably wrong."
+        "detcenter audit",
+        "Find annotations of data.train and data.val that are probably wrong. (What was decided "
+        "about them: detcenter audit apply --help)",
     )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        default=3,
-        help="parts, each judged by what was trained on the others",
-    )
-    parser.add_argument(
-        "--jobs", type=str, help="trainings at a time; null is one a GPU, auto as many as pay"
-    )
-    parser.add_argument(
-        "--show", type=int, default=2000, help="suspects on the page, the worst ones"
-    )
+    folds = "parts; each is judged by a detector that was trained on the others"
+    parser.add_argument("--folds", type=int, default=3, help=folds)
+    jobs_help = "trainings at a time, a number or auto; else one a GPU, or one"
+    parser.add_argument("--jobs", type=str, help=jobs_help)
+    shown = "suspects on the page, the worst ones; the files list all"
+    parser.add_argument("--show", type=int, default=2000, help=shown)
     config, arguments = parse_recipe(parser, args)
     jobs = jobs_of(arguments.jobs)
     if not arguments.config:

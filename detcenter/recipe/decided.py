@@ -44,10 +44,11 @@ def decided(file: Path, root: str | None) -> tuple[DataConfig, dict[str, list[Co
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         data = DataConfig(**{key: content["data"][key] for key in _OF_DATA})
+        accepted = [row for row in content["decisions"] if row["decision"] != "reject"]
         changes: dict[str, list[Correction]] = {}
-        for decision in content["decisions"]:
-            if decision["decision"] != "reject":
-                changes.setdefault(decision["image"], []).append(_correction(decision))
+        for row in accepted:
+            changes.setdefault(row["image"], []).append(_correction(row))
+        changes = {image: _merged(of_image) for image, of_image in changes.items()}
     except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise ConfigError(
@@ -63,6 +64,25 @@ def _correction(decision: dict[str, Any]) -> Correction:
     if box is None:
         raise ValueError("a decision without a box")
     return Correction(None if missing else box, decision["label"], new_box, decision["new_label"])
+
+
+def _merged(corrections: list[Correction]) -> list[Correction]:
+    """One of each box: a person may have said that it lies badly, and that its label is wrong."""
+    of_box: dict[Any, Correction] = {}
+    for change in corrections:
+        added = change.box is None  # each is a box of its own
+        key = len(of_box) if added else (change.label, *(change.box or ()))
+        of_box[key] = _both(of_box[key], change) if key in of_box else change
+    return [*of_box.values()]
+
+
+def _both(first: Correction, second: Correction) -> Correction:
+    """Removed if either says so; else moved as one says, and under the label that one says."""
+    if first.new_box is None or second.new_box is None:
+        return first._replace(new_box=None, new_label=None)
+    box = second.new_box if first.new_box == first.box else first.new_box
+    label = second.new_label if first.new_label == first.label else first.new_label
+    return first._replace(new_box=box, new_label=label)
 
 
 def _box(corners: Any) -> list[float] | None:

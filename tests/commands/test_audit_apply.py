@@ -108,6 +108,23 @@ def test_every_kind_of_change_in_every_layout(root, tmp_path, capsys):
     assert not any(p.is_symlink() for p in out.rglob("*") if p.suffix in (".xml", ".json", ".txt"))
 
 
+def test_decisions_about_one_box_are_put_together(root, tmp_path):
+    (image, box, label), (_, box_b, label_b), *_ = exact(root)
+    other = "1" if label != "1" else "2"
+    moved = [5, 6, 40, 50]
+    rows = [
+        decision("badly placed", image, box, label, new_label=label, new_box=moved),
+        decision("wrong label", image, box, label, new_label=other, new_box=box),
+        decision("wrong label", image, box_b, label_b, new_label=other, new_box=box_b),
+        decision("surplus", image, box_b, label_b, new_label=None, new_box=None),
+    ]
+    before = contents(root)[image]
+    file = write(tmp_path / "d.json", root, rows)
+    assert main(["audit", "apply", str(file), "--output", str(tmp_path / "out")]) == 0
+    after = contents(tmp_path / "out")[image]
+    assert (other, *moved) in after and len(after) == len(before) - 1
+
+
 def test_what_nothing_was_decided_about_stays_to_the_byte(root, tmp_path):
     (image, box, label), *_ = exact(root)
     new = {"new_label": "1" if label != "1" else "2", "new_box": box}
@@ -148,13 +165,8 @@ def test_decisions_of_other_data_change_nothing(root, tmp_path, capsys):
             decision("wrong label", image, box, label, new_label="x", new_box=box),
             "there is no class 'x'",
         ),
-        (  # the same box twice
-            None,
-            "has no box",
-        ),
     ):
-        twice = [decision("surplus", image, box, label, **remove)] * 2
-        file = write(tmp_path / "d.json", root, twice if row is None else [row])
+        file = write(tmp_path / "d.json", root, [row])
         line = fails(capsys, "audit", "apply", file, "--output", out)
         assert said in line and "Nothing was written" in line and not out.exists()
 
