@@ -4,7 +4,14 @@ Arrays go in and come out: nothing here knows models, data sets or files.
 """
 
 from detcenter.audit.boxes import Missing, Placement, missing_boxes, placement
-from detcenter.audit.classes import Opinions, class_opinions, look_alikes, mixed, wrong_label_scores
+from detcenter.audit.classes import (
+    Opinions,
+    class_opinions,
+    look_alikes,
+    mixed,
+    unit,
+    wrong_label_scores,
+)
 from detcenter.audit.suspects import (
     KINDS,
     Annotated,
@@ -31,5 +38,6 @@ __all__ = [
     "mixed",
     "placement",
     "suspects_in",
+    "unit",
     "wrong_label_scores",
 ]

@@ -55,7 +55,8 @@ def missing_boxes(
 ) -> Missing:
     """Detections that lie on no annotated box: with none they have an IoU of 0.3 or more.
 
-    Without those inside crowds; of two that overlap by an IoU of 0.5 or more only the surer.
+    Without those inside crowds, and without area; of two that overlap by an IoU of 0.5 or more only
+    the surer.
     """
     of_images = [_missing(*pair) for pair in zip(annotations, detections, strict=True)]
     images = np.repeat(np.arange(len(of_images)), [len(scores) for _, scores, _ in of_images])
@@ -94,7 +95,8 @@ def _missing(
     iou = box_iou(found.boxes, np.asarray(annotation["boxes"], np.float64).reshape(-1, 4))
     crowd = np.asarray(annotation["iscrowd"], bool)
     in_crowd = ignored_overlap(found, annotation)[:, crowd].max(axis=1, initial=0)
-    free = np.flatnonzero((iou.max(axis=1, initial=0) < _OTHER) & (in_crowd < _IN_CROWD))
+    areas = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)
+    free = np.flatnonzero(areas & (iou.max(axis=1, initial=0) < _OTHER) & (in_crowd < _IN_CROWD))
     free = free[_without_doubles(found.boxes[free])]
     return found.boxes[free], found.scores[free], found.labels[free]
 

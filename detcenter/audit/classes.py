@@ -11,6 +11,7 @@ from scipy.special import expit, log_softmax  # type: ignore[import-untyped]
 
 _NEIGHBOURS = 10
 _SHARPNESS = 10.0  # of the neighbours' votes: exp(10 (cosine - that of the nearest))
+_ROWS = 1024  # boxes whose neighbours are looked for at once, so that memory is bounded
 _DOUBT = 0.01  # added to every class's share of the votes, so that none is impossible
 _OF_ALL = 5.0  # boxes' worth of the mean spread of all classes, in that of each
 
@@ -27,6 +28,7 @@ def class_opinions(
     logits: np.ndarray,
     features: np.ndarray,
     labels: np.ndarray,
+    groups: np.ndarray,
     seen_features: np.ndarray,
     seen_labels: np.ndarray,
 ) -> Opinions:
@@ -38,23 +40,26 @@ def class_opinions(
     - ``centers``: :math:`\log p(c) = -2 d_c / s_c + \ldots`, where :math:`d_c` is the distance to
       the mean of the class's *seen* features, and :math:`s_c^2` the mean square of their own
       distances to it. So a class that scatters reaches farther. The :math:`s_c^2` of a class with
-      few boxes leans on that of all; a class without boxes is as far as can be, 2.
-    - ``neighbours``: the shares of the given labels among the ten nearest of the *other N - 1*
-      boxes, weighted by :math:`e^{10 \\cos}`. These were not seen either: the features of a box
-      that was trained on under a wrong label lie where its label wants them.
+      few boxes leans on that of all, as if five boxes had it; a class without boxes is as far as
+      can be, 2.
+    - ``neighbours``: the shares of the given labels among the ten nearest of the N boxes, weighted
+      by :math:`e^{10 \cos}`, with 0.01 added to each. These boxes were not seen either: the
+      features of a box that was trained on under a wrong label lie where its label wants them.
+      Boxes of the same group are no neighbours, as copies of an image share their errors.
 
     Args:
         logits: [N, C + 1], whose column 0 is background.
         features: [N, D].
         labels: [N] as annotated, in 1..C.
+        groups: [N] integers, equal for boxes of the same image, or of copies of it.
         seen_features, seen_labels: [M, D] and [M], likewise of the boxes that were trained on.
     """
     classes = logits.shape[1] - 1
-    features, seen = _unit(features), _unit(seen_features)
+    features, seen = unit(features), unit(seen_features)
     return Opinions(
         log_softmax(np.asarray(logits, np.float64)[:, 1:], axis=1),
         _by_centers(features, seen, seen_labels - 1, classes),
-        _by_neighbours(features, labels - 1, classes),
+        _by_neighbours(features, labels - 1, groups, classes),
     )
 
 
@@ -87,18 +92,27 @@ def wrong_label_scores(opinion: np.ndarray, labels: np.ndarray) -> tuple[np.ndar
 
 
 def look_alikes(
-    features: np.ndarray, labels: np.ndarray, position: int, label: int, most: int
+    directions: np.ndarray, labels: np.ndarray, position: int, label: int, most: int
 ) -> list[int]:
     """Which boxes of a label look most like the one at ``position``, the likest first, without it.
 
     Args:
-        features, labels: [N, D] and [N].
+        directions: features on the unit sphere, [N, D]; see `unit`.
+        labels: [N].
         most: of them.
     """
     others = np.flatnonzero((labels == label) & (np.arange(len(labels)) != position))
-    cosine = _unit(features[others]) @ _unit(features[[position]])[0]
+    cosine = directions[others] @ directions[position]
     found: list[int] = others[np.argsort(-cosine, kind="stable")[:most]].tolist()
     return found
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """[N, D] scaled to length 1, float32; zeros are left alone."""
+    rows = np.asarray(rows, np.float32)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: np.ndarray = rows / np.where(length > 0, length, 1)
+    return scaled
 
 
 def _by_centers(
@@ -108,7 +122,7 @@ def _by_centers(
     sums = np.zeros((classes, features.shape[1]))
     np.add.at(sums, seen_classes, seen)
     centers = sums / np.maximum(count, 1)[:, None]
-    square = ((seen - centers[seen_classes]) ** 2).sum(axis=1)
+    square = ((seen - centers.astype(np.float32)[seen_classes]) ** 2).sum(axis=1)
     of_all = max(float(square.mean()) if len(square) else 0.0, 1e-12)
     spread = np.bincount(seen_classes, square, classes) + _OF_ALL * of_all
     spread = np.sqrt(spread / (count + _OF_ALL))
@@ -118,26 +132,21 @@ def _by_centers(
     return opinion
 
 
-def _by_neighbours(features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]  # slow to import
-
+def _by_neighbours(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int
+) -> np.ndarray:
     shares = np.full((len(features), classes), 1 / classes)
-    number = min(_NEIGHBOURS, len(features) - 1)
-    if number > 0:
-        # On the sphere |x - y|^2 = 2 - 2 cos, so that the nearest are those of the highest cosine.
-        near = NearestNeighbors(n_neighbors=number, algorithm="brute").fit(features)
-        distance, index = near.kneighbors()  # of each one all others
-        cosine = 1 - distance**2 / 2
-        weights = np.exp(_SHARPNESS * (cosine - cosine.max(axis=1, keepdims=True)))
-        shares[:] = 0
-        np.add.at(shares, (np.arange(len(features))[:, None], labels[index]), weights)
-        shares /= shares.sum(axis=1, keepdims=True)
+    for start in range(0, len(features), _ROWS):
+        rows = slice(start, start + _ROWS)
+        cosine = features[rows] @ features.T
+        cosine[groups[rows, None] == groups] = -np.inf
+        near = np.argpartition(-cosine, min(_NEIGHBOURS, len(features)) - 1)[:, :_NEIGHBOURS]
+        near_cosine = np.take_along_axis(cosine, near, axis=1).astype(np.float64)
+        nearest = near_cosine.max(axis=1, keepdims=True)
+        weights = np.exp(_SHARPNESS * (near_cosine - np.where(nearest > -np.inf, nearest, 0)))
+        votes = np.zeros((len(near), classes))
+        np.add.at(votes, (np.arange(len(near))[:, None], labels[near]), weights)
+        total = votes.sum(axis=1, keepdims=True)
+        shares[rows] = np.divide(votes, total, out=shares[rows].copy(), where=total > 0)
     opinion: np.ndarray = np.log((shares + _DOUBT) / (1 + classes * _DOUBT))
     return opinion
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    rows = np.asarray(rows, np.float64)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: np.ndarray = rows / np.where(length > 0, length, 1)
-    return scaled

@@ -22,6 +22,7 @@ class Annotated(NamedTuple):
     """N annotated boxes that were looked at."""
 
     images: np.ndarray  # [N], the positions of their images in the data set
+    numbers: np.ndarray  # [N], their own among the boxes of their image, from 0
     boxes: np.ndarray  # [N, 4], xyxy in pixels
     labels: np.ndarray  # [N] as annotated, from 1
 
@@ -55,7 +56,8 @@ class Suspect(NamedTuple):
     better_label: int | None
     better_box: Corners | None
     reason: str
-    position: int | None  # of an annotated one among the boxes that were looked at
+    position: int | None  # among the boxes that were looked at; None of a missing one
+    number: int | None  # among the boxes of its image, from 0; likewise
 
 
 def box_scores(labels: np.ndarray, said: Witnesses) -> BoxScores:
@@ -106,7 +108,10 @@ def _annotated_suspects(
         image, label = int(annotated.images[n]), int(annotated.labels[n])
         given = {"better_label": None, "better_box": None} | better
         box = _corners(annotated.boxes[n])
-        return Suspect(kind, score, image, box, label, **given, reason=reason, position=n)
+        number = int(annotated.numbers[n])
+        return Suspect(
+            kind, score, image, box, label, **given, reason=reason, position=n, number=number
+        )
 
     for n in np.flatnonzero(scores.wrong_label >= least).tolist():
         label, better = int(annotated.labels[n]), int(scores.better_labels[n])
@@ -130,7 +135,7 @@ def _missing_suspects(missing: Missing, names: Sequence[str]) -> Iterator[Suspec
     for image, detected, label, score, box in rows:
         corners = _corners(box)
         reason = f"{names[label - 1]} detected at {detected:.2f}, where nothing is annotated"
-        yield Suspect("missing", score, image, corners, None, label, corners, reason, None)
+        yield Suspect("missing", score, image, corners, None, label, corners, reason, None, None)
 
 
 def _doubted(probability: np.ndarray) -> np.ndarray:

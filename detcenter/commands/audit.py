@@ -17,8 +17,9 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.progress import bar
 from detcenter.recipe.config import Config
-from detcenter.recipe.corrected import write_corrected
+from detcenter.recipe.corrected import WRITTEN, write_corrected
 from detcenter.recipe.decided import data_of_audit, decided
+from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import parse, parse_recipe, plain_parser, recipe_parser
 from detcenter.runs.audited import Fold, fold_of, fold_runs
 from detcenter.runs.compared import train_runs
@@ -64,12 +65,21 @@ def _audit(args: Sequence[str]) -> None:
         "Find annotations of data.train and data.val that are probably wrong. (What was decided "
         "about them: detcenter audit apply --help)",
     )
-    folds = "parts; each is judged by a detector that was trained on the others"
-    parser.add_argument("--folds", type=int, default=3, help=folds)
-    jobs_help = "trainings at a time, a number or auto; else one a GPU, or one"
-    parser.add_argument("--jobs", type=str, help=jobs_help)
-    shown = "suspects on the page, the worst ones; the files list all"
-    parser.add_argument("--show", type=int, default=2000, help=shown)
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=3,
+        help="parts; each is judged by a detector that was trained on the others",
+    )
+    parser.add_argument(
+        "--jobs", type=str, help="trainings at a time, a number or auto; else one a GPU, or one"
+    )
+    parser.add_argument(
+        "--show",
+        type=int,
+        default=2000,
+        help="suspects on the page, the worst ones; the files list all",
+    )
     config, arguments = parse_recipe(parser, args)
     jobs = jobs_of(arguments.jobs)
     if not arguments.config:
@@ -78,6 +88,14 @@ def _audit(args: Sequence[str]) -> None:
         raise ConfigError("data.folds is for a single run; give audit --folds instead")
     if arguments.folds < 2:
         raise ConfigError(f"--folds {arguments.folds}: there are two or more parts")
+    data = resolved(config.data)
+    if data.format not in WRITTEN:
+        logger.warning(
+            "data.format %s: detcenter audit apply cannot write it yet, only %s; to correct it, "
+            "write it in one of them first, detcenter convert, and audit that",
+            data.format,
+            ", ".join(WRITTEN),
+        )
     folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
     runs = fold_runs(folder, config, arguments.folds)
     failed = train_runs(runs, jobs, None)
@@ -147,6 +165,7 @@ def _row(suspect: Suspect, fold: Fold, root: Path) -> dict[str, Any]:
         "image": _name(fold.path(suspect.image), root),
         "label": label,
         "better_label": better,
+        "number": suspect.number,
         "box": suspect.box,
         "better_box": suspect.better_box,
         "reason": suspect.reason,
@@ -201,7 +220,7 @@ def _look_alikes(
     """Beside a wrong label: boxes that bear the given or the better one, by image and corners."""
     if suspect.position is None or label is None or suspect.kind != "wrong label":
         return []
-    columns = fold.features, fold.annotated.labels, suspect.position, label, _NEIGHBOURS
+    columns = fold.directions, fold.annotated.labels, suspect.position, label, _NEIGHBOURS
     return [
         (fold.path(fold.annotated.images[n]), tuple(fold.annotated.boxes[n].tolist()))
         for n in look_alikes(*columns)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree.ElementTree import ElementTree
 
 from detcenter.data import Annotation, DetectionDataset, Fault
@@ -19,8 +19,9 @@ from detcenter.data.layouts.corrected import (
     correct_coco,
     correct_voc,
     corrected_yolo,
+    stays,
 )
-from detcenter.data.layouts.files import Files
+from detcenter.data.layouts.files import Files, leads_out
 from detcenter.data.layouts.reading import read_text
 from detcenter.data.layouts.voc_xml import read_objects, read_xml
 from detcenter.data.layouts.written import link_image
@@ -30,8 +31,10 @@ from detcenter.recipe.config import DataConfig
 from detcenter.recipe.fixed import check_empty
 from detcenter.recipe.layouts import Part, read_labelled, resolved
 
-_ANNOTATING = (".xml", ".txt", ".json", ".yaml", ".yml", ".names", ".data")
-_KNOWN = ("coco", "voc", "yolo")
+WRITTEN = ("coco", "voc", "digits", "yolo")
+"""Layouts that can be corrected; digits are made as VOC's."""
+
+_ANNOTATING = (".xml", ".txt", ".json", ".yaml", ".yml", ".csv", ".names", ".data", ".labels")
 
 
 class _Image(NamedTuple):
@@ -40,6 +43,7 @@ class _Image(NamedTuple):
     annotation: Annotation
     part: Part
     corrections: Sequence[Correction]
+    category_ids: Mapping[str, int | str]  # of its classes, in COCO's files
 
 
 def write_corrected(
@@ -59,7 +63,7 @@ def write_corrected(
         ConfigError: a box that is not there; nothing is written then.
     """
     data = resolved(data)
-    if data.format not in _KNOWN:
+    if data.format not in WRITTEN:
         raise ConfigError(
             f"data.format {data.format}: corrections are written in COCO's, VOC's and YOLO's "
             "layout; `detcenter convert` writes the data set in one of them, to be audited there"
@@ -68,6 +72,10 @@ def write_corrected(
     root = Path(data.root)
     if out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f"--output {out} is inside data.root {root}; name a folder outside")
+    for key in ("train", "val", "train_images", "val_images"):
+        value = getattr(data, key)
+        if isinstance(value, str) and leads_out(value):
+            raise ConfigError(f"data.{key}: the name {value!r} leads out of data.root {root}")
     images, classes = _images(data, corrections)
     made: Mapping[str, str | ElementTree]
     if data.format == "coco":
@@ -77,7 +85,8 @@ def write_corrected(
     else:
         made = _voc(data, images, classes)
     _write(Files(root), made, out)
-    return Counter(_what(change) for changes in corrections.values() for change in changes)
+    every = (change for changes in corrections.values() for change in changes)
+    return Counter(what for change in every if (what := _what(change)))
 
 
 def _images(
@@ -90,10 +99,12 @@ def _images(
             raise ConfigError(f"{faults[0]}; `detcenter check` lists all that is at fault")
         classes = read.classes
         dataset = DetectionDataset(read.annotations, classes, categories=read.categories)
+        ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
         for annotation in dataset.annotations:
-            name = annotation["path"].relative_to(root).as_posix()
+            path = annotation["path"]
+            name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
             if name in corrections:
-                found[name] = _Image(annotation, part, corrections[name])
+                found[name] = _Image(annotation, part, corrections[name], ids)
     unknown = [name for name in corrections if name not in found]
     if unknown:
         raise _other_data(f"there is no image {unknown[0]}", root)
@@ -112,19 +123,21 @@ def _other_data(why: str, root: Path) -> ConfigError:
 
 
 def _coco(data: DataConfig, images: Sequence[_Image]) -> dict[str, str]:
-    root, contents = Path(data.root), dict[str, tuple[Record, dict[str, Any], list[Record]]]()
+    files, contents = Files(Path(data.root)), dict[str, tuple[Record, list[Record]]]()
     for image in images:
-        name = _named(data, image.part)
+        named = _named(data, image.part)
+        name = files.find(named.replace("\\", "/")) or named
         if name not in contents:
-            records = read_records(root / name, faults=[])
-            content = records.content | {"annotations": [*records.boxes]}
-            ids: dict[str, Any] = {x["name"]: x["id"] for x in records.categories}
-            contents[name] = content, ids, records.boxes
-        content, ids, boxes = contents[name]
-        own = [box for box in boxes if box["image_id"] == image.annotation["image_id"]]
-        with _there(image, root):
-            correct_coco(content, own, image.annotation, ids, image.corrections)
-    return {name: json.dumps(content) for name, (content, *_) in contents.items()}
+            records = read_records(files.root / name, faults=[])
+            own = {id(record) for record in records.content["annotations"]}
+            if any(id(box) not in own for box in records.boxes):  # ids had to be put right
+                records.content["annotations"] = [*records.boxes]
+            contents[name] = records.content, records.boxes
+        content, boxes = contents[name]
+        of_image = [box for box in boxes if box["image_id"] == image.annotation["image_id"]]
+        with _there(image, files.root):
+            correct_coco(content, of_image, image.annotation, image.category_ids, image.corrections)
+    return {name: json.dumps(content) for name, (content, _) in contents.items()}
 
 
 def _voc(data: DataConfig, images: Sequence[_Image], classes: list[str]) -> dict[str, ElementTree]:
@@ -148,11 +161,14 @@ def _yolo(data: DataConfig, images: Sequence[_Image]) -> dict[str, str]:
     for image in images:
         names, keypoints = known[image.part]
         file = image.annotation["file"]
+        name = file.relative_to(root).as_posix()
+        if name in made:
+            raise ConfigError(f"{file} is the label file of several images; part their names first")
         rows, lines = (
             (read_rows(file, []), read_text(file).splitlines()) if file.is_file() else ([], [])
         )
         with _there(image, root):
-            made[file.relative_to(root).as_posix()] = corrected_yolo(
+            made[name] = corrected_yolo(
                 rows, lines, names or data.classes, keypoints, _size(image), image.corrections
             )
     return made
@@ -194,12 +210,12 @@ def _write(files: Files, made: Mapping[str, str | ElementTree], out: Path) -> No
             content.write(out / name, encoding="utf-8", xml_declaration=True)
 
 
-def _what(change: Correction) -> str:
+def _what(change: Correction) -> str | None:
     if change.box is None:
         return "boxes added"
     if change.new_box is None:
         return "boxes removed"
-    moved = [*change.box] != [*change.new_box]
-    if change.label != change.new_label:
-        return "boxes moved, with another label" if moved else "labels changed"
-    return "boxes moved"
+    moved, other = not stays(change), change.label != change.new_label
+    if moved and other:
+        return "boxes moved, with another label"
+    return "boxes moved" if moved else "labels changed" if other else None

@@ -21,7 +21,7 @@ from detcenter.data.dataset import learnable
 from detcenter.data.errors import count
 from detcenter.data.findings import Part as Seen
 from detcenter.data.findings import copy_findings, in_words, size_findings, unit_findings
-from detcenter.data.splitting import contents, folds_of
+from detcenter.data.splitting import contents, folds_of, groups_of_copies
 from detcenter.errors import ConfigError
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig
@@ -99,10 +99,7 @@ def _fold_of(both: list[DetectionDataset], data: DataConfig, part: Part) -> Dete
         raise ConfigError(
             f"data.folds: {twice} is in data.train and in data.val; folds need it once"
         )
-    if data.format == "lmdb":  # whose images are no files, but have names for their contents
-        content = [dataset.version(n) for dataset in both for n in range(len(dataset))]
-    else:
-        content = contents(paths)
+    content = _contents(both)
     # Fixed, so that all variants and seeds of a comparison are evaluated on the same parts.
     try:
         fold = folds_of([path.as_posix() for path in paths], content, data.folds)
@@ -112,6 +109,24 @@ def _fold_of(both: list[DetectionDataset], data: DataConfig, part: Part) -> Dete
     pooled = PooledDataset(both, chosen)
     pooled.size_reported = all(dataset.size_reported for dataset in both)
     return pooled
+
+
+def copies(dataset: DetectionDataset) -> np.ndarray:
+    """Which images are copies of one another, int64 [images]: equal numbers are."""
+    names = [annotation["path"].as_posix() for annotation in dataset.annotations]
+    number = np.empty(len(names), np.int64)
+    for group, members in enumerate(groups_of_copies(names, _contents([dataset]))):
+        number[members] = group
+    return number
+
+
+def _contents(datasets: list[DetectionDataset]) -> list[str]:
+    """What tells apart the contents of the images of data sets, one after the other."""
+    paths = [annotation["path"] for dataset in datasets for annotation in dataset.annotations]
+    if all(path.is_file() for path in paths):
+        return contents(paths)
+    # Those of a packed data set are no files, but have names for their contents.
+    return [dataset.version(n) for dataset in datasets for n in range(len(dataset))]
 
 
 def _sound(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,8 @@ def decided(file: Path, root: str | None) -> tuple[DataConfig, dict[str, list[Co
         data = DataConfig(**{key: content["data"][key] for key in _OF_DATA})
         accepted = [row for row in content["decisions"] if row["decision"] != "reject"]
         changes: dict[str, list[Correction]] = {}
-        for row in accepted:
-            changes.setdefault(row["image"], []).append(_correction(row))
-        changes = {image: _merged(of_image) for image, of_image in changes.items()}
+        for (image, _), change in _by_box(accepted).items():
+            changes.setdefault(image, []).append(change)
     except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise ConfigError(
@@ -66,14 +66,19 @@ def _correction(decision: dict[str, Any]) -> Correction:
     return Correction(None if missing else box, decision["label"], new_box, decision["new_label"])
 
 
-def _merged(corrections: list[Correction]) -> list[Correction]:
-    """One of each box: a person may have said that it lies badly, and that its label is wrong."""
-    of_box: dict[Any, Correction] = {}
-    for change in corrections:
-        added = change.box is None  # each is a box of its own
-        key = len(of_box) if added else (change.label, *(change.box or ()))
-        of_box[key] = _both(of_box[key], change) if key in of_box else change
-    return [*of_box.values()]
+def _by_box(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, Any], Correction]:
+    """One correction of each box, by its image and its number there.
+
+    A person may have said that a box lies badly, and that its label is wrong. Each that is missing
+    is a box of its own.
+    """
+    found: dict[tuple[str, Any], Correction] = {}
+    for place, row in enumerate(rows):
+        change = _correction(row)
+        number = ("new", place) if change.box is None else int(row["number"])
+        key = str(row["image"]), number
+        found[key] = _both(found[key], change) if key in found else change
+    return found
 
 
 def _both(first: Correction, second: Correction) -> Correction:

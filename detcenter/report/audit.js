@@ -8,7 +8,9 @@ const accepts = {
   surplus: () => "Remove the box",
   "badly placed": () => "Move the box",
 };
-const decisions = new Map(stored());
+// What a suspect is called wherever it stands on the page, so that decisions outlive another page.
+const called = (it) => JSON.stringify([it.kind, it.image, it.number, it.box, it.label]);
+let decisions = new Map(stored());
 const past = []; // what was decided one after the other: [suspect, the decision before]
 let chosen = []; // suspects that the filters let through, by their numbers
 let at = 0;
@@ -23,39 +25,45 @@ function stored() {
   }
 }
 
-function keep() {
+/** Change one decision in what this and other windows of the page have kept until now. */
+function keep(it, decision) {
+  const kept = new Map([...decisions, ...stored()]);
+  if (decision) kept.set(called(it), decision);
+  else kept.delete(called(it));
+  decisions = kept;
   try {
-    localStorage.setItem(name, JSON.stringify([...decisions]));
+    localStorage.setItem(name, JSON.stringify([...kept]));
   } catch {
-    byId("count").append(" (this browser keeps nothing: download before you close it)");
+    byId("kept").hidden = false;
   }
 }
+
+const made = (it) => decisions.get(called(it));
+const decided = () => page.suspects.filter(made).length;
 
 // Deciding
 
 function decide(decision, label = null) {
-  const number = chosen[at];
-  if (number === undefined) return;
-  past.push([number, decisions.get(number)]);
-  decisions.set(number, { decision, label });
-  keep();
+  const it = page.suspects[chosen[at]];
+  if (!it) return;
+  past.push([chosen[at], made(it)]);
+  keep(it, { decision, label });
   if (byId("open").checked) choose(at);
   else move(1);
 }
 
 function undo() {
-  if (!past.length) return;
-  const [number, before] = past.pop();
-  if (before) decisions.set(number, before);
-  else decisions.delete(number);
-  keep();
+  const [number, before] = past.pop() ?? [chosen[at], undefined];
+  const it = page.suspects[number];
+  if (!it) return;
+  keep(it, before);
   choose(0);
   at = Math.max(0, chosen.indexOf(number));
   show();
 }
 
 function outcome(it, { decision, label }) {
-  const about = { kind: it.kind, image: it.image, box: it.box, label: it.label, decision };
+  const about = { kind: it.kind, image: it.image, number: it.number, box: it.box, label: it.label, decision };
   if (decision === "reject") return about;
   if (decision === "accept" && it.kind === "surplus") return { ...about, new_label: null, new_box: null };
   const better = decision === "class" ? label : (it.better_label ?? it.label);
@@ -63,8 +71,8 @@ function outcome(it, { decision, label }) {
 }
 
 function download() {
-  const made = [...decisions].sort(([a], [b]) => a - b).map(([number, it]) => outcome(page.suspects[number], it));
-  const content = { audit: page.audit, data: page.data, classes: page.classes, decisions: made };
+  const rows = page.suspects.filter(made).map((it) => outcome(it, made(it)));
+  const content = { data: page.data, classes: page.classes, decisions: rows };
   const url = URL.createObjectURL(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }));
   make("a", { href: url, download: "decisions.json" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
@@ -76,7 +84,7 @@ function choose(place) {
   const kind = byId("kind").value;
   const open = byId("open").checked;
   chosen = [...page.suspects.keys()].filter(
-    (number) => (!kind || page.suspects[number].kind === kind) && !(open && decisions.has(number)),
+    (number) => (!kind || page.suspects[number].kind === kind) && !(open && made(page.suspects[number])),
   );
   at = Math.min(Math.max(0, place), Math.max(0, chosen.length - 1));
   show();
@@ -94,8 +102,8 @@ function show() {
   byId("desk").hidden = !it;
   byId("nothing").hidden = Boolean(it);
   byId("place").textContent = it ? `${at + 1} of ${chosen.length}` : "0 of 0";
-  byId("done").value = decisions.size / Math.max(1, page.suspects.length);
-  byId("count").textContent = `${decisions.size} of ${page.suspects.length} decided`;
+  byId("done").value = decided() / Math.max(1, page.suspects.length);
+  byId("count").textContent = `${decided()} of ${page.suspects.length} decided`;
   if (!it) return;
   byId("picture").replaceChildren(drawing(it));
   byId("what").textContent = `${it.kind}, ${it.score.toFixed(2)}: ${it.label ?? "nothing is annotated"}${it.better_label ? ` → ${it.better_label}` : ""}`;
@@ -104,11 +112,13 @@ function show() {
   byId("key-better").hidden = !it.better_box;
   byId("accept").replaceChildren(accepts[it.kind](it), " ", make("kbd", { textContent: "a" }));
   byId("other").firstChild.textContent = it.kind === "badly placed" ? "move it, as " : it.kind === "missing" ? "add it as " : "it is ";
-  const made = decisions.get(chosen[at]);
-  byId("accept").setAttribute("aria-pressed", made?.decision === "accept");
-  byId("reject").setAttribute("aria-pressed", made?.decision === "reject");
-  byId("class").value = made?.decision === "class" ? made.label : "";
-  byId("undo").disabled = !past.length;
+  const choice = made(it);
+  byId("accept").setAttribute("aria-pressed", choice?.decision === "accept");
+  byId("reject").setAttribute("aria-pressed", choice?.decision === "reject");
+  byId("class").value = choice?.decision === "class" ? choice.label : "";
+  byId("set").setAttribute("aria-pressed", choice?.decision === "class");
+  byId("set").disabled = !byId("class").value;
+  byId("undo").disabled = !past.length && !choice;
   byId("neighbours").replaceChildren(
     ...[[it.label, it.of_label], [it.better_label, it.of_better]]
       .filter(([, pictures]) => pictures.length)
@@ -151,9 +161,23 @@ byId("class").append(
   make("option", { value: "", textContent: "…" }),
   ...page.classes.map((label) => make("option", { value: label, textContent: label })),
 );
-byId("kind").addEventListener("change", () => choose(0));
+byId("kind").addEventListener("change", () => {
+  byId("kind").blur(); // or the next keys would choose another kind
+  choose(0);
+});
 byId("open").addEventListener("change", () => choose(0));
-byId("class").addEventListener("change", () => byId("class").value && (decide("class", byId("class").value), byId("class").blur()));
+byId("class").addEventListener("change", () => (byId("set").disabled = !byId("class").value));
+function set() {
+  const label = byId("class").value;
+  if (!label) return;
+  byId("class").blur();
+  decide("class", label);
+}
+addEventListener("storage", (event) => {
+  if (event.key !== name) return; // another window of this page has decided
+  decisions = new Map(stored());
+  show();
+});
 const keys = {
   a: () => decide("accept"),
   r: () => decide("reject"),
@@ -165,8 +189,14 @@ const keys = {
 };
 const buttons = { accept: "a", reject: "r", undo: "u", download: "d", before: "ArrowLeft", after: "ArrowRight" };
 Object.entries(buttons).forEach(([id, key]) => byId(id).addEventListener("click", keys[key]));
+byId("set").addEventListener("click", set);
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+  if (event.target === byId("class") && event.key === "Enter") {
+    event.preventDefault();
+    set();
+  }
+  const typed = event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT";
+  if (typed || (event.repeat && !event.key.startsWith("Arrow"))) return; // a key held decides once
   if (keys[event.key]) {
     event.preventDefault();
     keys[event.key]();

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
     score: float
     path: Path
     image: str  # its name for people, and for who reads the decisions
+    number: int | None  # of the box in its image, from 0; None of a missing one
     box: _Box
     label: str | None
     better_label: str | None
@@ -46,7 +47,7 @@ def audit_page(
 ) -> str:
     """HTML that opens without network, with the entries in their order, a picture each.
 
-    Decisions stay in the browser, under a name made of the entries, and are downloaded as
+    Decisions stay in the browser, under a name made of ``data``, and are downloaded as
     ``decisions.json``; docs/audit.md says what is in it. It needs Jinja2.
 
     Args:
@@ -55,7 +56,7 @@ def audit_page(
         progress: gets the images that are shown, and gives them on one by one.
     """
     rows = [_row(entry) for entry in entries]
-    key = hashlib.sha256(json.dumps([data, rows]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
     pictures = _pictures(entries, image, progress)
     for row, entry in zip(rows, entries, strict=True):
         row["frame"] = _frame(entry)
@@ -68,7 +69,17 @@ def audit_page(
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    keys = ("kind", "score", "image", "box", "label", "better_label", "better_box", "reason")
+    keys = (
+        "kind",
+        "score",
+        "image",
+        "number",
+        "box",
+        "label",
+        "better_label",
+        "better_box",
+        "reason",
+    )
     return {key: getattr(entry, key) for key in keys}
 
 

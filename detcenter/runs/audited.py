@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from detcenter.audit import (
     Annotated,
@@ -16,20 +15,20 @@ from detcenter.audit import (
     class_opinions,
     missing_boxes,
     placement,
+    unit,
 )
 from detcenter.data import DetectionDataset
 from detcenter.data.annotations import Annotations
 from detcenter.data.dataset import learnable
 from detcenter.errors import ConfigError
 from detcenter.evaluation.detections import save_arrays
-from detcenter.models import box_features, box_logits
 from detcenter.progress import bar
 from detcenter.recipe.config import Config
-from detcenter.recipe.datasets import part_of
+from detcenter.recipe.datasets import copies, part_of
 from detcenter.runs.checkpoints import detector_of
 from detcenter.runs.folder import DAMAGED, LAST
 from detcenter.runs.measured import detections_of
-from detcenter.runs.passes import boxes_in, features_in
+from detcenter.runs.passes import features_in, logits_and_features
 from detcenter.runs.variants import truth_of
 from detcenter.training import load_checkpoint
 
@@ -42,7 +41,7 @@ class Fold(NamedTuple):
 
     dataset: DetectionDataset  # of these images
     annotated: Annotated  # of the boxes to learn from: no crowds, difficult ones only if kept
-    features: np.ndarray  # float32 [N, D] of these
+    directions: np.ndarray  # of these the features on the unit sphere, float32 [N, D]
     witnesses: Witnesses  # on them
     missing: Missing
 
@@ -79,21 +78,24 @@ def fold_of(folder: Path, config: Config) -> Fold:
         raise ConfigError(
             f"annotations have changed since {folder} was trained; another --output trains anew"
         )
-    passed = _kept(folder / _KEPT)
-    if passed is None:
-        passed = _passed(folder, checkpoint, config, held_out)
-        save_arrays(folder / _KEPT, passed)
     looked_at = learnable(annotations.columns, held_out.keep_difficult)  # type: ignore[arg-type]
+    first = np.searchsorted(annotations.image, np.arange(len(annotations)))
+    numbers = np.arange(len(annotations.image)) - first[annotations.image]
     annotated = Annotated(
         annotations.image[looked_at],
+        numbers[looked_at],
         annotations.columns["boxes"][looked_at],
         annotations.columns["labels"][looked_at],
     )
-    _check_same_boxes(annotated, passed["images"], held_out)
+    passed = _kept(folder / _KEPT)
+    if passed is None or len(passed["logits"]) != len(annotated.labels):
+        passed = _passed(folder, checkpoint, config, held_out, annotated)
+        save_arrays(folder / _KEPT, passed)
     opinions = class_opinions(
         passed["logits"],
         passed["features"],
         annotated.labels,
+        copies(held_out)[annotated.images],
         passed["seen_features"],
         passed["seen_labels"],
     )
@@ -102,7 +104,7 @@ def fold_of(folder: Path, config: Config) -> Fold:
     return Fold(
         held_out,
         annotated,
-        passed["features"],
+        unit(passed["features"]),
         Witnesses(passed["logits"], opinions, at_boxes, seen),
         missing_boxes(annotations, detections),
     )
@@ -117,34 +119,27 @@ def _kept(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _passed(
-    folder: Path, checkpoint: Mapping[str, Any], config: Config, held_out: DetectionDataset
+    folder: Path,
+    checkpoint: Mapping[str, Any],
+    config: Config,
+    held_out: DetectionDataset,
+    annotated: Annotated,
 ) -> dict[str, np.ndarray]:
-    """``logits``, ``features`` and ``images`` of the boxes of the images that were held out, and
-    ``seen_features`` and ``seen_labels`` of the others.
+    """``logits`` and ``features`` of the boxes that are looked at, and ``seen_features`` and
+    ``seen_labels`` of those that were trained on.
     """
-    model = detector_of(checkpoint, folder / LAST)
-
-    def read(images: list[Tensor], boxes: list[Tensor]) -> dict[str, list[Tensor]]:
-        return {
-            "logits": box_logits(model, images, boxes),
-            "features": box_features(model, images, boxes),
-        }
-
-    workers = config.data.workers
-    found = boxes_in(held_out, model, _BATCH, workers, read, bar("held out", "batch"))
+    model, workers = detector_of(checkpoint, folder / LAST), config.data.workers
+    boxes = np.split(
+        annotated.boxes, np.searchsorted(annotated.images, np.arange(1, len(held_out)))
+    )
+    logits, features = logits_and_features(
+        held_out, model, boxes, _BATCH, workers, bar("held out", "batch")
+    )
     others = part_of(config.data, "train", held_out.classes)
     seen = features_in(others, model, _BATCH, workers, progress=bar("trained on", "batch"))
-    return {key: found[key] for key in ("logits", "features", "images")} | {
-        f"seen_{key}": seen[key] for key in ("features", "labels")
+    return {
+        "logits": logits,
+        "features": features,
+        "seen_features": seen["features"],
+        "seen_labels": seen["labels"],
     }
-
-
-def _check_same_boxes(annotated: Annotated, images: np.ndarray, dataset: DetectionDataset) -> None:
-    """A detector sees the boxes that lie in the image as it really is."""
-    seen, due = (np.bincount(x, minlength=len(dataset)) for x in (images, annotated.images))
-    if (seen != due).any():
-        path = dataset.annotations[int(np.flatnonzero(seen != due)[0])]["path"]
-        raise ConfigError(
-            f"{path} is not as large as annotated, and boxes lie outside of it; `detcenter check` "
-            "lists such images, --fix writes the data set without what is at fault"
-        )

@@ -24,6 +24,7 @@ _WRITTEN = (
     "results.json",
     "detections.npz",
     "detections.png",
+    "audit.npz",
     "features_*.npz",
     "measured.json",
 )
@@ -83,7 +84,7 @@ def _begun(folder: Path) -> bool:
 def write_whole(path: Path, text: str) -> None:
     """Or not at all, if the process is killed meanwhile."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     partial.replace(path)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from detcenter.data import (
     build_transform,
 )
 from detcenter.evaluation import limit_remarks
-from detcenter.models import box_features
+from detcenter.models import box_features, box_logits
 from detcenter.recipe.config import AugmentConfig
 from detcenter.training import collate, detect, ignore_stops, on_device
 
@@ -87,44 +86,55 @@ def features_in(
 ) -> dict[str, np.ndarray]:
     """The features of all ground-truth boxes of ``dataset``, as the term ``name`` saw them.
 
-    ``features`` float32 [N, D], and what :func:`boxes_in` gives.
-    """
-
-    def read(images: list[Tensor], boxes: list[Tensor]) -> dict[str, list[Tensor]]:
-        return {"features": box_features(model, images, boxes, name)}
-
-    return boxes_in(dataset, model, batch_size, workers, read, progress)
-
-
-def boxes_in(
-    dataset: DetectionDataset,
-    model: nn.Module,
-    batch_size: int,
-    workers: int,
-    read: Callable[[list[Tensor], list[Tensor]], dict[str, list[Tensor]]],
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> dict[str, np.ndarray]:
-    """What ``read(images, boxes)`` says of all ground-truth boxes of ``dataset``, by its keys.
-
-    And their ``labels`` [N], ``boxes`` [N, 4] in the pixels of the annotations, and ``images`` [N],
-    the index of each box's image. Images are resized as in training.
+    ``features`` float32 [N, D], ``labels`` [N], ``boxes`` [N, 4] in the pixels of the annotations
+    and ``images`` [N], the index of each box's image. Images are resized as in training.
     """
     size = input_size(model)
     dataset.transform = build_transform(size, "none")
     loader = _in_order(dataset, range(len(dataset)), batch_size, workers)
     device = next(model.parameters()).device
-    columns: dict[str, list[Tensor]] = defaultdict(list)
+    columns: dict[str, list[Tensor]] = {"features": [], "labels": [], "boxes": [], "images": []}
     scales = (scale_back(a["width"], a["height"], size) for a in dataset.annotations)
     image = itertools.count()
     for batch in progress(loader):
         images, targets = on_device(batch, device)
-        for key, of_images in read(images, [target["boxes"] for target in targets]).items():
-            columns[key] += [x.cpu() for x in of_images]
+        found = box_features(model, images, [target["boxes"] for target in targets], name)
+        columns["features"] += [x.cpu() for x in found]
         for target in targets:
             columns["labels"].append(target["labels"].cpu())
             columns["boxes"].append(target["boxes"].cpu() * next(scales))
             columns["images"].append(torch.full((len(target["labels"]),), next(image)))
     return {key: torch.cat(parts).numpy() for key, parts in columns.items()}
+
+
+def logits_and_features(
+    dataset: DetectionDataset,
+    model: nn.Module,
+    boxes: Sequence[np.ndarray],
+    batch_size: int,
+    workers: int,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class logits and features of given boxes, one after the other, [N, C] and [N, D] float32.
+
+    Args:
+        boxes: of each image, [M, 4] in the pixels of its annotation; small ones too, which a
+            training leaves out when they shrink to less than a pixel.
+    """
+    size = input_size(model)
+    dataset.transform = build_transform(size, "none")
+    loader = _in_order(dataset, range(len(dataset)), batch_size, workers)
+    device = next(model.parameters()).device
+    scales = (scale_back(a["width"], a["height"], size) for a in dataset.annotations)
+    waiting = iter(boxes)
+    logits, features = list[Tensor](), list[Tensor]()
+    for batch in progress(loader):
+        images, _ = on_device(batch, device)
+        given = [torch.from_numpy(next(waiting)) / next(scales) for _ in images]
+        on_images = [b.to(device, torch.float32) for b in given]
+        logits += [x.cpu() for x in box_logits(model, images, on_images)]
+        features += [x.cpu() for x in box_features(model, images, on_images)]
+    return torch.cat(logits).numpy(), torch.cat(features).numpy()
 
 
 def _in_order(

@@ -59,6 +59,11 @@ def test_nothing_is_missing_in_a_crowd_or_on_a_difficult_object(annotation, dete
     assert missing_boxes(*case).boxes.tolist() == [found[2]]
 
 
+def test_what_has_no_area_is_not_missing(annotation, detection):
+    case = one(annotation, detection, [A], [[400, 400, 400, 450], B], [0.9, 0.5])
+    assert missing_boxes(*case).boxes.tolist() == [B]
+
+
 def test_images_follow_one_another(annotation, detection):
     annotations = [annotation(1, []), annotation(2, [A]), annotation(3, [B, A])]
     detections = [detection([A], [0.4]), detection(), detection([A, [0, 200, 50, 300]], [0.9, 0.8])]

@@ -34,7 +34,12 @@ def witnesses(logits, support, misplaced, seen=(5, 5)):
 
 def annotated(labels):
     count = len(labels)
-    return Annotated(np.arange(count), np.arange(4.0 * count).reshape(-1, 4), np.array(labels))
+    return Annotated(
+        np.arange(count),
+        np.arange(count) + 3,
+        np.arange(4.0 * count).reshape(-1, 4),
+        np.array(labels),
+    )
 
 
 NOTHING = Missing(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
@@ -77,6 +82,7 @@ def test_the_list():
     assert (absent.label, absent.better_label, absent.box) == (None, 2, (1, 2, 3, 4))
     assert placed.better_box == (7, 7, 7, 7) and "IoU with the box is 0.40" in placed.reason
     assert [x.position for x in found] == [None, 0, 1, 2]
+    assert [x.number for x in found] == [None, 3, 4, 5]
     assert {x.kind for x in found} == set(KINDS)
 
 
@@ -91,7 +97,10 @@ def test_a_box_may_be_suspect_in_two_ways():
 
 def test_least():
     said = witnesses(LOGITS, [0] * 4, [0] * 4)
-    assert not suspects_in(annotated([1, 2, 1, 1]), said, NOTHING, NAMES, least=0.95)
+    scores = [x.score for x in suspects_in(annotated([1, 1, 1, 1]), said, NOTHING, NAMES, least=0)]
+    assert len(scores) == 12  # every box in three ways
+    some = suspects_in(annotated([1, 1, 1, 1]), said, NOTHING, NAMES, least=0.1)
+    assert [x.score for x in some] == [score for score in scores if score >= 0.1] != []
 
 
 def test_nothing_is_said_of_a_class_that_nobody_has_seen():

@@ -16,7 +16,10 @@ from detcenter.audit import KINDS
 from detcenter.cli import main
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.runs.audited import fold_of
+from detcenter.runs.checkpoints import detector_of
 from detcenter.runs.measured import recipe_of
+from detcenter.runs.passes import features_in, logits_and_features
+from detcenter.training import load_checkpoint
 from tests.command_line import fails
 
 
@@ -152,3 +155,26 @@ def test_a_class_with_a_single_box(audit, tmp_path, capsys, caplog):
     assert re.search(r"all boxes of (.+, )?rare are in it", caplog.text)
     suspects = json.loads((tmp_path / "out/audit.json").read_text())["suspects"]
     assert not [suspect for suspect in suspects if suspect["label"] == "rare"]
+
+
+def test_boxes_that_shrink_to_nothing_are_judged_too(audit):
+    """A training leaves them out; here they would shift the rows of all that follow."""
+    folder, _ = audit
+    path = folder / "out/fold_0"
+    dataset = fold_of(path, recipe_of(path)).dataset
+    model = detector_of(load_checkpoint(path / "last.pth"), path / "last.pth")
+    tiny = np.array([[3, 3, 3.2, 3.2]])
+    boxes = [np.concatenate([tiny, a["boxes"]]) for a in dataset.annotations]
+    logits, features = logits_and_features(dataset, model, boxes, 4, 0)
+    assert len(logits) == len(features) == sum(map(len, boxes)) and np.isfinite(logits).all()
+    starts = np.cumsum([0, *map(len, boxes[:-1])])
+    usual = features_in(dataset, model, 4, 0)
+    np.testing.assert_allclose(np.delete(features, starts, 0), usual["features"], atol=1e-4)
+
+
+def test_a_layout_that_cannot_be_corrected_is_said_first(data, recipe, tmp_path, capsys, caplog):
+    (tmp_path / "a.json").write_text("{}")
+    args = ["--data.format", "labelme", "--data.train", "a", "--data.val", "b", "--folds", "2"]
+    args += ["--data.root", str(tmp_path), "--output", str(tmp_path / "out")]
+    fails(capsys, "audit", "--config", recipe, *args)
+    assert "data.format labelme: detcenter audit apply cannot write it yet" in caplog.text

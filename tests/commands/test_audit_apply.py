@@ -52,9 +52,9 @@ def exact(root):
     ]
 
 
-def decision(kind, image, box, label, decided="accept", **new):
-    row = {"kind": kind, "image": image, "box": box, "label": label, "decision": decided}
-    return row | new
+def decision(kind, image, box, label, decided="accept", number=0, **new):
+    row = {"kind": kind, "image": image, "number": None if label is None else number}
+    return row | {"box": box, "label": label, "decision": decided} | new
 
 
 def write(path, root, decisions):
@@ -80,7 +80,7 @@ def test_every_kind_of_change_in_every_layout(root, tmp_path, capsys):
         root,
         [
             decision("wrong label", a, box_a, label_a, new_label=other, new_box=box_a),
-            decision("surplus", a, box_b, label_b, new_label=None, new_box=None),
+            decision("surplus", a, box_b, label_b, number=1, new_label=None, new_box=None),
             decision("badly placed", c, box_c, label_c, new_label=label_c, new_box=[5, 6, 40, 50]),
             decision("missing", c, added, None, "class", new_label="7", new_box=added),
             decision("missing", a, added, None, "reject"),
@@ -115,8 +115,8 @@ def test_decisions_about_one_box_are_put_together(root, tmp_path):
     rows = [
         decision("badly placed", image, box, label, new_label=label, new_box=moved),
         decision("wrong label", image, box, label, new_label=other, new_box=box),
-        decision("wrong label", image, box_b, label_b, new_label=other, new_box=box_b),
-        decision("surplus", image, box_b, label_b, new_label=None, new_box=None),
+        decision("wrong label", image, box_b, label_b, number=1, new_label=other, new_box=box_b),
+        decision("surplus", image, box_b, label_b, number=1, new_label=None, new_box=None),
     ]
     before = contents(root)[image]
     file = write(tmp_path / "d.json", root, rows)
@@ -169,6 +169,105 @@ def test_decisions_of_other_data_change_nothing(root, tmp_path, capsys):
         file = write(tmp_path / "d.json", root, [row])
         line = fails(capsys, "audit", "apply", file, "--output", out)
         assert said in line and "Nothing was written" in line and not out.exists()
+
+
+def test_a_box_that_is_there_twice_is_two_boxes(data, tmp_path, capsys):
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    file = sorted((root / "Annotations").iterdir())[0]
+    text = file.read_text()
+    thing = text[text.index("<object>") : text.index("</object>") + len("</object>")]
+    file.write_text(text.replace(thing, thing + thing, 1))
+    (image, box, label), (again, box_b, _), *_ = exact(root)
+    assert image == again and box == box_b
+    remove = {"new_label": None, "new_box": None}
+    rows = [decision("surplus", image, box, label, number=n, **remove) for n in (0, 1)]
+    path = write(tmp_path / "d.json", root, rows)
+    assert main(["audit", "apply", str(path), "--output", str(tmp_path / "out")]) == 0
+    assert "boxes removed: 2" in capsys.readouterr().out
+    assert len(contents(tmp_path / "out")[image]) == len(contents(root)[image]) - 2
+
+
+def coco_root(data, tmp_path):
+    out = tmp_path / "coco"
+    assert main(["convert", "--data.root", str(data), "--to", "coco", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("key", ["train", "val_images"])
+def test_nothing_is_written_outside_of_the_output(data, tmp_path, capsys, key):
+    root = coco_root(data, tmp_path)
+    file = write(tmp_path / "d.json", root, [])
+    content = json.loads(file.read_text())
+    for value in (str(root / "annotations/instances_train.json"), "../coco/images"):
+        content["data"][key] = value
+        file.write_text(json.dumps(content))
+        before = state(root)
+        line = fails(capsys, "audit", "apply", file, "--output", tmp_path / "out")
+        assert f"data.{key}: the name" in line and "leads out" in line
+        assert state(root) == before
+
+
+def test_categories_of_one_name(data, tmp_path):
+    """They are told apart as they are read: by their ids."""
+    root = coco_root(data, tmp_path)
+    for file in (root / "annotations").iterdir():
+        content = json.loads(file.read_text())
+        for category in content["categories"]:
+            category["name"] = "digit"
+        file.write_text(json.dumps(content))
+    (image, box, label), *_ = exact(root)
+    other = next(name for name in training_set(DataConfig(root=str(root))).classes if name != label)
+    rows = [decision("wrong label", image, box, label, new_label=other, new_box=box)]
+    rows += [decision("missing", image, [1, 1, 9, 9], None, new_label=other, new_box=[1, 1, 9, 9])]
+    file = write(tmp_path / "d.json", root, rows)
+    assert main(["audit", "apply", str(file), "--output", str(tmp_path / "out")]) == 0
+    found = contents(tmp_path / "out")[image]
+    assert (other, *np.round(box).astype(int).tolist()) in found and (other, 1, 1, 9, 9) in found
+
+
+def test_faulty_records_stay_where_they_are_skipped(data, tmp_path):
+    root = coco_root(data, tmp_path)
+    path = root / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"].insert(0, {"id": 999, "image_id": 1, "category_id": 77, "bbox": [1]})
+    path.write_text(json.dumps(content))
+    logging.getLogger("detcenter").handlers.clear()
+    dataset = training_set(DataConfig(root=str(root), on_error="skip"))
+    a = dataset.annotations[0]
+    image, box = a["path"].relative_to(root).as_posix(), a["boxes"][0].tolist()
+    label = dataset.classes[a["labels"][0] - 1]
+    row = decision("surplus", image, box, label, new_label=None, new_box=None)
+    data_section = data_of_audit(DataConfig(root=str(root), on_error="skip"))
+    file = tmp_path / "d.json"
+    file.write_text(json.dumps({"data": data_section, "decisions": [row]}))
+    assert main(["audit", "apply", str(file), "--output", str(tmp_path / "out")]) == 0
+    new = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
+    assert len(new["annotations"]) == len(content["annotations"]) - 1
+    assert new["annotations"][0] == content["annotations"][0]
+
+
+def test_the_given_class_again_changes_nothing(data, tmp_path, capsys):
+    (image, box, label), *_ = exact(data)
+    row = decision("wrong label", image, box, label, "class", new_label=label, new_box=box)
+    file = write(tmp_path / "d.json", data, [row])
+    assert main(["audit", "apply", str(file), "--output", str(tmp_path / "out")]) == 0
+    assert "nothing is changed" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == contents(data)
+
+
+def test_two_images_with_one_label_file(data, tmp_path, capsys):
+    root = tmp_path / "yolo"
+    assert main(["convert", "--data.root", str(data), "--to", "yolo", str(root)]) == 0
+    image = sorted((root / "images/train").iterdir())[0]
+    shutil.copyfile(image, image.with_suffix(".png"))
+    rows = [
+        decision("surplus", name, box, label, new_label=None, new_box=None)
+        for name, box, label in exact(root)
+        if name.startswith(f"images/train/{image.stem}.")
+    ]
+    file = write(tmp_path / "d.json", root, rows)
+    line = fails(capsys, "audit", "apply", file, "--output", tmp_path / "out")
+    assert "the label file of several images" in line
 
 
 @pytest.mark.parametrize(

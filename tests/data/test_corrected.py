@@ -135,10 +135,32 @@ def test_yolo_polygons_stay_until_they_are_moved(tmp_path):
     other = corrected_label(tmp_path, Correction(box, "dog", box, "cat"))
     assert other == "0 0.2 0.3 0.2 0.2\n\n0 0.5 0.2 0.9 0.2 0.9 0.8\n"
     moved = corrected_label(tmp_path, Correction(box, "dog", [60, 10, 80, 40], "dog"))
-    assert moved == "0 0.2 0.3 0.2 0.2\n\n1 0.7 0.5 0.2 0.6\n"
+    assert moved == "0 0.2 0.3 0.2 0.2\n\n1 0.6 0.2 0.8 0.2 0.8 0.8 0.6 0.8\n"
 
 
 def test_yolo_removed_and_added(tmp_path):
     remove = Correction([10, 10, 30, 20], "cat", None, None)
     add = Correction(None, None, [0, 0, 100, 50], "cat")
-    assert corrected_label(tmp_path, remove, add) == "\n1 0.5 0.2 0.9 0.2 0.9 0.8\n0 0.5 0.5 1 1\n"
+    polygon = "1 0.5 0.2 0.9 0.2 0.9 0.8"
+    assert corrected_label(tmp_path, remove, add) == f"\n{polygon}\n0 0 0 1 0 1 1 0 1\n"
+
+
+def test_yolo_key_points_stay_and_are_unseen_of_a_new_box(tmp_path):
+    file, text = tmp_path / "a.txt", "0\t0.2\t0.3\t0.2\t0.2\t0.2\t0.3\t2\n"
+    file.write_text(text)
+    changes = [
+        Correction([10, 10, 30, 20], "cat", [10, 10, 40, 20], "dog"),
+        Correction(None, None, [0, 0, 100, 50], "cat"),
+    ]
+    names = ["cat", "dog"]
+    found = corrected_yolo(read_rows(file, []), text.splitlines(), names, True, SIZE, changes)
+    assert found == "1 0.25 0.3 0.3 0.2 0.2 0.3 2\n0 0.5 0.5 1 1 0 0 0\n"
+
+
+def test_yolo_lines_with_tabs(tmp_path):
+    file, text = tmp_path / "a.txt", "0\t0.2\t0.3\t0.2\t0.2\n"
+    file.write_text(text)
+    change = Correction([10, 10, 30, 20], "cat", [10, 10, 30, 20], "dog")
+    names = ["cat", "dog"]
+    found = corrected_yolo(read_rows(file, []), text.splitlines(), names, False, SIZE, [change])
+    assert found == "1 0.2\t0.3\t0.2\t0.2\n"

@@ -17,8 +17,20 @@ SQUARES = [(10.0 + 48 * k, 30.0, 46.0 + 48 * k, 66.0) for k in range(4)]
 
 
 def entry(kind, score, label, better, box, better_box=None, path=FILE, likes=()):
+    number = None if kind == "missing" else int(box[0]) // 48
     return Entry(
-        kind, score, Path(path), path, box, label, better, better_box, f"why {kind}", likes, likes
+        kind,
+        score,
+        Path(path),
+        path,
+        number,
+        box,
+        label,
+        better,
+        better_box,
+        f"why {kind}",
+        likes,
+        likes,
     )
 
 
@@ -129,8 +141,8 @@ def test_undo_takes_back_one_after_the_other(page):
     assert shown(page).startswith("missing") and counted(page) == "1 of 5 decided"
     page.keyboard.press("u")
     assert counted(page) == "0 of 5 decided"
-    expect(page.locator("#undo")).to_be_disabled()
     page.keyboard.press("u")
+    expect(page.locator("#undo")).to_be_disabled()
     assert shown(page).startswith("wrong label")
 
 
@@ -139,6 +151,8 @@ def test_decisions_are_there_again_after_a_reload(page, context, address):
     page.keyboard.press("c")
     assert page.evaluate("document.activeElement.id") == "class"
     page.select_option("#class", CLASSES[3])
+    assert counted(page) == "1 of 5 decided"  # choosing is not deciding yet
+    page.keyboard.press("Enter")
     page.reload()
     assert counted(page) == "2 of 5 decided"
     other = context.new_page()
@@ -147,11 +161,66 @@ def test_decisions_are_there_again_after_a_reload(page, context, address):
     assert [row["decision"] for row in decisions(other)["decisions"]] == ["accept", "class"]
 
 
-def test_other_suspects_have_decisions_of_their_own(page, context, tmp_path):
+def test_decisions_outlive_another_page_of_the_same_data(page, context, tmp_path):
+    page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
     other = context.new_page()
     other.goto(write(tmp_path / "audit.html", ENTRIES[1:]))
-    assert counted(other) == "0 of 4 decided"
+    assert counted(other) == "1 of 4 decided"
+    elsewhere = context.new_page()
+    html = audit_page(TITLE, {"root": "other"}, CLASSES, ENTRIES, pixels)
+    (tmp_path / "other.html").write_text(html, encoding="utf-8")
+    elsewhere.goto((tmp_path / "other.html").as_uri())
+    assert counted(elsewhere) == "0 of 5 decided"
+
+
+def test_two_windows_lose_nothing_of_each_other(page, context, address):
+    other = context.new_page()
+    other.goto(address)
+    page.keyboard.press("a")
+    other.keyboard.press("ArrowRight")
+    other.keyboard.press("r")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("a")
+    page.reload()
+    kinds = [(row["kind"], row["decision"]) for row in decisions(page)["decisions"]]
+    assert kinds == [("wrong label", "accept"), ("missing", "reject"), ("surplus", "accept")]
+
+
+def test_what_was_decided_before_a_reload_can_be_taken_back(page):
+    page.keyboard.press("a")
+    page.reload()
+    page.keyboard.press("u")
+    assert counted(page) == "0 of 5 decided"
+
+
+def test_a_key_that_is_held_decides_once(page):
+    page.keyboard.down("a")
+    for _ in range(5):
+        page.keyboard.down("a")  # as a keyboard repeats it
+    page.keyboard.up("a")
+    assert counted(page) == "1 of 5 decided"
+
+
+def test_keys_in_a_list_of_classes_decide_nothing(page):
+    page.keyboard.press("c")
+    for key in ("ArrowDown", "ArrowDown", "a", "r", "b"):
+        page.keyboard.press(key)
+    assert counted(page) == "0 of 5 decided" and shown(page).startswith("wrong label")
+
+
+def test_keys_decide_after_a_kind_was_chosen(page):
+    page.locator("#kind").focus()
+    page.select_option("#kind", "surplus")
+    page.keyboard.press("a")
+    assert counted(page) == "1 of 5 decided" and page.locator("#kind").input_value() == "surplus"
+
+
+def test_a_browser_that_keeps_nothing_says_so(page):
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full') } }")
+    page.keyboard.press("a")
+    expect(page.locator("#kept")).to_be_visible()
+    assert counted(page) == "1 of 5 decided"
 
 
 def test_what_is_downloaded(page):
@@ -165,6 +234,7 @@ def test_what_is_downloaded(page):
     wrong, missing, surplus, placed, left = content["decisions"]
     assert wrong["label"] == CLASSES[0] and wrong["new_label"] == CLASSES[1]
     assert wrong["box"] == wrong["new_box"] == list(SQUARES[0]) and wrong["image"] == FILE
+    assert (wrong["number"], missing["number"]) == (0, None)
     assert missing["label"] is None and missing["new_label"] == CLASSES[2]
     assert missing["new_box"] == list(SQUARES[1])
     assert surplus["new_label"] is None and surplus["new_box"] is None
@@ -176,6 +246,7 @@ def test_what_is_downloaded(page):
 def test_another_class_of_each_kind(page):
     for _ in ENTRIES[:4]:
         page.select_option("#class", CLASSES[2])
+        page.locator("#set").click()
     found = decisions(page)["decisions"]
     assert [row["new_label"] for row in found] == [CLASSES[2]] * 4
     assert [row["new_box"] for row in found[2:]] == [list(SQUARES[2]), [150, 20, 190, 60]]
@@ -186,7 +257,6 @@ def test_only_what_is_undecided(page):
     page.keyboard.press("a")
     expect(page.locator("#place")).to_have_text("1 of 4")
     page.select_option("#kind", "surplus")
-    page.locator("#kind").blur()
     page.keyboard.press("r")
     expect(page.locator("#nothing")).to_be_visible()
     page.keyboard.press("a")  # of nothing

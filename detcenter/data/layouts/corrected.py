@@ -92,7 +92,7 @@ def correct_coco(
         else:
             record = records[at]
         record["category_id"] = categories[change.new_label]
-        if at is None or not _same(change):
+        if at is None or not stays(change):
             x1, y1, x2, y2 = map(float, change.new_box)
             sides = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
             record |= sides | {"segmentation": []}
@@ -132,7 +132,7 @@ def correct_voc(
             thing.element.remove(thing.bounds)
             parents[thing.element].append(element)
         _text(element, "name", change.new_label)
-        if not _same(change):
+        if not stays(change):
             _write_corners(bounds, change)
 
 
@@ -144,7 +144,11 @@ def corrected_yolo(
     size: tuple[int, int],
     corrections: Sequence[Correction],
 ) -> str:
-    """The text of a label file with its boxes changed; a polygon that is moved becomes a box.
+    """The text of a label file with its boxes changed.
+
+    A polygon that is moved becomes that of its box, and a new box one where others are polygons:
+    readers take all lines of a file for the same. Key points stay as they are, and are not seen
+    (0 0 0) of a new box.
 
     Args:
         rows: its boxes, with the numbers of their ``lines`` from 1.
@@ -163,21 +167,32 @@ def corrected_yolo(
             text[rows[at].number - 1] = None
             continue
         number = int(change.new_label) if names is None else names.index(change.new_label)
-        x1, y1, x2, y2 = (np.asarray(change.new_box) / scale).tolist()
-        sides = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-        line = " ".join([str(number), *(f"{x:.9g}" for x in sides)])
+        corners = (np.asarray(change.new_box) / scale).tolist()
+        old = None if at is None else rows[at]
+        line = " ".join(f"{x:.9g}" for x in [number, *_as_others(corners, rows, old, keypoints)])
         if at is None:
             text.append(line)
-        elif _same(change):
-            first, _, rest = lines[rows[at].number - 1].strip().partition(" ")
-            assert first
+        elif stays(change):
+            _, rest = lines[rows[at].number - 1].split(None, 1)
             text[rows[at].number - 1] = f"{number} {rest}"
         else:
             text[rows[at].number - 1] = line
     return "".join(f"{line}\n" for line in text if line is not None)
 
 
-def _same(change: Correction) -> bool:
+def _as_others(
+    corners: Sequence[float], rows: Sequence[Row], old: Row | None, keypoints: bool
+) -> list[float]:
+    """The numbers of a line after its class: a box's, or a polygon's where others are polygons."""
+    x1, y1, x2, y2 = corners
+    box = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+    longest = max((len(row.numbers) for row in rows), default=4)
+    if keypoints:
+        return [*box, *(old.numbers[4:] if old else [0.0] * (longest - 4))]
+    return [x1, y1, x2, y1, x2, y2, x1, y2] if longest > 5 else box
+
+
+def stays(change: Correction) -> bool:
     """Whether the box stays where it is."""
     assert change.new_box is not None
     return change.box is not None and bool(np.allclose(change.box, change.new_box, atol=_CLOSE))
