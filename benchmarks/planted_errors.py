@@ -85,7 +85,10 @@ def _planted_data(config: Config, out: Path, seed: int, share: float) -> list[di
     """Written once; returns the errors, with the names of their images."""
     file = out.with_name("errors.json")
     if file.exists():
-        found: list[dict[str, Any]] = json.loads(file.read_text())
+        kept = json.loads(file.read_text())
+        if kept["share"] != share:
+            raise SystemExit(f"{file} is of --share {kept['share']}; give another --output")
+        found: list[dict[str, Any]] = kept["errors"]
         return found
     parts, _ = read_parts(config.data)
     annotations = [a for part in parts.values() for a in part.annotations]
@@ -100,7 +103,7 @@ def _planted_data(config: Config, out: Path, seed: int, share: float) -> list[di
     rows = [
         error._asdict() | {"image": names[annotations[error.image]["path"]]} for error in errors
     ]
-    file.write_text(json.dumps(rows))
+    file.write_text(json.dumps({"share": share, "errors": rows}))
     return rows
 
 
