@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jsonargparse import ArgumentParser, Namespace
 
 from detcenter.audit import KINDS, Suspect, look_alikes, suspects_in
 from detcenter.data.errors import printable
@@ -60,6 +61,23 @@ def _apply(args: Sequence[str]) -> None:
 
 def _audit(args: Sequence[str]) -> None:
     """Train the folds that are not trained yet, write ``audit.html``, ``.json`` and ``.csv``."""
+    config, arguments = parse_recipe(_parser(), args)
+    jobs = jobs_of(arguments.jobs)
+    _check(config, arguments)
+    folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
+    runs = fold_runs(folder, config, arguments.folds)
+    failed = train_runs(runs, jobs, None)
+    if failed:
+        why = "; ".join(f"{path}: {why}" for path, why in failed.items())
+        raise TrainingError(
+            f"{len(failed)} of {len(runs)} trainings failed; the same command tries again: {why}"
+        )
+    folds = [fold_of(path, run) for path, run in runs.items()]
+    _warn_of_unseen(folds)
+    _write(folder, config, folds, arguments.show)
+
+
+def _parser() -> ArgumentParser:
     parser = recipe_parser(
         "detcenter audit",
         "Find annotations of data.train and data.val that are probably wrong. (What was decided "
@@ -80,32 +98,29 @@ def _audit(args: Sequence[str]) -> None:
         default=2000,
         help="suspects on the page, the worst ones; the files list all",
     )
-    config, arguments = parse_recipe(parser, args)
-    jobs = jobs_of(arguments.jobs)
+    return parser
+
+
+def _check(config: Config, arguments: Namespace) -> None:
+    """Before hours of training."""
     if not arguments.config:
         raise ConfigError("--config FILE is missing: the recipe whose data is looked at")
     if config.data.folds is not None:
         raise ConfigError("data.folds is for a single run; give audit --folds instead")
     if arguments.folds < 2:
         raise ConfigError(f"--folds {arguments.folds}: there are two or more parts")
-    data = resolved(config.data)
-    if data.format not in WRITTEN:
+    layout = resolved(config.data).format
+    if layout not in WRITTEN:
         logger.warning(
             "data.format %s: detcenter audit apply cannot write it yet, only %s; to correct it, "
             "write it in one of them first, detcenter convert, and audit that",
-            data.format,
+            layout,
             ", ".join(WRITTEN),
         )
-    folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
-    runs = fold_runs(folder, config, arguments.folds)
-    failed = train_runs(runs, jobs, None)
-    if failed:
-        why = "; ".join(f"{path}: {why}" for path, why in failed.items())
-        raise TrainingError(
-            f"{len(failed)} of {len(runs)} trainings failed; the same command tries again: {why}"
-        )
-    folds = [fold_of(path, run) for path, run in runs.items()]
-    _warn_of_unseen(folds)
+
+
+def _write(folder: Path, config: Config, folds: Sequence[Fold], show: int) -> None:
+    """The files, the page if it can be made, and a table."""
     found = _suspects(folds)
     rows = [_row(suspect, fold, Path(config.data.root)) for suspect, fold in found]
     content = _content(config, folds, rows)
@@ -113,13 +128,11 @@ def _audit(args: Sequence[str]) -> None:
     write_whole(folder / "audit.csv", _csv(rows))
     print(_summary(content))
     if find_spec("jinja2") is None:
-        print(
-            "audit.html was not made: it needs jinja2, which pip install 'detcenter[report]' brings"
-        )
+        print("the page needs jinja2, which pip install 'detcenter[report]' brings")
         print(f"audit.json and audit.csv in {folder}")
-        return
-    write_whole(folder / "audit.html", _page(content, folds, found[: arguments.show]))
-    print(f"audit.html, audit.json and audit.csv in {folder}")
+    else:
+        write_whole(folder / "audit.html", _page(content, folds, found[:show]))
+        print(f"audit.html, audit.json and audit.csv in {folder}")
 
 
 def _warn_of_unseen(folds: Sequence[Fold]) -> None:

@@ -42,6 +42,7 @@ _LEAST: dict[str, float] = {
     "iou": 1e-6,
     "every": 1,
     "model.min_negatives": 0,
+    "show": 0,
     "train.accumulate": 1,
     "train.backbone_lr": 0,
     "train.batch_size": 1,

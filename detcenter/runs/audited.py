@@ -79,14 +79,7 @@ def fold_of(folder: Path, config: Config) -> Fold:
             f"annotations have changed since {folder} was trained; another --output trains anew"
         )
     looked_at = learnable(annotations.columns, held_out.keep_difficult)  # type: ignore[arg-type]
-    first = np.searchsorted(annotations.image, np.arange(len(annotations)))
-    numbers = np.arange(len(annotations.image)) - first[annotations.image]
-    annotated = Annotated(
-        annotations.image[looked_at],
-        numbers[looked_at],
-        annotations.columns["boxes"][looked_at],
-        annotations.columns["labels"][looked_at],
-    )
+    annotated = _annotated(annotations, looked_at)
     passed = _kept(folder / _KEPT)
     if passed is None or len(passed["logits"]) != len(annotated.labels):
         passed = _passed(folder, checkpoint, config, held_out, annotated)
@@ -108,6 +101,19 @@ def fold_of(folder: Path, config: Config) -> Fold:
         Witnesses(passed["logits"], opinions, at_boxes, seen),
         missing_boxes(annotations, detections),
     )
+
+
+def _annotated(annotations: Annotations, looked_at: np.ndarray) -> Annotated:
+    """The boxes of all images for which ``looked_at`` [N] holds."""
+    first = np.searchsorted(annotations.image, np.arange(len(annotations)))
+    numbers = np.arange(len(annotations.image)) - first[annotations.image]
+    columns = (
+        annotations.image,
+        numbers,
+        annotations.columns["boxes"],
+        annotations.columns["labels"],
+    )
+    return Annotated(*(column[looked_at] for column in columns))
 
 
 def _kept(path: Path) -> dict[str, np.ndarray] | None:

@@ -131,6 +131,7 @@ def test_annotations_that_have_changed_are_refused(audit, capsys):
         (("--folds", "13"), "there are 12 images"),
         (("--data.folds", "3"), "data.folds is for a single run"),
         (("--jobs", "none"), "--jobs none: a number of runs"),
+        (("--show", "-1"), "show is -1, the least is 0"),
     ],
 )
 def test_one_line_for_wrong_arguments(audit, args, said, tmp_path, capsys):
