@@ -9,7 +9,6 @@ from detcenter.audit.classes import (
     class_opinions,
     look_alikes,
     mixed,
-    unit,
     wrong_label_scores,
 )
 from detcenter.audit.suspects import (
@@ -38,6 +37,5 @@ __all__ = [
     "mixed",
     "placement",
     "suspects_in",
-    "unit",
     "wrong_label_scores",
 ]

@@ -77,8 +77,9 @@ def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> P
         np.zeros(count),
         np.zeros(count),
     )
-    means = iou.argmax(axis=1) if count else np.zeros(0, int)
-    means = np.where(iou.max(axis=1, initial=0) >= _OTHER, means, -1) if count else means
+    if not count:
+        return result
+    means = np.where(iou.max(axis=1) >= _OTHER, iou.argmax(axis=1), -1)
     for box in set(means.tolist()) - {-1}:
         surest = int(np.flatnonzero(means == box)[0])
         result.better[box], result.scores[box] = found.boxes[surest], found.scores[surest]

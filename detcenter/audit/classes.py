@@ -26,15 +26,13 @@ class Opinions(NamedTuple):
 
 def class_opinions(
     logits: np.ndarray,
-    features: np.ndarray,
+    directions: np.ndarray,
     labels: np.ndarray,
     groups: np.ndarray,
-    seen_features: np.ndarray,
+    seen_directions: np.ndarray,
     seen_labels: np.ndarray,
 ) -> Opinions:
     r"""What class N boxes are of that a detector has not seen, which has learnt from M others.
-
-    All features are put on the unit sphere.
 
     - ``classifier``: the softmax of the logits over the classes alone, without background.
     - ``centers``: :math:`\log p(c) = -2 d_c / s_c + \ldots`, where :math:`d_c` is the distance to
@@ -49,17 +47,16 @@ def class_opinions(
 
     Args:
         logits: [N, C + 1], whose column 0 is background.
-        features: [N, D].
+        directions: features on the unit sphere, [N, D].
         labels: [N] as annotated, in 1..C.
         groups: [N] integers, equal for boxes of the same image, or of copies of it.
-        seen_features, seen_labels: [M, D] and [M], likewise of the boxes that were trained on.
+        seen_directions, seen_labels: [M, D] and [M], likewise of the boxes that were trained on.
     """
     classes = logits.shape[1] - 1
-    features, seen = unit(features), unit(seen_features)
     return Opinions(
         log_softmax(np.asarray(logits, np.float64)[:, 1:], axis=1),
-        _by_centers(features, seen, seen_labels - 1, classes),
-        _by_neighbours(features, labels - 1, groups, classes),
+        _by_centers(directions, seen_directions, seen_labels - 1, classes),
+        _by_neighbours(directions, labels - 1, groups, classes),
     )
 
 
@@ -97,7 +94,7 @@ def look_alikes(
     """Which boxes of a label look most like the one at ``position``, the likest first, without it.
 
     Args:
-        directions: features on the unit sphere, [N, D]; see `unit`.
+        directions: features on the unit sphere, [N, D].
         labels: [N].
         most: of them.
     """
@@ -105,14 +102,6 @@ def look_alikes(
     cosine = directions[others] @ directions[position]
     found: list[int] = others[np.argsort(-cosine, kind="stable")[:most]].tolist()
     return found
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """[N, D] scaled to length 1, float32; zeros are left alone."""
-    rows = np.asarray(rows, np.float32)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: np.ndarray = rows / np.where(length > 0, length, 1)
-    return scaled
 
 
 def _by_centers(

@@ -143,8 +143,8 @@ def _warn_of_unseen(folds: Sequence[Fold]) -> None:
         names = [fold.dataset.classes[label - 1] for label in labels if not seen[label - 1]]
         if names:
             logger.warning(
-                "fold %d: all boxes of %s are in it, so that nothing is said of their labels; more "
-                "--folds, or more such boxes",
+                "fold %d: all boxes of %s are in it, so that they are not judged; more --folds, or "
+                "more such boxes",
                 number,
                 printable(", ".join(names)),
             )
@@ -152,13 +152,7 @@ def _warn_of_unseen(folds: Sequence[Fold]) -> None:
 
 def _suspects(folds: Sequence[Fold]) -> list[tuple[Suspect, Fold]]:
     """Those of all folds, the worst first."""
-    found = [
-        (suspect, fold)
-        for fold in folds
-        for suspect in suspects_in(
-            fold.annotated, fold.witnesses, fold.missing, fold.dataset.classes
-        )
-    ]
+    found = [(suspect, fold) for fold in folds for suspect in _of_fold(fold)]
     return sorted(found, key=lambda pair: -pair[0].score)
 
 

@@ -15,7 +15,6 @@ from detcenter.audit import (
     class_opinions,
     missing_boxes,
     placement,
-    unit,
 )
 from detcenter.data import DetectionDataset
 from detcenter.data.annotations import Annotations
@@ -26,7 +25,8 @@ from detcenter.progress import bar
 from detcenter.recipe.config import Config
 from detcenter.recipe.datasets import copies, part_of
 from detcenter.runs.checkpoints import detector_of
-from detcenter.runs.folder import DAMAGED, LAST
+from detcenter.runs.features import kept_arrays, unit
+from detcenter.runs.folder import LAST
 from detcenter.runs.measured import detections_of
 from detcenter.runs.passes import features_in, logits_and_features
 from detcenter.runs.variants import truth_of
@@ -80,16 +80,17 @@ def fold_of(folder: Path, config: Config) -> Fold:
         )
     looked_at = learnable(annotations.columns, held_out.keep_difficult)  # type: ignore[arg-type]
     annotated = _annotated(annotations, looked_at)
-    passed = _kept(folder / _KEPT)
+    passed = kept_arrays(folder / _KEPT)
     if passed is None or len(passed["logits"]) != len(annotated.labels):
         passed = _passed(folder, checkpoint, config, held_out, annotated)
         save_arrays(folder / _KEPT, passed)
+    directions = unit(passed["features"])
     opinions = class_opinions(
         passed["logits"],
-        passed["features"],
+        directions,
         annotated.labels,
         copies(held_out)[annotated.images],
-        passed["seen_features"],
+        unit(passed["seen_features"]),
         passed["seen_labels"],
     )
     seen = np.bincount(passed["seen_labels"] - 1, minlength=len(classes))
@@ -97,7 +98,7 @@ def fold_of(folder: Path, config: Config) -> Fold:
     return Fold(
         held_out,
         annotated,
-        unit(passed["features"]),
+        directions,
         Witnesses(passed["logits"], opinions, at_boxes, seen),
         missing_boxes(annotations, detections),
     )
@@ -114,14 +115,6 @@ def _annotated(annotations: Annotations, looked_at: np.ndarray) -> Annotated:
         annotations.columns["labels"],
     )
     return Annotated(*(column[looked_at] for column in columns))
-
-
-def _kept(path: Path) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, *DAMAGED):
-        return None
 
 
 def _passed(

@@ -32,7 +32,9 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
     and kept in the folder.
     """
     path = folder / "features_val.npz"
-    kept = _kept_features(path)
+    kept = kept_arrays(path)
+    if kept is not None and "on_sphere" not in kept:  # which an earlier version wrote
+        kept = None
     if kept is None:
         checkpoint = load_checkpoint(folder / LAST)
         model = detector_of(checkpoint, folder / LAST)
@@ -52,14 +54,13 @@ def features_of_run(folder: Path, config: Config, dataset: DetectionDataset) -> 
     return kept
 
 
-def _kept_features(path: Path) -> dict[str, Any] | None:
-    """What `save_features` wrote; None if nothing can be read, or an earlier version wrote it."""
+def kept_arrays(path: Path) -> dict[str, Any] | None:
+    """The arrays of an .npz file; None if there is none that can be read."""
     try:
         with np.load(path) as arrays:
-            kept = dict(arrays)
+            return dict(arrays)
     except (OSError, *DAMAGED):
         return None
-    return kept if "on_sphere" in kept else None
 
 
 def centers_of(model: nn.Module, name: str | None = None) -> np.ndarray | None:

@@ -7,6 +7,10 @@ from scipy.special import softmax
 from detcenter.audit import class_opinions, mixed, wrong_label_scores
 
 
+def on_sphere(rows):
+    return np.array([row / np.linalg.norm(row) for row in rows])
+
+
 @pytest.fixture
 def case():
     draw = np.random.default_rng(0)
@@ -16,16 +20,12 @@ def case():
     means = draw.normal(size=(4, 6))
     return {
         "logits": draw.normal(size=(15, 5)),
-        "features": means[labels] + 0.3 * draw.normal(size=(15, 6)),
+        "directions": on_sphere(means[labels] + 0.3 * draw.normal(size=(15, 6))),
         "labels": labels,
         "groups": np.arange(15) // 2,
-        "seen_features": means[seen_labels] + 0.3 * draw.normal(size=(40, 6)),
+        "seen_directions": on_sphere(means[seen_labels] + 0.3 * draw.normal(size=(40, 6))),
         "seen_labels": seen_labels,
     }
-
-
-def unit(x):
-    return x / np.linalg.norm(x)
 
 
 def test_the_classifier_speaks_of_classes_alone(case):
@@ -36,24 +36,24 @@ def test_the_classifier_speaks_of_classes_alone(case):
 
 def test_centers_are_as_near_as_their_class_scatters(case):
     opinions = class_opinions(**case)
-    seen = [unit(x) for x in case["seen_features"]]
+    seen = [*case["seen_directions"]]
     members = {c: [seen[i] for i in np.flatnonzero(case["seen_labels"] == c)] for c in (1, 2, 3, 4)}
     centers = {c: np.mean(rows, axis=0) for c, rows in members.items() if rows}
     squares = {c: [np.sum((x - centers[c]) ** 2) for x in members[c]] for c in centers}
     of_all = np.mean([s for of_class in squares.values() for s in of_class])
-    for row, feature in zip(opinions.centers, case["features"], strict=True):
+    for row, feature in zip(opinions.centers, case["directions"], strict=True):
         expected = []
         for c in (1, 2, 3, 4):
             own = squares.get(c, [])
             spread = np.sqrt((sum(own) + 5 * of_all) / (len(own) + 5))
-            far = np.linalg.norm(unit(feature) - centers[c]) if c in centers else 2
+            far = np.linalg.norm(feature - centers[c]) if c in centers else 2
             expected.append(-2 * far / spread)
         np.testing.assert_allclose(np.exp(row), softmax(expected), rtol=1e-4)
 
 
 def test_neighbours_are_unseen_boxes_of_other_images(case):
     opinions = class_opinions(**case)
-    features = [unit(x) for x in case["features"]]
+    features = [*case["directions"]]
     for i, row in enumerate(opinions.neighbours):
         near = sorted(
             (
@@ -127,7 +127,7 @@ def test_copies_of_an_image_do_not_speak_for_one_another():
     draw = np.random.default_rng(0)
     labels = np.array([1] * 20 + [2] * 20 + [2] * 3)
     features = np.where(labels[:, None] == 1, [1.0, 0], [0, 1.0])
-    features = features + 0.01 * draw.normal(size=(43, 2))
+    features = on_sphere(features + 0.01 * draw.normal(size=(43, 2)))
     features[40:] = [1.0, 0]
     groups = np.array([*range(40), 40, 40, 40])
     opinions = class_opinions(np.zeros((43, 3)), features, labels, groups, features, labels)
