@@ -23,7 +23,7 @@ from detcenter.recipe.decided import data_of_audit, decided
 from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import parse, parse_recipe, plain_parser, recipe_parser
 from detcenter.runs.audited import Fold, fold_of, fold_runs
-from detcenter.runs.compared import train_runs
+from detcenter.runs.compared import causes, train_runs
 from detcenter.runs.folder import write_whole
 from detcenter.runs.side_by_side import jobs_of
 from detcenter.training import TrainingError
@@ -68,9 +68,9 @@ def _audit(args: Sequence[str]) -> None:
     runs = fold_runs(folder, config, arguments.folds)
     failed = train_runs(runs, jobs, None)
     if failed:
-        why = "; ".join(f"{path}: {why}" for path, why in failed.items())
         raise TrainingError(
-            f"{len(failed)} of {len(runs)} trainings failed; the same command tries again: {why}"
+            f"{len(failed)} of {len(runs)} trainings failed; the same command tries again: "
+            f"{causes(failed)}"
         )
     folds = [fold_of(path, run) for path, run in runs.items()]
     _warn_of_unseen(folds)

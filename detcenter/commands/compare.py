@@ -19,7 +19,7 @@ from detcenter.recipe.config import Config, differences
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.recipe.variants import variants_of
-from detcenter.runs.compared import failures, laid_out, train_runs, units_in, whole
+from detcenter.runs.compared import causes, failures, laid_out, train_runs, units_in, whole
 from detcenter.runs.measured import MeasuredRun, measured_run
 from detcenter.runs.pooling import pooled_pairs, write_pool
 from detcenter.runs.side_by_side import Jobs, jobs_of
@@ -162,10 +162,9 @@ def _train_and_write(
         measured = {name: {p: measured_run(p) for p in of} for name, of in enough.items()}
         _write(folder, measured, asked, failures(runs, failed, asked.vary))
     if failed:
-        names = "; ".join(f"{path}: {why}" for path, why in failed.items())
         raise TrainingError(
             f"{len(failed)} of {len(all_runs)} runs failed, and are left out with their seed; "
-            f"the same command tries them again: {names}"
+            f"the same command tries them again: {causes(failed)}"
         )
 
 

@@ -163,6 +163,18 @@ def _check_data(runs: Mapping[Path, Config], vary: str | None) -> None:
             )
 
 
+def causes(failed: Mapping[Path, str]) -> str:
+    """Why runs failed: each cause once, and where more is said of it."""
+    of_cause: dict[str, list[Path]] = {}
+    for path, why in failed.items():
+        of_cause.setdefault(why, []).append(path)
+    return "; ".join(
+        f"{why} (see {paths[0] / 'log.txt'}"
+        + (f"; {len(paths)} runs say so)" if len(paths) > 1 else ")")
+        for why, paths in of_cause.items()
+    )
+
+
 def whole(runs: Mapping[Path, Config], failed: Mapping[Path, str], vary: str | None) -> list[Path]:
     """The runs of those units (seeds, or values of --vary) of which no run failed."""
     unit = {path: str(_unit(config, vary)) for path, config in runs.items()}

@@ -152,4 +152,4 @@ def _last_words(folder: Path, status: int | None) -> str:
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
     if status is not None and status < 0:
         said = f"killed by signal {-status}"
-    return f"{said} (see {log})"
+    return said

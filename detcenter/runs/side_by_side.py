@@ -81,8 +81,9 @@ def train_side_by_side(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, st
                     continue
                 if why is not None:
                     failed[run.folder] = why
+                ended = f"failed: {why} (see its log.txt)" if why else "done"
                 time_left = _left(progress.total - progress.n, progress.n - begun, start)
-                progress.write(f"{run.folder}: {f'failed: {why}' if why else 'done'}{time_left}")
+                progress.write(f"{run.folder}: {ended}{time_left}")
     return failed
 
 

@@ -159,7 +159,7 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(comparison, tmp_path, capsys
     assert values["pairs"][0]["seeds"] == [7, 8]
     (failure,) = values["failures"]
     assert (failure["variant"], failure["unit"], failure["finished"]) == ("plain", 9, False)
-    assert failure["run"] == str(broken) and "log.txt" in failure["reason"]
+    assert failure["run"] == str(broken) and "not a readable" in failure["reason"]
     assert "no verdict, as failures differ, 0 here and 1 of the baseline" in printed
     assert " 2 of 3 " in printed and f"failed: {broken}: " in printed
 
@@ -442,7 +442,9 @@ def test_without_weights_to_take(one_epoch, tmp_path, capsys):
     args += ["--center.features", "embedding", "--center.embedding_weight", "0"]
     args += ["--baseline", "silent", "--set", "soft: center.vote=0.5", "--set", "silent: recipe"]
     args += ["--set", "centers: center.vote=0.5 center.vote_by=centers"]
-    assert "2 of 6 runs failed" in fails(capsys, *args)
+    line = fails(capsys, *args)
+    assert "2 of 6 runs failed" in line
+    assert line.count("log.txt") == 1 and "2 runs say so" in line  # one cause, one line
     values = json.loads((out / "compare.json").read_text())
     assert [variant["name"] for variant in values["variants"]] == ["silent", "centers"]
     assert {Path(failure["run"]).parent.name for failure in values["failures"]} == {"soft"}
