@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detcenter.data.layouts.corrected import Correction
+from detcenter.data.layouts.corrected.changes import Correction
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.layouts import resolved

@@ -1,22 +1,19 @@
 """What stays of an annotation when its box or its class is changed, in each layout."""
 
+from pathlib import Path
 from xml.etree.ElementTree import fromstring, tostring
 
 import numpy as np
 import pytest
 
-from detcenter.data.layouts.corrected import (
-    Correction,
-    NotThere,
-    correct_coco,
-    correct_voc,
-    corrected_yolo,
-    positions,
-)
+from detcenter.data.layouts.corrected.changes import Correction, NotThere, positions
+from detcenter.data.layouts.corrected.coco import correct_coco
+from detcenter.data.layouts.corrected.voc import correct_voc
+from detcenter.data.layouts.corrected.yolo import corrected_yolo
 from detcenter.data.layouts.voc_xml import read_objects
 from detcenter.data.layouts.yolo_labels import read_rows
 
-SIZE = (100, 50)
+IMAGE = {"image_id": 1, "path": Path("a.jpg"), "width": 100, "height": 50}
 
 
 def test_of_equal_boxes_each_correction_means_another():
@@ -25,9 +22,9 @@ def test_of_equal_boxes_each_correction_means_another():
     remove = Correction([1, 1, 9, 9], "cat", None, None)
     clipped = Correction([0, 1, 100, 9], "cat", None, None)
     add = Correction(None, None, [1, 1, 2, 2], "cat")
-    assert positions(boxes, names, SIZE, [remove, add, remove, clipped]) == [0, None, 2, 3]
+    assert positions(IMAGE, boxes, names, [remove, add, remove, clipped]) == [0, None, 2, 3]
     with pytest.raises(NotThere, match=r"no box \[1, 1, 9, 9\] of class 'cat'"):
-        positions(boxes, names, SIZE, [remove] * 3)
+        positions(IMAGE, boxes, names, [remove] * 3)
 
 
 def coco():
@@ -42,8 +39,7 @@ def coco():
 def corrected_coco(*corrections):
     records = coco()
     content = {"annotations": [*records], "info": "stays"}
-    annotation = {"image_id": 1, "width": SIZE[0], "height": SIZE[1]}
-    correct_coco(content, records[:1], annotation, {"cat": 3, "dog": 4}, corrections)
+    correct_coco(content, records[:1], IMAGE, {"cat": 3, "dog": 4}, corrections)
     assert content["info"] == "stays" and content["annotations"][-1] is not records[0]
     return content["annotations"]
 
@@ -91,7 +87,7 @@ PAGE = """<annotation><filename>a.jpg</filename><object><name>cat</name><pose>Le
 def corrected_voc(*corrections, page=PAGE):
     tree = fromstring(page)
     classes = ["cat", "dog"]
-    correct_voc(tree, read_objects(tree, "file", classes, []), classes, SIZE, corrections)
+    correct_voc(tree, read_objects(tree, "file", classes, []), classes, IMAGE, corrections)
     again = fromstring(tostring(tree))
     assert again.findtext("filename") == "a.jpg"
     found = read_objects(again, "file", classes, faults := [])
@@ -127,7 +123,7 @@ def corrected_label(tmp_path, *corrections):
     file = tmp_path / "a.txt"
     file.write_text(LABELS)
     lines = LABELS.splitlines()
-    return corrected_yolo(read_rows(file, []), lines, ["cat", "dog"], False, SIZE, corrections)
+    return corrected_yolo(read_rows(file, []), lines, ["cat", "dog"], False, IMAGE, corrections)
 
 
 def test_yolo_polygons_stay_until_they_are_moved(tmp_path):
@@ -153,7 +149,7 @@ def test_yolo_key_points_stay_and_are_unseen_of_a_new_box(tmp_path):
         Correction(None, None, [0, 0, 100, 50], "cat"),
     ]
     names = ["cat", "dog"]
-    found = corrected_yolo(read_rows(file, []), text.splitlines(), names, True, SIZE, changes)
+    found = corrected_yolo(read_rows(file, []), text.splitlines(), names, True, IMAGE, changes)
     assert found == "1 0.25 0.3 0.3 0.2 0.2 0.3 2\n0 0.5 0.5 1 1 0 0 0\n"
 
 
@@ -162,5 +158,5 @@ def test_yolo_lines_with_tabs(tmp_path):
     file.write_text(text)
     change = Correction([10, 10, 30, 20], "cat", [10, 10, 30, 20], "dog")
     names = ["cat", "dog"]
-    found = corrected_yolo(read_rows(file, []), text.splitlines(), names, False, SIZE, [change])
+    found = corrected_yolo(read_rows(file, []), text.splitlines(), names, False, IMAGE, [change])
     assert found == "1 0.2\t0.3\t0.2\t0.2\n"

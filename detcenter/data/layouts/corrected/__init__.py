@@ -1,0 +1,1 @@
+"""Data sets with single boxes changed; everything else in their files stays as it is."""
