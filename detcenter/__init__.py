@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from detcenter.models import vote as vote
     from detcenter.runs.checkpoints import load as load
     from detcenter.runs.prediction import predict as predict
+    from detcenter.unknown import UnknownScorer as UnknownScorer
 
 _HOMES = {
     "CenterLoss": "losses",
@@ -33,6 +34,7 @@ _HOMES = {
     "L2Softmax": "models",
     "MultiBoxLoss": "losses",
     "RankHardLoss": "losses",
+    "UnknownScorer": "unknown",
     "attach": "models",
     "box_features": "models",
     "box_logits": "models",

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, log_softmax  # type: ignore[import-untyped]
 
+from detcenter.analysis import class_centers
+
 _NEIGHBOURS = 10
 _SHARPNESS = 10.0  # of the neighbours' votes: exp(10 (cosine - that of the nearest))
 _ROWS = 1024  # boxes whose neighbours are looked for at once, so that memory is bounded
 _DOUBT = 0.01  # added to every class's share of the votes, so that none is impossible
-_OF_ALL = 5.0  # boxes' worth of the mean spread of all classes, in that of each
 
 
 class Opinions(NamedTuple):
@@ -107,14 +108,7 @@ def look_alikes(
 def _by_centers(
     features: np.ndarray, seen: np.ndarray, seen_classes: np.ndarray, classes: int
 ) -> np.ndarray:
-    count = np.bincount(seen_classes, minlength=classes)
-    sums = np.zeros((classes, features.shape[1]))
-    np.add.at(sums, seen_classes, seen)
-    centers = sums / np.maximum(count, 1)[:, None]
-    square = ((seen - centers.astype(np.float32)[seen_classes]) ** 2).sum(axis=1)
-    of_all = max(float(square.mean()) if len(square) else 0.0, 1e-12)
-    spread = np.bincount(seen_classes, square, classes) + _OF_ALL * of_all
-    spread = np.sqrt(spread / (count + _OF_ALL))
+    centers, spread, count = class_centers(seen, seen_classes, classes)
     distance = np.stack([np.linalg.norm(features - center, axis=1) for center in centers], axis=1)
     distance[:, count == 0] = 2  # the diameter of the sphere
     opinion: np.ndarray = log_softmax(-2 * distance / spread, axis=1)

@@ -1,6 +1,6 @@
 """The features and class logits of any box, and the features of a detector's own detections."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,20 +61,25 @@ def box_logits(model: Any, images: Sequence[Tensor], boxes: Sequence[Tensor]) ->
         [N, C] for each image, float32 or finer.
     """
     with _passed(model, images, boxes) as (batch, maps, scaled):
-        logits = family_of(model).logits(model, batch, maps, scaled)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if not isinstance(model, SSD | GeneralizedRCNN):
-            logits = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], 1)
-        return list(logits.split([len(b) for b in scaled]))
+        return _logits(model, batch, maps, scaled)
 
 
 @torch.no_grad()
 def detect_with_features(
-    model: Any, images: Sequence[Tensor], name: str | None = None
+    model: Any,
+    images: Sequence[Tensor],
+    name: str | None = None,
+    scorer: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> list[dict[str, Tensor]]:
     """torchvision's detections in eval mode, with an entry ``features`` [N, D] more.
 
     They are :func:`box_features` of the detected boxes, taken from the same pass of the backbone.
+
+    Args:
+        model, images, name: as :func:`box_features` takes them.
+        scorer: a :class:`detcenter.UnknownScorer`, or what else is called with the features and
+            logits of boxes. What it returns, [N], is the entry ``unknown_scores``, and there are
+            ``logits`` [N, C] as :func:`box_logits` gives them, of the same pass.
     """
     family_of(model)
     kept: dict[str, Any] = {}
@@ -90,12 +95,23 @@ def detect_with_features(
                 resize_boxes(found["boxes"], list(image.shape[-2:]), list(size))
                 for found, image, size in zip(detections, images, batch.image_sizes, strict=True)
             ]
+            more = {}
             with unsharded(model):
-                features = _features(model, batch, _as_dict(kept["maps"]), boxes, name)
+                of_boxes = model, batch, _as_dict(kept["maps"]), boxes
+                more["features"] = _features(*of_boxes, name)
+                if scorer is not None:
+                    more["logits"] = _logits(*of_boxes)
     finally:
         for hook in hooks:
             hook.remove()
-    return [found | {"features": x} for found, x in zip(detections, features, strict=True)]
+    if scorer is not None:
+        pairs = zip(more["features"], more["logits"], strict=True)
+        more["unknown_scores"] = [scorer(*pair) for pair in pairs]
+    entries = zip(*more.values(), strict=True)
+    return [
+        found | dict(zip(more, mine, strict=True))
+        for found, mine in zip(detections, entries, strict=True)
+    ]
 
 
 @contextmanager
@@ -161,6 +177,17 @@ def _features(
         levels = [(at, f(x)) for f, (at, x) in zip(projections, levels, strict=True)]
     counts = [len(b) for b in boxes]
     return list(_placed(levels, sum(counts)).split(counts))
+
+
+def _logits(
+    model: nn.Module, batch: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
+) -> list[Tensor]:
+    """``boxes`` in the pixels of ``batch``."""
+    logits = family_of(model).logits(model, batch, maps, boxes)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if not isinstance(model, SSD | GeneralizedRCNN):
+        logits = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], 1)
+    return list(logits.split([len(b) for b in boxes]))
 
 
 def _placed(levels: list[tuple[Tensor, Tensor]], count: int) -> Tensor:

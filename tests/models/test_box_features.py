@@ -319,6 +319,22 @@ def test_detections_are_torchvisions_with_the_features_of_their_boxes(plain_mode
         torch.testing.assert_close(one["features"], other, rtol=1e-4, atol=1e-5)
 
 
+def test_detections_are_scored_in_the_same_pass(plain_model, images):
+    attach(plain_model, weight=1.0)
+    with torch.no_grad():
+        boxes = [x["boxes"] for x in copy.deepcopy(plain_model).eval()(images)]
+    passes = []
+    hook = plain_model.backbone.register_forward_hook(lambda *args: passes.append(args))
+    found = detect_with_features(plain_model, images, scorer=lambda f, z: f.sum(1) + z.amax(1))
+    hook.remove()
+    assert len(passes) == 1 and sum(map(len, boxes)) > 3
+    logits = box_logits(plain_model, images, boxes)
+    for one, other in zip(found, logits, strict=True):
+        torch.testing.assert_close(one["logits"], other, rtol=1e-4, atol=1e-4)
+        expected = one["features"].sum(1) + one["logits"].amax(1)
+        assert torch.equal(one["unknown_scores"], expected)
+
+
 def test_detections_take_the_name_of_a_term(small_model, images):
     attach(small_model, weight=1.0, features="cell")
     attach(small_model, weight=1.0, name="x", features=Embedding(5))
