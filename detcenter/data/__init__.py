@@ -13,6 +13,7 @@ from detcenter.data.layouts.yolo_written import write_yolo
 from detcenter.data.packed import LMDBDataset, lmdb_parts, write_lmdb
 from detcenter.data.pooled import PooledDataset
 from detcenter.data.sources import Source, files_at, frames_of, is_video, sources
+from detcenter.data.taught import TaughtDataset
 from detcenter.data.transforms import WithinSides, build_transform, resized
 from detcenter.data.videos import frame_rate, read_video, video_length, video_writer
 
@@ -26,6 +27,7 @@ __all__ = [
     "LMDBDataset",
     "PooledDataset",
     "Source",
+    "TaughtDataset",
     "Target",
     "VOCDataset",
     "WithinSides",

@@ -185,6 +185,11 @@ class DataConfig:
     """coco: folder of the validation images below root; null finds it"""
     classes: list[str] | None = None
     """names in the order of their labels; null takes those that are declared or occur"""
+    unknown: list[str | int] | None = None
+    """classes that are not taught, for detcenter openset; training images with such objects are
+    left out"""
+    keep_unknown_images: bool = False
+    """these images stay, and such objects are background to the detector"""
     keep_difficult: bool = False
     """train on objects flagged difficult too"""
     on_error: Literal["raise", "skip"] = "raise"

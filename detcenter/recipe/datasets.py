@@ -14,11 +14,12 @@ from detcenter.data import (
     Fault,
     LMDBDataset,
     PooledDataset,
+    TaughtDataset,
 )
 from detcenter.data.annotations import joined
 from detcenter.data.checks import look_at
 from detcenter.data.dataset import learnable
-from detcenter.data.errors import count
+from detcenter.data.errors import count, nearest
 from detcenter.data.findings import Part as Seen
 from detcenter.data.findings import copy_findings, in_words, size_findings, unit_findings
 from detcenter.data.splitting import contents, folds_of, groups_of_copies
@@ -79,6 +80,34 @@ def check_backend(evaluation: EvaluationConfig) -> None:
 
 
 def _part(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
+    if not data.unknown:
+        return _whole(data, part, classes)
+    unknown = [str(name) for name in data.unknown]  # of digits YAML makes numbers
+    whole = _whole(dataclasses.replace(data, unknown=None), part, _with(data.classes, unknown))
+    known = [name for name in whole.classes if name not in unknown]
+    if part == "val":
+        taught = classes if classes is not None and {*known} <= {*classes} else known
+        return TaughtDataset(whole, taught, unknown, keep_images=True)
+    for name in unknown:
+        if name not in whole.classes:
+            raise ConfigError(f"data.unknown: no class {name!r}; {nearest(name, whole.classes)}")
+    if not known:
+        raise ConfigError("data.unknown names all classes; there is nothing to teach")
+    dataset = TaughtDataset(whole, known, unknown, data.keep_unknown_images)
+    few = f"data.unknown: {len(dataset)} of {len(whole)} training images have no such object"
+    if len(dataset) == 0:
+        raise ConfigError(f"{few}; data.keep_unknown_images true trains on the others too")
+    if not data.keep_unknown_images:
+        logger.info("%s, and are trained on", few)
+    return dataset
+
+
+def _with(classes: list[str] | None, unknown: list[str]) -> list[str] | None:
+    return classes and [*classes, *(name for name in unknown if name not in classes)]
+
+
+def _whole(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
+    """With all its classes."""
     if data.folds is None:
         return _sound(data, part, classes)
     if data.fold >= data.folds:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from detcenter.data import (
     build_transform,
 )
 from detcenter.evaluation import limit_remarks
-from detcenter.models import box_features, box_logits
+from detcenter.models import box_features, box_logits, detect_with_features
 from detcenter.recipe.config import AugmentConfig
 from detcenter.training import collate, detect, ignore_stops, on_device
+from detcenter.unknown import UnknownScorer
 
 logger = logging.getLogger("detcenter")
 
@@ -42,8 +44,11 @@ def detect_in(
     workers: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     indices: Sequence[int] | None = None,
+    scorer: UnknownScorer | None = None,
 ) -> list[dict[str, Any]]:
     """Detections in the images of ``dataset``, boxes in the pixels of its annotations.
+
+    With a ``scorer`` as `detect_with_features` gives them.
 
     In all images, or in those of ``indices``, in their order.
 
@@ -54,11 +59,19 @@ def detect_in(
     dataset.transform = build_transform(size, "none")
     indices = range(len(dataset)) if indices is None else indices
     loader = _in_order(dataset, indices, batch_size, workers)
-    detections = detect(model, progress(loader), next(model.parameters()).device)
+    detections = detect(
+        model, progress(loader), next(model.parameters()).device, _scoring(model, scorer)
+    )
     for found, index in zip(detections, indices, strict=True):
         whole = dataset.annotations[index]
         found["boxes"] = found["boxes"] * scale_back(whole["width"], whole["height"], size)
     return detections
+
+
+def _scoring(
+    model: nn.Module, scorer: UnknownScorer | None
+) -> Callable[[list[Tensor]], list[dict[str, Tensor]]] | None:
+    return None if scorer is None else partial(detect_with_features, model, scorer=scorer)
 
 
 def detect_together(

@@ -156,9 +156,14 @@ def taken_back(model: nn.Module) -> Iterator[None]:
 
 @torch.inference_mode()
 def detect(
-    model: nn.Module, loader: Iterable[Batch | PackedBatch], device: torch.device
+    model: nn.Module,
+    loader: Iterable[Batch | PackedBatch],
+    device: torch.device,
+    forward: Callable[[list[Tensor]], list[dict[str, Tensor]]] | None = None,
 ) -> list[dict[str, Tensor]]:
     """Detections of every image of ``loader``, on the CPU: ``boxes``, ``scores``, ``labels``.
+
+    And what else ``forward`` gives of each, which is called with images in place of the model.
 
     Those of the background are left out: torchvision's RetinaNet and FCOS score it like any class,
     and a low ``score_thresh`` lets it through.
@@ -166,7 +171,7 @@ def detect(
     model.eval()
     detections = []
     for batch in loader:
-        found = model(as_floats(batch[0], device))
+        found = (forward or model)(as_floats(batch[0], device))
         copies = iter(on_the_way([x for of_image in found for x in of_image.values()])())
         found = [{name: next(copies) for name in of_image} for of_image in found]
         # Copies, or a few boxes would keep all that was copied with them.
