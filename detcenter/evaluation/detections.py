@@ -21,9 +21,9 @@ class Detections(NamedTuple):
     @classmethod
     def of(cls, detection: Mapping[str, Any]) -> "Detections":
         """Raises ValueError for lengths that differ and for the background label 0."""
-        boxes = _array(detection["boxes"], torch.float64).reshape(-1, 4)
-        scores = _array(detection["scores"], torch.float64)
-        labels = _array(detection["labels"], torch.int64)
+        boxes = as_array(detection["boxes"], torch.float64).reshape(-1, 4)
+        scores = as_array(detection["scores"], torch.float64)
+        labels = as_array(detection["labels"], torch.int64)
         if not len(boxes) == len(scores) == len(labels):
             raise ValueError(
                 f"{len(boxes)} boxes, {len(scores)} scores and {len(labels)} labels in one image"
@@ -89,7 +89,7 @@ def xywh(of_image: Mapping[str, Any]) -> np.ndarray:
     """
     if "bbox" in of_image:
         return np.asarray(of_image["bbox"], dtype=np.float64).reshape(-1, 4)
-    xyxy = _array(of_image["boxes"], torch.float64).reshape(-1, 4)
+    xyxy = as_array(of_image["boxes"], torch.float64).reshape(-1, 4)
     return np.hstack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]])
 
 
@@ -155,6 +155,7 @@ def _rows(columns: Mapping[str, list[np.ndarray]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(columns, values, strict=True))
 
 
-def _array(values: Any, dtype: torch.dtype) -> np.ndarray:
+def as_array(values: Any, dtype: torch.dtype) -> np.ndarray:
+    """Of a tensor on any device, an array or a list."""
     # By way of torch, because NumPy has no bfloat16, which mixed precision may hand us.
     return torch.as_tensor(values).detach().to("cpu", dtype).numpy()

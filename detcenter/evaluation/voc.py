@@ -13,7 +13,7 @@ from detcenter.evaluation.detections import Detections
 from detcenter.evaluation.matching import box_iou
 
 
-class _Matched(NamedTuple):
+class Matched(NamedTuple):
     """All images' detections, each beside the ground truth it overlaps most.
 
     scores, labels, overlap (IoU; -1 where the image has no box of that class) and nearest (index
@@ -46,10 +46,10 @@ def voc_metrics(
     Returns `mAP_07`, `mAP_12`, and the dicts `AP_07_by_class` and `AP_12_by_class` from name to
     AP. A class with nothing but ignored ground truth has nan and stays out of the means.
     """
-    matched = _match(annotations, detections)
-    curves = [_curve(matched, label, iou) for label in range(1, len(classes) + 1)]
+    matched = match(annotations, detections)
+    curves = [curve(matched, label, iou) for label in range(1, len(classes) + 1)]
     ap_07 = [_ap_11_points(recall, precision) for recall, precision in curves]
-    ap_12 = [_ap_area(recall, precision) for recall, precision in curves]
+    ap_12 = [ap_area(recall, precision) for recall, precision in curves]
     return {
         "mAP_07": _mean_of_defined(ap_07),
         "mAP_12": _mean_of_defined(ap_12),
@@ -58,9 +58,10 @@ def voc_metrics(
     }
 
 
-def _match(
+def match(
     annotations: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
-) -> _Matched:
+) -> Matched:
+    """Of all images, in the order in which they come."""
     # The empty rows give np.concatenate something to start from when there are no images.
     rows = [(np.empty(0), np.empty(0, int), np.empty(0), np.empty(0, int))]
     truths = [(np.empty(0, int), np.empty(0, bool))]
@@ -73,7 +74,7 @@ def _match(
         truths.append((np.asarray(annotation["labels"]), ignored))
         first += len(annotation["labels"])
     columns = (*zip(*rows, strict=True), *zip(*truths, strict=True))
-    return _Matched(*map(np.concatenate, columns))
+    return Matched(*map(np.concatenate, columns))
 
 
 def _nearest(found: Detections, annotation: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -85,22 +86,32 @@ def _nearest(found: Detections, annotation: Mapping[str, Any]) -> tuple[np.ndarr
     return overlap.max(axis=1), overlap.argmax(axis=1)
 
 
-def _curve(matched: _Matched, label: int, iou: float) -> tuple[np.ndarray, np.ndarray]:
+def curve(matched: Matched, label: int, iou: float) -> tuple[np.ndarray, np.ndarray]:
     """Recall and precision after each detection of one class, best score first.
 
     Both are a single nan if the class has nothing to find.
     """
-    objects = np.count_nonzero((matched.gt_labels == label) & ~matched.gt_ignored)
+    objects = objects_of(matched, label)
     if objects == 0:
         return np.array([math.nan]), np.array([math.nan])
-    of_class = np.flatnonzero(matched.labels == label)
-    order = of_class[np.argsort(-matched.scores[of_class], kind="stable")]
-    first, ignored = _verdicts(matched, order, iou)
+    order = surest_of(matched, label)
+    first, ignored = voc_verdicts(matched, order, iou)
     true_positives = np.cumsum(first & ~ignored)
     return true_positives / objects, true_positives / np.maximum(np.cumsum(~ignored), 1)
 
 
-def _verdicts(matched: _Matched, order: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
+def objects_of(matched: Matched, label: int) -> int:
+    """How many objects of a class there are to find."""
+    return int(np.count_nonzero((matched.gt_labels == label) & ~matched.gt_ignored))
+
+
+def surest_of(matched: Matched, label: int) -> np.ndarray:
+    """Indices of a class's detections in order of score; equal ones keep theirs."""
+    of_class = np.flatnonzero(matched.labels == label)
+    return of_class[np.argsort(-matched.scores[of_class], kind="stable")]
+
+
+def voc_verdicts(matched: Matched, order: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
     """Of the detections `order`, which is the first to hit its ground truth, and which is ignored.
 
     Both bool, shaped like `order`.
@@ -123,7 +134,7 @@ def _ap_11_points(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.mean(best))
 
 
-def _ap_area(recall: np.ndarray, precision: np.ndarray) -> float:
+def ap_area(recall: np.ndarray, precision: np.ndarray) -> float:
     """Area under the precision curve after making it fall monotonically."""
     if np.isnan(recall).any():
         return math.nan
