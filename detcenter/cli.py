@@ -23,6 +23,7 @@ from detcenter.commands import (
     evaluate,
     features,
     init,
+    openset,
     pack,
     predict,
     report,
@@ -44,6 +45,8 @@ USAGE = """usage: detcenter COMMAND ...
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
+  openset   meet the unknown:     detcenter openset --config configs/digits.yaml
+                                    --data.unknown "[8, 9]"
   sweep     try several weights:  detcenter sweep --config configs/digits_2d.yaml
   compare   does it help?         detcenter compare --config configs/digits.yaml
                                     --set center=null --set center.weight=0.3
@@ -70,6 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "evaluate": evaluate.main,
         "predict": predict.main,
         "features": features.main,
+        "openset": openset.main,
         "sweep": sweep.main,
         "compare": compare.main,
         "report": report.main,

@@ -107,6 +107,8 @@ def _check(config: Config, arguments: Namespace) -> None:
         raise ConfigError("--config FILE is missing: the recipe whose data is looked at")
     if config.data.folds is not None:
         raise ConfigError("data.folds is for a single run; give audit --folds instead")
+    if config.data.unknown:
+        raise ConfigError("data.unknown: an audit looks at all classes; leave it out")
     if arguments.folds < 2:
         raise ConfigError(f"--folds {arguments.folds}: there are two or more parts")
     layout = resolved(config.data).format

@@ -22,6 +22,9 @@ from detcenter.runs.drawings import drawings, drawn_files
 from detcenter.runs.prediction import predictions
 from detcenter.training import stop_request
 
+UNKNOWN = "unknown"
+"""The class of what looks like none that was taught."""
+
 _LOWEST = 0.5  # score that is shown, unless told otherwise, or where a class has no best one
 
 
@@ -44,13 +47,12 @@ def main(args: Sequence[str]) -> None:
     if not arguments.no_pictures:
         _check_apart(files, output, arguments.every)
     model = detector_of(with_votes(checkpoint, arguments.center), path)
+    classes = [*checkpoint["classes"], *([UNKNOWN] if hasattr(model, "unknown_scorer") else [])]
     with ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
-        writers = {name: FORMATS[name](output, checkpoint["classes"]) for name in formats}
+        writers = {name: FORMATS[name](output, classes) for name in formats}
         if not arguments.no_pictures:
-            writers["pictures"] = drawings(
-                output, checkpoint["classes"], arguments.every, arguments.workers
-            )
+            writers["pictures"] = drawings(output, classes, arguments.every, arguments.workers)
         writes = [stack.enter_context(writer) for writer in writers.values()]
         count = _detect(model, files, arguments, lowest, writes, faults)
     if threshold is None:
@@ -155,11 +157,13 @@ def _detect(
     found = predictions(
         model, files, every=arguments.every, workers=arguments.workers, faults=faults
     )
-    count = 0
+    count, scorer = 0, getattr(model, "unknown_scorer", None)
     with stop_request() as request:
         try:
             for prediction in bar("detecting", total=total)(found):
                 shown = _above(prediction, lowest)
+                if scorer is not None:
+                    shown = _marked(shown, scorer.threshold, len(lowest) + 1)
                 for write in writes:
                     write(shown)
                 count += 1
@@ -175,3 +179,13 @@ def _above(prediction: Prediction, lowest: Tensor) -> Prediction:
     found = prediction.detection
     keep = found["scores"] >= lowest[found["labels"] - 1]
     return prediction._replace(detection={name: values[keep] for name, values in found.items()})
+
+
+def _marked(prediction: Prediction, threshold: Tensor, label: int) -> Prediction:
+    """With ``label`` for what has a higher unknown score than ``threshold``."""
+    found = prediction.detection
+    unknown = found["unknown_scores"] > threshold.to(found["unknown_scores"].device)
+    labels = torch.where(unknown, label, found["labels"])
+    return prediction._replace(
+        detection=found | {"labels": labels, "taught_labels": found["labels"]}
+    )

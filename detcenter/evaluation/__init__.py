@@ -29,7 +29,7 @@ from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.frequency import ap_by_frequency, frequency_groups, groups_in
 from detcenter.evaluation.interchange import from_supervision, to_supervision
 from detcenter.evaluation.limits import limit_remarks
-from detcenter.evaluation.open_set import open_set_metrics
+from detcenter.evaluation.open_set import open_set_metrics, right_detections
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
 from detcenter.evaluation.predictions import FORMATS, Prediction
 from detcenter.evaluation.resampling import ResampledAP, resampled_weights
@@ -76,6 +76,7 @@ __all__ = [
     "open_set_metrics",
     "resampled_weights",
     "results_table",
+    "right_detections",
     "save_detections",
     "side_by_side",
     "to_supervision",

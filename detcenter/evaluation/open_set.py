@@ -120,6 +120,23 @@ def open_set_metrics(
     }
 
 
+def right_detections(
+    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    iou: float = 0.5,
+) -> np.ndarray:
+    """Which detections are right, bool [N], of all images one after the other.
+
+    As `AUROC` of `open_set_metrics` has it: of a known object, with more than `iou`, the surest.
+    """
+    matched = match(annotations, detections)
+    order = np.argsort(-matched.scores, kind="stable")
+    first, ignored = voc_verdicts(matched, order, float(np.nextafter(iou, np.inf)))
+    right = np.zeros(len(order), bool)
+    right[order] = first & ~ignored
+    return right
+
+
 def _unknown_scores(
     annotations: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]], known: int
 ) -> np.ndarray:

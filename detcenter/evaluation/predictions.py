@@ -25,7 +25,8 @@ class Prediction(NamedTuple):
     image: np.ndarray
     """uint8 RGB [H, W, 3]"""
     detection: dict[str, Tensor]
-    """`boxes` [N, 4] xyxy in pixels of `image`, `scores` [N] and `labels` [N] from 1"""
+    """`boxes` [N, 4] xyxy in pixels of `image`, `scores` [N] and `labels` [N] from 1; if unknown
+    objects are looked for, `unknown_scores` [N], and `taught_labels` [N] of what is marked so"""
 
     @property
     def stem(self) -> str:
@@ -103,10 +104,20 @@ FORMATS: Mapping[str, Callable[[Path, Sequence[str]], AbstractContextManager[Wri
 
 def _named(detection: Mapping[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
     columns = (detection[name].tolist() for name in ("boxes", "labels", "scores"))
-    return [
+    rows: list[dict[str, Any]] = [
         {"class": classes[label - 1], "label": label, "score": score, "box": box}
         for box, label, score in zip(*columns, strict=True)
     ]
+    if "unknown_scores" in detection:
+        pairs = zip(rows, detection["unknown_scores"].tolist(), strict=True)
+        rows = [row | {"unknown_score": score} for row, score in pairs]
+    if "taught_labels" in detection:
+        of_rows = zip(rows, detection["taught_labels"].tolist(), strict=True)
+        rows = [
+            row if label == row["label"] else row | {"looks_like": classes[label - 1]}
+            for row, label in of_rows
+        ]
+    return rows
 
 
 def _yolo_lines(found: Prediction) -> Iterator[str]:

@@ -13,6 +13,7 @@ from detcenter.models import check_voters
 from detcenter.recipe.config import VOTE_KEYS, CenterConfig, DataConfig, config_from_dict
 from detcenter.recipe.detectors import detector
 from detcenter.training import CheckpointError, load_checkpoint
+from detcenter.unknown import UnknownScorer
 
 
 def checkpoint_in(args: Sequence[str]) -> tuple[dict[str, Any], DataConfig]:
@@ -62,6 +63,8 @@ def detector_of(
 ) -> nn.Module:
     """The detector of a loaded checkpoint, in eval mode on ``device``, or on the fastest.
 
+    If the checkpoint has one, with its :class:`UnknownScorer` as ``unknown_scorer``.
+
     Raises:
         CheckpointError: if its weights do not fit its recipe; ``path`` is named.
         ConfigError: if it is to vote by what it did not learn.
@@ -77,6 +80,8 @@ def detector_of(
         check_voters(model, trained=True)
     except ValueError as error:
         raise ConfigError(f"center.vote: {error}") from None
+    if checkpoint.get("unknown") is not None:  # of detcenter openset --save
+        model.unknown_scorer = UnknownScorer(**checkpoint["unknown"])
     fastest = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return model.eval().to(device or fastest)
 
@@ -89,7 +94,8 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Any:
         device: None is the fastest.
 
     Returns:
-        The model. Its ``classes`` are the names from label 1: ``model.classes[label - 1]``.
+        The model. Its ``classes`` are the names from label 1: ``model.classes[label - 1]``. Of a
+        checkpoint of ``detcenter openset --save`` its ``unknown_scorer`` scores what is unknown.
 
     Raises:
         CheckpointError: if it is no checkpoint of detcenter, or damaged.

@@ -60,7 +60,7 @@ def detect_in(
     indices = range(len(dataset)) if indices is None else indices
     loader = _in_order(dataset, indices, batch_size, workers)
     detections = detect(
-        model, progress(loader), next(model.parameters()).device, _scoring(model, scorer)
+        model, progress(loader), next(model.parameters()).device, scoring(model, scorer)
     )
     for found, index in zip(detections, indices, strict=True):
         whole = dataset.annotations[index]
@@ -68,9 +68,10 @@ def detect_in(
     return detections
 
 
-def _scoring(
+def scoring(
     model: nn.Module, scorer: UnknownScorer | None
 ) -> Callable[[list[Tensor]], list[dict[str, Tensor]]] | None:
+    """What detects and scores, in place of ``model`` alone; None without a scorer."""
     return None if scorer is None else partial(detect_with_features, model, scorer=scorer)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detcenter.data import DataError, Fault, Source, files_at, frames_of, resized, sources
 from detcenter.evaluation import Prediction
-from detcenter.runs.passes import input_size, scale_back, size_within
+from detcenter.runs.passes import input_size, scale_back, scoring, size_within
 from detcenter.training import detect
 
 
@@ -48,7 +48,9 @@ def predict(
     Yields:
         For every image or frame its `file`, `frame` (from 0; None where a file has one image),
         `image` (uint8 RGB [H, W, 3]) and `detection`, the dict of `boxes` [N, 4] (xyxy in pixels
-        of `image`), `scores` and `labels` that torchvision's detectors give.
+        of `image`), `scores` and `labels` that torchvision's detectors give. Of a model with an
+        `unknown_scorer` there are `unknown_scores` [N] too; what lies above its `threshold` looks
+        like none of the classes.
 
     Raises:
         DataError: when it comes to an image that cannot be read.
@@ -83,9 +85,11 @@ def predictions(
     jobs = (job for source in files for job in _jobs(source, size, every))
     loaded = _sound(_ahead(jobs, workers, batch_size), faults)
     device = next(model.parameters()).device
+    scores = scoring(model, getattr(model, "unknown_scorer", None))
     while batch := list(itertools.islice(loaded, batch_size)):
         images = [frame.small for frame in batch]
-        for frame, found in zip(batch, detect(model, [(images, [])], device), strict=True):
+        detections = detect(model, [(images, [])], device, scores)
+        for frame, found in zip(batch, detections, strict=True):
             height, width = frame.image.shape[:2]
             found["boxes"] = found["boxes"] * scale_back(width, height, size)
             yield Prediction(frame.source.path, frame.source.name, frame.number, frame.image, found)

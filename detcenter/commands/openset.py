@@ -1,0 +1,135 @@
+"""`detcenter openset`: how a detector meets objects of classes that it was not taught."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from detcenter.commands.predict import UNKNOWN
+from detcenter.errors import ConfigError
+from detcenter.evaluation import metrics_json
+from detcenter.evaluation.table import aligned
+from detcenter.recipe.config import DataConfig, config_from_dict
+from detcenter.recipe.parsing import data_parser, parse, parse_recipe, recipe_parser
+from detcenter.runs.checkpoints import checkpoint_in, detector_of
+from detcenter.runs.compared import causes, train_runs
+from detcenter.runs.folder import LAST
+from detcenter.runs.open_set import OpenSet, open_set
+from detcenter.training import TrainingError, load_checkpoint, save_checkpoint
+from detcenter.unknown import WAYS
+
+logger = logging.getLogger("detcenter")
+
+_ABOUT = "What a detector makes of objects of classes that it was not taught (data.unknown)."
+_COLUMNS = {
+    "AUROC": "AUROC",
+    "FPR95": "FPR95",
+    "AP_unknown": "AP unknown",
+    "U_recall": "U-recall",
+    "WI": "WI",
+    "A_OSE": "A-OSE",
+    "AP_known": "AP known",
+}
+
+
+def main(args: Sequence[str]) -> None:
+    """Print the table; write ``--json``, and with ``--save`` a checkpoint that has the scorer."""
+    checkpoint, defaults = checkpoint_in(args)
+    if checkpoint:
+        parser = data_parser("detcenter openset", _ABOUT, defaults)
+        parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
+        arguments = parse(_with_options(parser), args)
+        data, path = arguments.data, Path(arguments.checkpoint)
+        _check(arguments)
+    else:
+        arguments, data, path = _trained(args)
+        checkpoint = load_checkpoint(path)
+    if arguments.save and UNKNOWN in checkpoint["classes"]:
+        raise ConfigError(
+            f"--save: the checkpoint has a class {UNKNOWN!r}, which is what predict calls objects "
+            "of no class; give it another name in the data"
+        )
+    iou = config_from_dict(checkpoint["config"]).evaluation.iou
+    found = open_set(
+        detector_of(checkpoint, path), data, checkpoint["classes"], arguments.lose, iou
+    )
+    print(_table(found))
+    if not found.unknown:
+        logger.warning("no class is left out of training (data.unknown): nothing unknown is met")
+    if arguments.json:
+        values = {"unknown": found.unknown, "lose": arguments.lose, "unmarked": found.unmarked}
+        _make_folder(arguments.json).write_text(metrics_json(values | {"by": found.marked}))
+    if arguments.save:
+        scorer = found.scorers[arguments.by]
+        save_checkpoint(_make_folder(arguments.save), **checkpoint | {"unknown": scorer.state()})
+        print(f"{arguments.save} marks what is unknown, by {arguments.by}: detcenter predict")
+
+
+def _with_options(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("--by", type=str, default="centers", help=f"one of {', '.join(WAYS)}")
+    parser.add_argument(
+        "--lose",
+        type=float,
+        default=0.05,
+        help="the share of rightly detected objects that may be taken for unknown",
+    )
+    parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
+    parser.add_argument(
+        "--save", type=str, help="write the checkpoint with the scorer --by to this file"
+    )
+    return parser
+
+
+def _check(arguments: Namespace) -> None:
+    if arguments.by not in WAYS:
+        raise ConfigError(f"--by is one of {', '.join(WAYS)}, not {arguments.by!r}")
+    if not 0 <= arguments.lose < 1:
+        raise ConfigError(f"--lose is a share from 0 to below 1, not {arguments.lose:g}")
+
+
+def _trained(args: Sequence[str]) -> tuple[Namespace, DataConfig, Path]:
+    """The recipe's run, which is trained, or gone on with, if it is not finished."""
+    parser = recipe_parser("detcenter openset", f"{_ABOUT} Or --checkpoint FILE.")
+    config, arguments = parse_recipe(_with_options(parser), args)
+    _check(arguments)
+    if not arguments.config:
+        raise ConfigError("--config FILE is missing, a recipe to train; or --checkpoint FILE")
+    if not config.data.unknown:
+        raise ConfigError("data.unknown names the classes to leave out, '[8, 9]' say")
+    name = Path(str(arguments.config[-1])).stem
+    folder = Path(config.output or f"runs/openset_{name}")
+    config.output = str(folder)
+    failed = train_runs({folder: config}, None, None)
+    if failed:
+        raise TrainingError(f"the training failed; the same command tries again: {causes(failed)}")
+    return arguments, config.data, folder / LAST
+
+
+def _make_folder(name: str) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _table(found: OpenSet) -> str:
+    rows = [["unknown by", *_COLUMNS.values()], ["(none)", "", "", *_cells(found.unmarked)[2:]]]
+    rows += [[way, *_cells(metrics)] for way, metrics in found.marked.items()]
+    counts = found.unmarked
+    said = [
+        f"unknown objects: {counts['unknown_objects']}, in "
+        f"{counts['images_with_unknown']} images; not detected at all: "
+        f"{_cell(counts['undetected'])}",
+        f"AUROC of {counts['right_detections']} right detections and "
+        f"{counts['detections_on_unknown']} on unknown objects",
+    ]
+    return "\n".join([aligned(rows), "", *said])
+
+
+def _cells(metrics: Mapping[str, Any]) -> list[str]:
+    return [_cell(metrics[key]) for key in _COLUMNS]
+
+
+def _cell(value: float) -> str:
+    return "–" if value != value else str(value) if isinstance(value, int) else f"{value:.3f}"
