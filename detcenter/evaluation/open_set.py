@@ -245,8 +245,7 @@ def _separation(known: np.ndarray, unknown: np.ndarray) -> dict[str, float]:
         return {"AUROC": math.nan, "FPR95": math.nan}
     known = np.sort(known)
     lower, not_higher = (np.searchsorted(known, unknown, side) for side in ("left", "right"))
-    # In integers: 0.95 * n may lie just above a whole number.
-    last = known[-(-95 * len(known) // 100) - 1]
+    last = known[math.ceil(0.95 * len(known)) - 1]
     return {
         "AUROC": float((lower + not_higher).mean() / (2 * len(known))),
         "FPR95": float((unknown <= last).mean()),
