@@ -5,9 +5,9 @@
         [--folds N] [--output runs/open_set] [keys of the recipe]
 
 Trains every variant with each seed, as `detcenter compare` does, and measures each run as
-`detcenter openset` does; what is measured is kept in the run's folder. Printed are means over seeds by variant
-and way, and the paired difference of every variant to the first with its 95 % interval by Student's
-t over seeds. With --folds a seed's numbers are the means over its folds.
+`detcenter openset` does; what is measured is kept in the run's folder. Printed are means over seeds
+by variant and way, and the paired difference of every variant to the first with its 95 % interval
+by Student's t over seeds. With --folds a seed's numbers are the means over its folds.
 """
 
 import json
