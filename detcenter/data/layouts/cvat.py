@@ -1,20 +1,25 @@
 """Data sets in CVAT's layout: one XML file for many images, or for the frames of a video."""
 
-import posixpath
 import re
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from detcenter.data.errors import DataError, Fault
-from detcenter.data.images import is_image
+from detcenter.data.layouts.cvat_frames import (
+    Drawn,
+    Track,
+    frame_finder,
+    frames_here,
+    known_frames,
+    numbers_of,
+)
 from detcenter.data.layouts.cvat_xml import (
-    box_in,
+    boxes_in,
     elements,
-    frames_in,
+    keys_in,
     label_of,
     labels_in,
     read_meta,
@@ -23,7 +28,6 @@ from detcenter.data.layouts.cvat_xml import (
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, apart, image_paths, labelled
 from detcenter.data.layouts.reading import (
-    below,
     few,
     folders_near,
     head,
@@ -33,21 +37,15 @@ from detcenter.data.layouts.reading import (
 )
 
 
-class Drawn(NamedTuple):
-    """What is drawn on an image, or on the frame of a video."""
+class Located(NamedTuple):
+    """What an XML file says of a part, and where its images are."""
 
-    name: str  # of the image, its subset ahead
-    width: int  # pixels
-    height: int
-    boxes: list[list[float]]
-    names: list[str]
-
-
-class Track(NamedTuple):
-    """An object of a video: its boxes by frame, None where it is out of sight or no box."""
-
-    label: str
-    boxes: dict[int, list[float] | None]
+    file: Path
+    subset: str | None  # None for all
+    meta: Element
+    images: list[tuple[Path, Drawn]]  # that are here, each once
+    tracks: list[Track]
+    frames: list[int]  # the numbers of all frames that are named or here, in order
 
 
 def find_parts(files: Files) -> list[str]:
@@ -77,33 +75,60 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     Raises:
         DataError: no such file, or not CVAT's.
     """
-    name, subset = _name_and_subset(files, part)
-    file, left_out = part_file(files, name), Counter[str]()
-    drawn, tracks = _drawn_in(file, subset, left_out, faults)
-    meta, name = read_meta(file), file.relative_to(files.root).as_posix()
-    here = _frames_here(files, name, subset, tracks)
-    frames = _frames(tracks, meta, here, left_out)
-    report_left_out(left_out, file / (subset or ""), "left out")
-    names = [image.name for image in (*drawn, *frames)]
-    paths = image_paths(names[: len(drawn)], _finder(files, name, file), file, faults)
-    paths += image_paths(names[len(drawn) :], _frame_finder(files, here, file), file, faults)
+    left_out = Counter[str]()
+    found = located(files, part, elements, left_out, faults)
+    report_left_out(left_out, found.file / (found.subset or ""), "left out")
     images = [
-        NamedBoxes(path, file, *image[1:])
-        for path, image in zip(apart(names, paths, file, faults), drawn + frames, strict=True)
-        if path is not None
+        NamedBoxes(path, found.file, image.width, image.height, image.boxes, image.names)
+        for path, image in found.images
     ]
     used = (name for image in images for name in image.names)
-    return labelled(images, classes or labels_in(meta, used), faults)
+    return labelled(images, classes or labels_in(found.meta, used), faults)
+
+
+def located(
+    files: Files,
+    part: str,
+    opened: Callable[[Path], Iterable[Element]],
+    left_out: Counter[str],
+    faults: list[Fault],
+) -> Located:
+    """What is drawn in a part, and on which images.
+
+    Args:
+        opened: gives the elements below the root of a file; those in the result are as it leaves
+            them, which is empty by `elements`.
+
+    Raises:
+        DataError: as of `read`.
+    """
+    name, subset = _name_and_subset(files, part)
+    file = part_file(files, name)
+    drawn, tracks = _drawn_in(opened(file), file, subset, left_out, faults)
+    meta, name = read_meta(file), file.relative_to(files.root).as_posix()
+    here = frames_here(files, name, subset, tracks)
+    numbers = numbers_of(tracks, meta, here)
+    images = drawn + known_frames(tracks, meta, numbers, left_out)
+    names = [image.name for image in images]
+    paths = image_paths(names[: len(drawn)], _finder(files, name, file), file, faults)
+    paths += image_paths(names[len(drawn) :], frame_finder(files, here, file), file, faults)
+    placed = zip(apart(names, paths, file, faults), images, strict=True)
+    found = [(path, image) for path, image in placed if path is not None]
+    return Located(file, subset, meta, found, tracks, numbers)
 
 
 def _drawn_in(
-    file: Path, subset: str | None, left_out: Counter[str], faults: list[Fault]
+    every: Iterable[Element],
+    file: Path,
+    subset: str | None,
+    left_out: Counter[str],
+    faults: list[Fault],
 ) -> tuple[list[Drawn], list[Track]]:
     """What is drawn on images, and the tracks of a video; None for all subsets."""
     drawn: list[Drawn] = []
     tracks: list[Track] = []
     tasks: set[str | None] = set()
-    for element in elements(file):
+    for element in every:
         if subset is not None and element.get("subset") != subset:
             continue
         if element.tag == "image":
@@ -140,15 +165,11 @@ def _add_image(
         size_of(element.get("height")),
         boxes=[],
         names=[],
+        element=element,
     )
-    for shape in element:
-        try:
-            box = box_in(shape, left_out)
-            if box is not None:
-                image.names.append(label_of(shape))
-                image.boxes.append(box)
-        except ValueError as error:
-            faults.append(Fault(file, f"{name!r}: {error}"))
+    for _, label, box in boxes_in(element, file, left_out, faults):
+        image.names.append(label)
+        image.boxes.append(box)
     drawn.append(image)
 
 
@@ -160,89 +181,14 @@ def _add_track(
     faults: list[Fault],
 ) -> None:
     try:
-        track = Track(label_of(element), {})
+        label = label_of(element)
     except ValueError as error:
         faults.append(Fault(file, str(error)))
         return
-    for shape in element:
-        try:
-            if re.fullmatch(r"[0-9]{1,9}", shape.get("frame", "")) is None:
-                raise ValueError(f"a <{shape.tag}> has the frame {shape.get('frame')!r}")
-            outside = shape.get("outside") == "1"
-            box = None if outside else box_in(shape, left_out)
-            track.boxes[int(shape.get("frame", ""))] = box
-        except ValueError as error:
-            faults.append(Fault(file, f"track {element.get('id')!r}: {error}"))
-    tracks.append(track)
+    boxes = {number: box for number, _, box in keys_in(element, file, left_out, faults)}
+    tracks.append(Track(label, boxes, element))
 
 
 def _finder(files: Files, name: str, file: Path) -> Callable[[str], Path]:
     folders = folders_near(files, name)
     return lambda image: files.image(image, folders, file)
-
-
-def _frames_here(
-    files: Files, name: str, subset: str | None, tracks: list[Track]
-) -> dict[int, list[str]]:
-    """Images by the number at the end of their names, in the nearest folder with such a frame."""
-    wanted = {frame for track in tracks for frame in track.boxes}
-    if not wanted:
-        return {}
-    for folder in folders_near(files, name):
-        for inside in (posixpath.join(folder, subset or ""), folder):
-            found: dict[int, list[str]] = {}
-            for image in below(files, inside.strip("/")):
-                stem = posixpath.splitext(posixpath.basename(image))[0]
-                number = re.search(r"([0-9]{1,9})[^0-9]*$", stem)
-                is_here = posixpath.dirname(image) == inside.strip("/")
-                if is_here and number and is_image(image):
-                    found.setdefault(int(number[1]), []).append(image)
-            if wanted & found.keys():
-                return found
-    return {}
-
-
-def _frames(
-    tracks: list[Track], meta: Element, here: dict[int, list[str]], left_out: Counter[str]
-) -> list[Drawn]:
-    """Frames that a track names, and those without objects that are here."""
-    width, height = (size_of(meta.findtext(f".//original_size/{k}")) for k in ("width", "height"))
-    annotated = frames_in(meta)
-    named = {frame for track in tracks for frame in track.boxes}
-    numbers = named | {number for number in here if number in annotated}
-    unknown = _between_keys(tracks, sorted(numbers))
-    if unknown:
-        left_out["frames between key frames, export them all"] = len(unknown)
-    frames = {n: Drawn(str(n), width, height, [], []) for n in sorted(numbers - unknown)}
-    for track in tracks:
-        for number, box in track.boxes.items():
-            if box is not None and number in frames:
-                frames[number].boxes.append(box)
-                frames[number].names.append(track.label)
-    return [*frames.values()]
-
-
-def _between_keys(tracks: list[Track], numbers: Sequence[int]) -> set[int]:
-    """Frames that a track passes over while its object is in sight: nobody says where it is."""
-    unknown: set[int] = set()
-    for track in tracks:
-        keys = sorted(track.boxes)
-        for first, last in zip(keys, keys[1:], strict=False):
-            if track.boxes[first] is not None:
-                start, end = bisect_right(numbers, first), bisect_left(numbers, last)
-                unknown.update(numbers[start:end])
-    return unknown
-
-
-def _frame_finder(files: Files, here: dict[int, list[str]], file: Path) -> Callable[[str], Path]:
-    def find(number: str) -> Path:
-        images = here.get(int(number), [])
-        if len(images) > 1:
-            what = f"frame {number} may be {images[0]!r} or {images[1]!r}"
-            raise DataError(Fault(file, what))
-        if not images:
-            what = f"image file not found, named by {file}"
-            raise DataError(Fault(file.parent / "images" / f"frame_{int(number):06}.png", what))
-        return files.root / images[0]
-
-    return find

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from reprlib import repr as shortened
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import iterparse
+from defusedxml.ElementTree import iterparse, parse
 
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.layouts.shapes import around, around_ellipse, around_turned
@@ -24,16 +25,39 @@ def elements(file: Path) -> Iterator[Element]:
         DataError: no XML, not CVAT's, or one with entities, which could expand without end.
     """
     depth = 0
+    with _readable(file), file.open("rb") as opened:
+        for event, element in iterparse(opened, events=("start", "end")):
+            if depth == 0:
+                _check_root(element, file)
+            depth += 1 if event == "start" else -1
+            if event == "end" and depth == 1:
+                yield element
+                element.clear()
+
+
+def read_tree(file: Path) -> Element:
+    """The root with all that is in it.
+
+    Raises:
+        DataError: as of `elements`.
+    """
+    with _readable(file):
+        root = parse(file).getroot()
+    assert root is not None
+    _check_root(root, file)
+    return root
+
+
+def _check_root(element: Element, file: Path) -> None:
+    if element.tag != "annotations":
+        what = f"<{element.tag}> instead of <annotations>, not a file of CVAT's"
+        raise DataError(Fault(file, what))
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        with file.open("rb") as opened:
-            for event, element in iterparse(opened, events=("start", "end")):
-                if depth == 0 and element.tag != "annotations":
-                    what = f"<{element.tag}> instead of <annotations>, not a file of CVAT's"
-                    raise DataError(Fault(file, what))
-                depth += 1 if event == "start" else -1
-                if event == "end" and depth == 1:
-                    yield element
-                    element.clear()
+        yield
     except DefusedXmlException as error:
         what = f"refused, for it declares entities ({type(error).__name__})"
         raise DataError(Fault(file, what)) from error
@@ -78,6 +102,34 @@ def frames_in(meta: Element) -> range:
     if len(numbers) < 2:
         return range(0)
     return range(numbers[0], numbers[1] + 1, int(step[1]) if step else 1)
+
+
+def boxes_in(
+    image: Element, file: Path, left_out: Counter[str], faults: list[Fault]
+) -> Iterator[tuple[Element, str, list[float]]]:
+    """The shapes of an <image> that are boxes, their classes, and xyxy in pixels."""
+    for shape in image:
+        try:
+            box = box_in(shape, left_out)
+            if box is not None:
+                yield shape, label_of(shape), box
+        except ValueError as error:
+            faults.append(Fault(file, f"{image.get('name')!r}: {error}"))
+
+
+def keys_in(
+    track: Element, file: Path, left_out: Counter[str], faults: list[Fault]
+) -> Iterator[tuple[int, Element, list[float] | None]]:
+    """The frames of a <track>, its shapes there, and xyxy in pixels: None out of sight, and of a
+    shape that is no box. Of a frame that occurs twice the last one counts."""
+    for shape in track:
+        try:
+            if re.fullmatch(r"[0-9]{1,9}", shape.get("frame", "")) is None:
+                raise ValueError(f"a <{shape.tag}> has the frame {shape.get('frame')!r}")
+            box = None if shape.get("outside") == "1" else box_in(shape, left_out)
+            yield int(shape.get("frame", "")), shape, box
+        except ValueError as error:
+            faults.append(Fault(file, f"track {track.get('id')!r}: {error}"))
 
 
 def box_in(shape: Element, left_out: Counter[str]) -> list[float] | None:

@@ -3,6 +3,7 @@
 import math
 import posixpath
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -87,16 +88,24 @@ def _image(
         raise DataError(Fault(file, f"'shapes' is not a list but {shortened(shapes)}"))
     path = _image_path(files, name, content)
     boxes, names = [], []
+    for _, label, box in boxes_in(shapes, file, left_out, faults):
+        names.append(label)
+        boxes.append(box)
+    width, height = size_of(content.get("imageWidth")), size_of(content.get("imageHeight"))
+    return NamedBoxes(path, file, width, height, boxes, names)
+
+
+def boxes_in(
+    shapes: Sequence[Any], file: Path, left_out: Counter[str], faults: list[Fault]
+) -> Iterator[tuple[dict[str, Any], str, list[float]]]:
+    """The entries of "shapes" that are boxes, their classes, and xyxy in pixels."""
     for shape in shapes:
         try:
             box = _box(shape, left_out)
             if box is not None:
-                names.append(_label(shape))
-                boxes.append(box)
+                yield shape, _label(shape), box
         except ValueError as error:
             faults.append(Fault(file, str(error)))
-    width, height = size_of(content.get("imageWidth")), size_of(content.get("imageHeight"))
-    return NamedBoxes(path, file, width, height, boxes, names)
 
 
 def _image_path(files: Files, name: str, content: dict[str, Any]) -> Path:
