@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detcenter.data import DetectionDataset, Fault
 from detcenter.data.images import is_image
-from detcenter.data.layouts.corrected import coco, voc, yolo
+from detcenter.data.layouts.corrected import coco, cvat, labelme, voc, yolo
 from detcenter.data.layouts.corrected.changes import Changed, Correction, NotThere, stays
 from detcenter.data.layouts.files import Files, leads_out
 from detcenter.data.layouts.written import link_image
@@ -16,7 +16,7 @@ from detcenter.recipe.config import DataConfig
 from detcenter.recipe.fixed import check_empty
 from detcenter.recipe.layouts import Part, read_labelled, resolved
 
-WRITTEN = ("coco", "voc", "digits", "yolo")
+WRITTEN = ("coco", "voc", "digits", "yolo", "cvat", "labelme")
 """Layouts that can be corrected; digits are made as VOC's."""
 
 _ANNOTATING = (".xml", ".txt", ".json", ".yaml", ".yml", ".csv", ".names", ".data", ".labels")
@@ -41,8 +41,9 @@ def write_corrected(
     data = resolved(data)
     if data.format not in WRITTEN:
         raise ConfigError(
-            f"data.format {data.format}: corrections are written in COCO's, VOC's and YOLO's "
-            "layout; `detcenter convert` writes the data set in one of them, to be audited there"
+            f"data.format {data.format}: corrections are written in {', '.join(WRITTEN)}; "
+            "`detcenter convert` writes the data set in COCO's, VOC's or YOLO's layout, to be "
+            "audited there"
         )
     check_empty("--output", out)
     root = Path(data.root)
@@ -88,6 +89,10 @@ def _made(
         return coco.corrected(files, images, categories)
     if data.format == "yolo":
         return yolo.corrected(files, images, data.classes)
+    if data.format == "cvat":
+        return cvat.corrected(files, images)
+    if data.format == "labelme":
+        return labelme.corrected(files, images)
     return voc.corrected(files, images, classes or [])
 
 

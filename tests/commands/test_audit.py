@@ -175,7 +175,7 @@ def test_boxes_that_shrink_to_nothing_are_judged_too(audit):
 
 def test_a_layout_that_cannot_be_corrected_is_said_first(data, recipe, tmp_path, capsys, caplog):
     (tmp_path / "a.json").write_text("{}")
-    args = ["--data.format", "labelme", "--data.train", "a", "--data.val", "b", "--folds", "2"]
+    args = ["--data.format", "label_studio", "--data.train", "a", "--data.val", "b", "--folds", "2"]
     args += ["--data.root", str(tmp_path), "--output", str(tmp_path / "out")]
     fails(capsys, "audit", "--config", recipe, *args)
-    assert "data.format labelme: detcenter audit apply cannot write it yet" in caplog.text
+    assert "data.format label_studio: detcenter audit apply cannot write it yet" in caplog.text

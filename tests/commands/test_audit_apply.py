@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 import pytest
@@ -14,7 +15,50 @@ from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.decided import data_of_audit
 from tests.command_line import fails
 
-LAYOUTS = ("voc", "coco", "yolo")
+LAYOUTS = ("voc", "coco", "yolo", "cvat", "labelme")
+
+
+def write_cvat(data, root):
+    """One file, the parts its subsets."""
+    tree = Element("annotations")
+    for subset, classes, annotation in every_image(data, root / "images"):
+        width, height = str(annotation["width"]), str(annotation["height"])
+        named = {"name": annotation["path"].name, "subset": subset}
+        image = SubElement(tree, "image", named | {"width": width, "height": height})
+        for box, label in zip(annotation["boxes"], annotation["labels"], strict=True):
+            corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, box.tolist()), strict=True))
+            SubElement(image, "box", {"label": classes[label - 1]} | corners)
+    subsets = SubElement(SubElement(SubElement(tree, "meta"), "project"), "subsets")
+    subsets.text = "train\nval"
+    tree.insert(0, tree[-1])
+    (root / "annotations.xml").write_bytes(tostring(tree))
+
+
+def write_labelme(data, root):
+    """Folders as parts."""
+    for part, classes, annotation in every_image(data, root):
+        shapes = [
+            {"label": classes[label - 1], "points": [box[:2], box[2:]], "shape_type": "rectangle"}
+            for box, label in zip(annotation["boxes"].tolist(), annotation["labels"], strict=True)
+        ]
+        content = {"imagePath": annotation["path"].name, "shapes": shapes}
+        file = (root / part / annotation["path"].name).with_suffix(".json")
+        file.write_text(json.dumps(content))
+
+
+def every_image(data, root):
+    """Copies of all images, with the folders and classes of their parts."""
+    logging.getLogger("detcenter").handlers.clear()  # of a command before, whose output has ended
+    config = DataConfig(root=str(data))
+    train = training_set(config)
+    for part, dataset in (("train", train), ("val", validation_set(config, train.classes))):
+        (root / part).mkdir(parents=True)
+        for annotation in dataset.annotations:
+            shutil.copy(annotation["path"], root / part)
+            yield part, dataset.classes, annotation
+
+
+WRITERS = {"cvat": write_cvat, "labelme": write_labelme}
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -23,6 +67,9 @@ def root(request, data, tmp_path):
     out = tmp_path / request.param
     if request.param == "voc":
         return Path(shutil.copytree(data, out))
+    if request.param in WRITERS:
+        WRITERS[request.param](data, out)
+        return out
     assert main(["convert", "--data.root", str(data), "--to", request.param, str(out)]) == 0
     return out
 
@@ -310,7 +357,7 @@ def test_where_it_may_be_written(data, tmp_path, capsys):
 def test_layouts_that_are_not_written_yet(data, tmp_path, capsys):
     file = write(tmp_path / "d.json", data, [])
     content = json.loads(file.read_text())
-    content["data"] |= {"format": "labelme", "train": "a", "val": "b"}
+    content["data"] |= {"format": "lmdb", "train": "a", "val": "b"}
     file.write_text(json.dumps(content))
     line = fails(capsys, "audit", "apply", file, "--output", tmp_path / "out")
-    assert "COCO's, VOC's and YOLO's layout" in line
+    assert "data.format lmdb: corrections are written in coco, voc" in line

@@ -67,6 +67,14 @@ def positions(
     return found
 
 
+def new_corners(annotation: Annotation, change: Correction) -> list[float]:
+    """Where the box becomes, xyxy in pixels inside the image."""
+    assert change.new_box is not None
+    limits = [annotation["width"], annotation["height"]] * 2
+    corners: list[float] = np.clip(np.asarray(change.new_box, np.float64), 0, limits).tolist()
+    return corners
+
+
 def stays(change: Correction) -> bool:
     """Whether the box stays where it is."""
     assert change.new_box is not None
