@@ -5,7 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from detcenter.data import DetectionDataset, Fault
+from detcenter.data.dataset import clean_boxes
 from detcenter.data.images import is_image
 from detcenter.data.layouts.corrected import coco, cvat, labelme, voc, yolo
 from detcenter.data.layouts.corrected.changes import Changed, Correction, NotThere, stays
@@ -85,6 +88,7 @@ def _made(
             if name in left:
                 images.append(Changed(annotation, named, left.pop(name)))
     _check_known(corrections, left, classes or [], files.root)
+    _check_inside(images, files.root)
     if data.format == "coco":
         return coco.corrected(files, images, categories)
     if data.format == "yolo":
@@ -108,6 +112,17 @@ def _check_known(
     strange = sorted(str(label) for label in labels if label not in classes)
     if strange:
         raise _other_data(f"there is no class {strange[0]!r}", root)
+
+
+def _check_inside(images: Sequence[Changed], root: Path) -> None:
+    """A box outside of its image would be read as none."""
+    for annotation, _, corrections in images:
+        new = [change.new_box for change in corrections if change.new_box is not None]
+        boxes = np.array(new, np.float64).reshape(-1, 4)
+        _, there = clean_boxes(boxes, annotation["width"], annotation["height"])
+        if not there.all():
+            corners = ", ".join(f"{x:g}" for x in boxes[~there][0])
+            raise _other_data(f"[{corners}] is outside of {annotation['path'].name}", root)
 
 
 def _other_data(why: str, root: Path) -> ConfigError:

@@ -212,6 +212,10 @@ def test_decisions_of_other_data_change_nothing(root, tmp_path, capsys):
             decision("wrong label", image, box, label, new_label="x", new_box=box),
             "there is no class 'x'",
         ),
+        (
+            decision("badly placed", image, box, label, new_label=label, new_box=[900, 1, 999, 9]),
+            "[900, 1, 999, 9] is outside of",
+        ),
     ):
         file = write(tmp_path / "d.json", root, [row])
         line = fails(capsys, "audit", "apply", file, "--output", out)

@@ -78,4 +78,6 @@ def new_corners(annotation: Annotation, change: Correction) -> list[float]:
 def stays(change: Correction) -> bool:
     """Whether the box stays where it is."""
     assert change.new_box is not None
-    return change.box is not None and bool(np.allclose(change.box, change.new_box, atol=_CLOSE))
+    return change.box is not None and bool(
+        np.allclose(change.box, change.new_box, rtol=0, atol=_CLOSE)
+    )
