@@ -12,7 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size, is_image
 from detcenter.data.layouts.files import Files
-from detcenter.data.layouts.label_studio_regions import Record, labelled_box, labels_of, shape_of
+from detcenter.data.layouts.label_studio_regions import (
+    Record,
+    Region,
+    joined,
+    labelled_box,
+    regions_of_min,
+)
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, image_paths, labelled
 from detcenter.data.layouts.reading import (
     few,
@@ -26,14 +32,32 @@ from detcenter.data.layouts.reading import (
 )
 
 _WORDS = (b'"rectanglelabels"', b'"polygonlabels"', b'"ellipselabels"', b'"original_width"')
-_OF_RESULTS = ("original_width", "original_height", "image_rotation", "type")
 
 
 class Task(NamedTuple):
     """An image, and what one annotator has drawn on it."""
 
     name: str  # of the image, as it is written
-    regions: list[Record]
+    record: Record  # of the file, which says this
+    results: list[Any] | None  # of the annotation that counts; None in JSON-MIN
+    regions: list[Region]
+
+
+class Export(NamedTuple):
+    """What an export says of the images that are here."""
+
+    file: Path
+    content: list[Any]  # of the file
+    tasks: dict[Path, Task]
+
+
+class Drawn(NamedTuple):
+    """A box: a region under one of its labels."""
+
+    region: int  # its position in the task
+    label: int  # the position among those of the region
+    name: str  # of the class
+    box: list[float]  # xyxy, pixels
 
 
 def find_parts(files: Files) -> list[str]:
@@ -62,24 +86,34 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     Raises:
         DataError: no such file, or no export of Label Studio.
     """
+    left_out: Counter[str] = Counter()
+    export = read_export(files, part, left_out, faults)
+    images = []
+    for path, task in export.tasks.items():
+        try:
+            images.append(_image(path, export.file, task, left_out, faults))
+        except DataError as error:
+            faults += error.args
+    report_left_out(left_out, export.file, "left out")
+    return labelled(images, classes, faults)
+
+
+def read_export(files: Files, part: str, left_out: Counter[str], faults: list[Fault]) -> Export:
+    """The tasks whose annotations `read` gives, by their images.
+
+    Args:
+        left_out: to count what is left out though nothing is wrong with it.
+    """
     file = part_file(files, part)
     content = read_json(file)
     if not isinstance(content, list):
         raise DataError(Fault(file, "not a list of tasks; is this an export of Label Studio?"))
-    left_out: Counter[str] = Counter()
     tasks = _tasks(content, file, left_out, faults)
     names = [task.name for task in tasks]
     folders = folders_near(files, file.relative_to(files.root).as_posix())
     paths = image_paths(names, lambda name: _find(files, name, folders, file), file, faults)
-    images = []
-    for task, path in zip(tasks, paths, strict=True):
-        try:
-            if path is not None:
-                images.append(_image(path, file, task, left_out, faults))
-        except DataError as error:
-            faults += error.args
-    report_left_out(left_out, file, "left out")
-    return labelled(images, classes, faults)
+    here = {path: task for path, task in zip(paths, tasks, strict=True) if path is not None}
+    return Export(file, content, here)
 
 
 def _tasks(
@@ -88,9 +122,9 @@ def _tasks(
     tasks = []
     for record in _first_of_each(content, left_out):
         try:
-            regions = _regions(record, left_out)
-            if regions is not None:
-                tasks.append(Task(_image_name(record), regions))
+            drawn = _drawn(record, left_out)
+            if drawn is not None:
+                tasks.append(Task(_image_name(record), record, *drawn))
         except ValueError as error:
             which = shortened(record.get("id")) if isinstance(record, dict) else "?"
             faults.append(Fault(file, f"task {which}: {error}"))
@@ -109,13 +143,16 @@ def _first_of_each(content: list[Any], left_out: Counter[str]) -> list[Any]:
     return [content[k] for k in sorted(first.values())]
 
 
-def _regions(record: Any, left_out: Counter[str]) -> list[Record] | None:
-    """What is drawn in a task; None if nobody has annotated it."""
+def _drawn(record: Any, left_out: Counter[str]) -> tuple[list[Any] | None, list[Region]] | None:
+    """The results of a task and what they draw; None if nobody has annotated it."""
     if not isinstance(record, dict):
         raise ValueError(f"not an object but {shortened(record)}")
     given = record.get("annotations", record.get("completions"))
     if given is None and "data" not in record:
-        return _regions_of_min(record, left_out)
+        if record.get("annotation_id") is None:
+            left_out["tasks without annotation"] += 1
+            return None
+        return None, regions_of_min(record)
     if given is not None and not isinstance(given, list):
         raise ValueError(f"'annotations' is not a list but {shortened(given)}")
     entries = [entry for entry in given or [] if isinstance(entry, dict)]
@@ -127,31 +164,7 @@ def _regions(record: Any, left_out: Counter[str]) -> list[Record] | None:
     results = done[0].get("result")
     if not isinstance(results, list):
         raise ValueError(f"'result' is not a list but {shortened(results)}")
-    return [*_joined(results)]
-
-
-def _regions_of_min(record: Record, left_out: Counter[str]) -> list[Record] | None:
-    if record.get("annotation_id") is None:
-        left_out["tasks without annotation"] += 1
-        return None
-    lists = [value for value in record.values() if isinstance(value, list)]
-    items = [item for items in lists for item in items if isinstance(item, dict)]
-    # Attributes of a region are regions of their own here, of its shape and without label.
-    shapes = [shape_of(item) for item in items if labels_of(item)]
-    return [item for item in items if labels_of(item) or shape_of(item) not in shapes]
-
-
-def _joined(results: list[Any]) -> Iterator[Record]:
-    """One record a region: its shape and its labels may be results of their own, of one id."""
-    by_id: dict[str, Record] = {}
-    for number, result in enumerate(results):
-        value = result.get("value") if isinstance(result, dict) else None
-        if not isinstance(value, dict):
-            continue  # a relation between regions
-        more = {key: result[key] for key in _OF_RESULTS if result.get(key) is not None}
-        key = repr(result.get("id", number))
-        by_id[key] = {**more, **value, **by_id.get(key, {})}
-    yield from by_id.values()
+    return results, joined(results)
 
 
 def _image_name(record: Record) -> str:
@@ -203,18 +216,27 @@ def _spellings(name: str) -> Iterator[str]:
 def _image(
     path: Path, file: Path, task: Task, left_out: Counter[str], faults: list[Fault]
 ) -> NamedBoxes:
-    sizes = [
-        (size_of(r.get("original_width")), size_of(r.get("original_height"))) for r in task.regions
-    ]
-    width, height = next((size for size in sizes if all(size)), (0, 0))
-    if not width and task.regions:
-        width, height = image_size(path)
-    boxes, names = [], []
-    for region in task.regions:
+    width, height = annotated_size(task, path)
+    found = boxes_in(task, (width, height), file, left_out, faults)
+    return NamedBoxes(path, file, width, height, [b.box for b in found], [b.name for b in found])
+
+
+def annotated_size(task: Task, path: Path) -> tuple[int, int]:
+    """(width, height) of the image that was drawn on, pixels."""
+    said = [region.said for region in task.regions]
+    sizes = [(size_of(r.get("original_width")), size_of(r.get("original_height"))) for r in said]
+    return next((size for size in sizes if all(size)), None) or image_size(path)
+
+
+def boxes_in(
+    task: Task, size: tuple[int, int], file: Path, left_out: Counter[str], faults: list[Fault]
+) -> list[Drawn]:
+    """Those that can be read; what is wrong with the others goes to `faults`."""
+    found = []
+    for number, region in enumerate(task.regions):
         try:
-            labels, box = labelled_box(region, width, height, left_out)
-            boxes += [box] * len(labels)
-            names += labels
+            labels, box = labelled_box(region.said, *size, left_out)
+            found += [Drawn(number, place, name, box) for place, name in enumerate(labels)]
         except ValueError as error:
             faults.append(Fault(file, f"{shortened(task.name)}: {error}"))
-    return NamedBoxes(path, file, width, height, boxes, names)
+    return found

@@ -2,23 +2,64 @@
 
 from collections import Counter
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, NamedTuple
 
 from detcenter.data.layouts.reading import is_number
 from detcenter.data.layouts.shapes import around, around_ellipse, around_turned
 
 Record = dict[str, Any]
 
-_LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+
+class Region(NamedTuple):
+    """What is drawn once."""
+
+    said: Record  # its shape and its labels
+    results: list[Record]  # of the file, that say this, and its attributes
+
+
+LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+_OF_RESULTS = ("original_width", "original_height", "image_rotation", "type")
 _NO_BOXES = {"brush", "brushlabels", "keypoint", "keypointlabels", "vector", "vectorlabels"}
 
 
-def shape_of(region: Record) -> list[Any]:
+def joined(results: list[Any]) -> list[Region]:
+    """One a region: its shape and its labels may be results of their own, of one id."""
+    by_id: dict[str, Region] = {}
+    for number, result in enumerate(results):
+        value = result.get("value") if isinstance(result, dict) else None
+        if not isinstance(value, dict):
+            continue  # a relation between regions
+        more = {key: result[key] for key in _OF_RESULTS if result.get(key) is not None}
+        key = repr(result.get("id", number))
+        said, others = by_id.get(key, Region({}, []))
+        by_id[key] = Region({**more, **value, **said}, [*others, result])
+    return [*by_id.values()]
+
+
+def regions_of_min(record: Record) -> list[Region]:
+    """Likewise in JSON-MIN, where attributes of a region are items of its shape without label."""
+    lists = [value for value in record.values() if isinstance(value, list)]
+    items = [item for items in lists for item in items if isinstance(item, dict)]
+    regions = [Region(item, [item]) for item in items if labels_of(item)]
+    others = []
+    for item in items:
+        if labels_of(item):
+            continue
+        shape = _shape_of(item)
+        own = next((region for region in regions if _shape_of(region.said) == shape), None)
+        if own is None:
+            others.append(Region(item, [item]))
+        else:
+            own.results.append(item)
+    return regions + others
+
+
+def _shape_of(region: Record) -> list[Any]:
     return [region.get(key) for key in ("x", "y", "width", "height", "rotation", "points")]
 
 
 def labels_of(region: Record) -> Any:
-    return next((region[key] for key in _LABELS if region.get(key)), None)
+    return next((region[key] for key in LABELS if region.get(key)), None)
 
 
 def labelled_box(
@@ -33,7 +74,7 @@ def labelled_box(
     if kind in _NO_BOXES or {"rle", "keypointlabels", "brushlabels"} & region.keys():
         left_out["regions that are no boxes"] += 1
         return [], []
-    if not {"x", "points", *_LABELS[:3]} & region.keys():
+    if not {"x", "points", *LABELS[:3]} & region.keys():
         return [], []  # of the image as a whole
     given = labels_of(region)
     labels = given if isinstance(given, list) else [given]
