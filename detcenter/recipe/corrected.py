@@ -10,7 +10,15 @@ import numpy as np
 from detcenter.data import DetectionDataset, Fault
 from detcenter.data.dataset import clean_boxes
 from detcenter.data.images import is_image
-from detcenter.data.layouts.corrected import coco, cvat, labelme, voc, yolo
+from detcenter.data.layouts.corrected import (
+    coco,
+    cvat,
+    label_studio,
+    labelme,
+    table,
+    voc,
+    yolo,
+)
 from detcenter.data.layouts.corrected.changes import Changed, Correction, NotThere, stays
 from detcenter.data.layouts.files import Files, leads_out
 from detcenter.data.layouts.written import link_image
@@ -19,10 +27,21 @@ from detcenter.recipe.config import DataConfig
 from detcenter.recipe.fixed import check_empty
 from detcenter.recipe.layouts import Part, read_labelled, resolved
 
-WRITTEN = ("coco", "voc", "digits", "yolo", "cvat", "labelme")
+WRITTEN = ("coco", "voc", "digits", "yolo", "cvat", "labelme", "label_studio", "table")
 """Layouts that can be corrected; digits are made as VOC's."""
 
-_ANNOTATING = (".xml", ".txt", ".json", ".yaml", ".yml", ".csv", ".names", ".data", ".labels")
+_ANNOTATING = (
+    ".xml",
+    ".txt",
+    ".json",
+    ".yaml",
+    ".yml",
+    ".csv",
+    ".tsv",
+    ".names",
+    ".data",
+    ".labels",
+)
 
 
 def write_corrected(
@@ -93,10 +112,14 @@ def _made(
         return coco.corrected(files, images, categories)
     if data.format == "yolo":
         return yolo.corrected(files, images, data.classes)
-    if data.format == "cvat":
-        return cvat.corrected(files, images)
-    if data.format == "labelme":
-        return labelme.corrected(files, images)
+    by_names = {
+        "cvat": cvat.corrected,
+        "label_studio": label_studio.corrected,
+        "labelme": labelme.corrected,
+        "table": table.corrected,
+    }
+    if data.format in by_names:
+        return by_names[data.format](files, images)
     return voc.corrected(files, images, classes or [])
 
 

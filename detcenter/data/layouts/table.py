@@ -3,12 +3,10 @@
 import csv
 import posixpath
 import re
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from reprlib import repr as shortened
+from typing import NamedTuple
 
 from detcenter.data.errors import DataError, Fault, nearest
 from detcenter.data.images import image_size
@@ -21,31 +19,13 @@ from detcenter.data.layouts.reading import (
     head,
     part_file,
     read_text,
-    report_left_out,
-    size_of,
 )
 from detcenter.data.layouts.table_columns import (
     Columns,
     cells_in,
     columns_in,
-    is_missing,
-    is_negative,
-    row_word,
-    with_label,
 )
-
-_ROUNDING = 0.01
-
-
-@dataclass
-class Rows:
-    """What the rows of an image say."""
-
-    width: int
-    height: int
-    boxes: list[list[float]] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    iscrowd: list[bool] = field(default_factory=list)
+from detcenter.data.layouts.table_rows import Rows, check_pixels, read_rows
 
 
 def find_parts(files: Files) -> list[str]:
@@ -74,29 +54,14 @@ def read(files: Files, part: str, classes: list[str] | None, faults: list[Fault]
     Raises:
         DataError: no such table, or not one of boxes in pixels; no row has the word.
     """
-    table, word = _table_and_word(files, part)
-    file = part_file(files, table)
-    by_word, columns = _read_rows(file, word, faults)
-    _check_pixels(
-        [rows for of_word in by_word.values() for rows in of_word.values()], columns, file
-    )
-    rows = by_word.get((word or "").casefold(), {})
-    if word is not None and not rows:
-        known = [mark for mark in by_word if mark]
-        why = nearest(word, known) if known else "it has no column split, set, subset or usage"
-        raise DataError(Fault(file, f"no row is of {word!r}; {why}"))
-    find = _finder(files, file)
+    table = read_table(files, part, faults)
     images = []
-    for path, name in zip(image_paths([*rows], find, file, faults), rows, strict=True):
+    for path, rows in table.rows.items():
         try:
-            if path is not None:
-                images.append(_image(path, file, rows[name], columns))
+            images.append(boxes_in(table, path, rows))
         except DataError as error:
             faults += error.args
-    if classes is None and word is not None:  # parts of one table have the same
-        every = (rows.names for of_word in by_word.values() for rows in of_word.values())
-        classes = sorted({name for names in every for name in names})
-    return labelled(images, classes, faults)
+    return labelled(images, table.classes if classes is None else classes, faults)
 
 
 def _table_and_word(files: Files, part: str) -> tuple[str, str | None]:
@@ -123,96 +88,33 @@ def _words(file: Path, split: int) -> list[str]:
     return [word for word in words.values() if role_of(word) is not None]
 
 
-def _read_rows(
-    file: Path, word: str | None, faults: list[Fault]
-) -> tuple[dict[str, dict[str, Rows]], Columns]:
-    """By the word that they are marked with, "" if they are not to be parted, and the image's name.
+class Table(NamedTuple):
+    """What a table says of the images of a part that are here."""
 
-    What is wrong with rows of other words than `word` is not told.
-    """
-    text = read_text(file)
-    rows, line = cells_in(text), 0
-    by_word: dict[str, dict[str, Rows]] = {}
-    left_out = Counter[str]()
-    try:
-        line, first = next(rows, (0, None))
-        columns = _columns_or_raise(first, file)
-        columns = with_label(columns, text, file)
-        for line, row in rows if columns.header else cells_in(text):
-            mark = "" if word is None else row_word(row, columns)
-            if any(cell.strip() for cell in row):
-                mine = mark == (word or "").casefold()
-                if word is not None and role_of(mark) is None:
-                    left_out[repr(mark)] += 1
-                where = Fault(file, f"line {line}")
-                told = faults if mine else []
-                _add(by_word.setdefault(mark, {}), row, columns, where, told)
-    except csv.Error as error:
-        raise DataError(Fault(file, f"line {line + 1}: no table ({error})")) from None
-    report_left_out(left_out, file, "rows of no part, left out")
-    return by_word, columns
+    file: Path
+    columns: Columns
+    classes: list[str] | None  # of all parts of one table; None: those of the images
+    rows: dict[Path, Rows]
 
 
-def _columns_or_raise(row: list[str] | None, file: Path) -> Columns:
-    if row is None:
-        raise DataError(Fault(file, "empty, not a table of boxes"))
-    columns = columns_in(row)
-    if columns is None:
-        what = f"the columns {shortened(row)} are not an image, a class, xmin, ymin, xmax and ymax"
-        raise DataError(Fault(file, what))
-    return columns
-
-
-def _add(
-    rows: dict[str, Rows], row: list[str], columns: Columns, line: Fault, faults: list[Fault]
-) -> None:
-    """Put a row to those of its image, or what is wrong with it to `faults`."""
-    cells = [cell.strip() for cell in row]
-
-    def cell(column: int | None) -> str:
-        return cells[column] if column is not None and column < len(cells) else ""
-
-    name, needed = cell(columns.image), max(columns.image, columns.label, *columns.corners) + 1
-    if is_missing(name) or len(cells) < needed:
-        what = "no image is named" if is_missing(name) else f"{len(cells)} cells, not {needed}"
-        faults.append(line._replace(what=f"{line.what}: {what}"))
-        return
-    image = rows.setdefault(name, Rows(size_of(cell(columns.width)), size_of(cell(columns.height))))
-    corners, label = [cell(column) for column in columns.corners], cell(columns.label)
-    if is_negative(label, corners):
-        return
-    try:
-        box = [_number(text, columns.decimal_comma) for text in corners]
-        _check_box(box, label, columns)
-    except ValueError as error:
-        faults.append(line._replace(what=f"{line.what}: {error}"))
-        return
-    image.boxes.append(box)
-    image.names.append(label)
-    image.iscrowd.append(cell(columns.crowd).lower() in ("1", "true"))
-
-
-def _number(text: str, decimal_comma: bool) -> float:
-    try:
-        return float(text.replace(",", ".") if decimal_comma else text)
-    except ValueError:
-        raise ValueError(f"{shortened(text)} is not a number") from None
-
-
-def _check_box(box: list[float], label: str, columns: Columns) -> None:
-    if is_missing(label):
-        raise ValueError("a box without class")
-    if columns.relative and not all(-_ROUNDING <= v <= 1 + _ROUNDING for v in box):
-        what = "in Open Images' tables corners are parts of the image, not pixels"
-        corners = ", ".join(f"{v:g}" for v in box)
-        raise ValueError(f"'{corners}' is not between 0 and 1; {what}")
-
-
-def _check_pixels(rows: list[Rows], columns: Columns, file: Path) -> None:
-    numbers = [v for image in rows for box in image.boxes for v in box]
-    if numbers and not columns.relative and all(0 <= v <= 1 for v in numbers):
-        what = "all corners are between 0 and 1, parts of the image; a table must have pixels"
-        raise DataError(Fault(file, what))
+def read_table(files: Files, part: str, faults: list[Fault]) -> Table:
+    """The rows of the images that `read` gives."""
+    table, word = _table_and_word(files, part)
+    file = part_file(files, table)
+    by_word, columns = read_rows(file, word, faults)
+    every = [rows for of_word in by_word.values() for rows in of_word.values()]
+    check_pixels(every, columns, file)
+    rows = by_word.get((word or "").casefold(), {})
+    if word is not None and not rows:
+        known = [mark for mark in by_word if mark]
+        why = nearest(word, known) if known else "it has no column split, set, subset or usage"
+        raise DataError(Fault(file, f"no row is of {word!r}; {why}"))
+    paths = image_paths([*rows], _finder(files, file), file, faults)
+    here = {path: rows[name] for path, name in zip(paths, rows, strict=True) if path is not None}
+    if word is None:
+        return Table(file, columns, None, here)
+    classes = sorted({name for rows in every for name in rows.names})
+    return Table(file, columns, classes, here)
 
 
 def _finder(files: Files, file: Path) -> Callable[[str], Path]:
@@ -238,9 +140,14 @@ def _finder(files: Files, file: Path) -> Callable[[str], Path]:
     return find
 
 
-def _image(path: Path, file: Path, rows: Rows, columns: Columns) -> NamedBoxes:
+def boxes_in(table: Table, path: Path, rows: Rows) -> NamedBoxes:
+    """The boxes of an image, in the order of their rows.
+
+    Raises:
+        DataError: the image cannot be read, which they are parts of.
+    """
     width, height, boxes = rows.width, rows.height, rows.boxes
-    if columns.relative:
+    if table.columns.relative:
         width, height = image_size(path)
         boxes = [[x1 * width, y1 * height, x2 * width, y2 * height] for x1, y1, x2, y2 in boxes]
-    return NamedBoxes(path, file, width, height, boxes, rows.names, rows.iscrowd)
+    return NamedBoxes(path, table.file, width, height, boxes, rows.names, rows.iscrowd)

@@ -56,12 +56,12 @@ def cells_in(text: str) -> Iterator[tuple[int, list[str]]]:
     Raises:
         csv.Error: when a row is no row.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
     for row in reader:
         yield reader.line_num, row
 
 
-def _delimiter(text: str) -> str:
+def delimiter_of(text: str) -> str:
     return max(",;\t", key=text.partition("\n")[0].count)
 
 
@@ -97,15 +97,10 @@ def with_label(columns: Columns, text: str, file: Path) -> Columns:
 
     A warning says which one was taken if another does not say the same in other words.
     """
-    columns = columns._replace(decimal_comma=_delimiter(text) == ";")
+    columns = columns._replace(decimal_comma=delimiter_of(text) == ";")
     if len(columns.labels) < 2:
         return columns
-    cells = set()
-    for _, row in cells_in(text):
-        if len(row) > max(columns.corners) and not all(is_missing(row[c]) for c in columns.corners):
-            cells.add(tuple(row[c].strip() if c < len(row) else "" for _, c in columns.labels))
-    cells.discard(tuple(name for name, _ in columns.labels))  # the header
-    values = [*zip(*cells, strict=True)] or [()] * len(columns.labels)
+    values = _called(columns, text)
     texts = [k for k, column in enumerate(values) if not all(map(_is_number_or_missing, column))]
     taken = texts[0] if texts else 0
     for k, (name, _) in enumerate(columns.labels):
@@ -113,6 +108,28 @@ def with_label(columns: Columns, text: str, file: Path) -> Columns:
             of = columns.labels[taken][0]
             warn_once(f"{file}: classes may be in the column {of!r} or {name!r}; {of!r} is taken")
     return columns._replace(label=columns.labels[taken][1])
+
+
+def synonyms(columns: Columns, text: str) -> dict[int, dict[str, str]]:
+    """What other columns call the classes, by column, where they say the same in other words."""
+    others = [column for _, column in columns.labels]
+    called = dict(zip(others, _called(columns, text), strict=True)) if others[1:] else {}
+    taken = called.pop(columns.label, ())
+    return {
+        column: dict(zip(taken, names, strict=True))
+        for column, names in called.items()
+        if _one_to_one(taken, names)
+    }
+
+
+def _called(columns: Columns, text: str) -> list[tuple[str, ...]]:
+    """In each column of classes how they are called, in an order that is the same in all."""
+    cells = set()
+    for _, row in cells_in(text):
+        if len(row) > max(columns.corners) and not all(is_missing(row[c]) for c in columns.corners):
+            cells.add(tuple(row[c].strip() if c < len(row) else "" for _, c in columns.labels))
+    cells.discard(tuple(name for name, _ in columns.labels))  # the header
+    return [*zip(*cells, strict=True)] or [()] * len(columns.labels)
 
 
 def _one_to_one(first: Sequence[str], second: Sequence[str]) -> bool:
