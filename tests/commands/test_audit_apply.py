@@ -15,50 +15,70 @@ from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.decided import data_of_audit
 from tests.command_line import fails
 
-LAYOUTS = ("voc", "coco", "yolo", "cvat", "labelme")
+FILES = (".xml", ".json", ".txt", ".yaml", ".csv")
+LAYOUTS = ("voc", "coco", "yolo", "cvat", "labelme", "label_studio", "table")
 
 
-def write_cvat(data, root):
-    """One file, the parts its subsets."""
+def named_boxes(part, annotation):
+    names = [part.classes[label - 1] for label in annotation["labels"]]
+    return [*zip(names, annotation["boxes"].tolist(), strict=True)]
+
+
+def as_label_studio(root, name, part):
+    tasks = []
+    for a in part.annotations:
+        width, height = a["width"], a["height"]
+        common = {"type": "rectanglelabels", "original_width": width, "original_height": height}
+        results = []
+        for label, (x1, y1, x2, y2) in named_boxes(part, a):
+            value = {"x": 100 * x1 / width, "width": 100 * (x2 - x1) / width}
+            value |= {"y": 100 * y1 / height, "height": 100 * (y2 - y1) / height}
+            value |= {"rectanglelabels": [label]}
+            results.append({"id": str(len(results)), "value": value} | common)
+        tasks.append({"data": {"image": a["path"].name}, "annotations": [{"result": results}]})
+    (root / f"{name}.json").write_text(json.dumps(tasks))
+
+
+def as_table(root, name, part):
+    rows = [
+        ",".join([a["path"].name, label, *(f"{corner:g}" for corner in box)])
+        for a in part.annotations
+        for label, box in named_boxes(part, a)
+    ]
+    header = "filename,class,xmin,ymin,xmax,ymax"
+    (root / f"{name}.csv").write_text("\n".join([header, *rows]))
+
+
+def as_cvat(root, name, part):
     tree = Element("annotations")
-    for subset, classes, annotation in every_image(data, root / "images"):
-        width, height = str(annotation["width"]), str(annotation["height"])
-        named = {"name": annotation["path"].name, "subset": subset}
-        image = SubElement(tree, "image", named | {"width": width, "height": height})
-        for box, label in zip(annotation["boxes"], annotation["labels"], strict=True):
-            corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, box.tolist()), strict=True))
-            SubElement(image, "box", {"label": classes[label - 1]} | corners)
-    subsets = SubElement(SubElement(SubElement(tree, "meta"), "project"), "subsets")
-    subsets.text = "train\nval"
-    tree.insert(0, tree[-1])
-    (root / "annotations.xml").write_bytes(tostring(tree))
+    for a in part.annotations:
+        sides = {"width": str(a["width"]), "height": str(a["height"])}
+        image = SubElement(tree, "image", {"name": a["path"].name} | sides)
+        for label, box in named_boxes(part, a):
+            corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, box), strict=True))
+            SubElement(image, "box", {"label": label} | corners)
+    (root / f"{name}.xml").write_bytes(tostring(tree))
 
 
-def write_labelme(data, root):
-    """Folders as parts."""
-    for part, classes, annotation in every_image(data, root):
+def as_labelme(root, name, part):
+    """Its parts are folders."""
+    (root / name).mkdir()
+    for a in part.annotations:
         shapes = [
-            {"label": classes[label - 1], "points": [box[:2], box[2:]], "shape_type": "rectangle"}
-            for box, label in zip(annotation["boxes"].tolist(), annotation["labels"], strict=True)
+            {"label": label, "points": [box[:2], box[2:]], "shape_type": "rectangle"}
+            for label, box in named_boxes(part, a)
         ]
-        content = {"imagePath": annotation["path"].name, "shapes": shapes}
-        file = (root / part / annotation["path"].name).with_suffix(".json")
-        file.write_text(json.dumps(content))
+        image = (root / a["path"].name).rename(root / name / a["path"].name)
+        content = {"imagePath": image.name, "shapes": shapes}
+        image.with_suffix(".json").write_text(json.dumps(content))
 
 
-def every_image(data, root):
-    """Copies of all images, with the folders and classes of their parts."""
-    logging.getLogger("detcenter").handlers.clear()  # of a command before, whose output has ended
-    config = DataConfig(root=str(data))
-    train = training_set(config)
-    for part, dataset in (("train", train), ("val", validation_set(config, train.classes))):
-        (root / part).mkdir(parents=True)
-        for annotation in dataset.annotations:
-            shutil.copy(annotation["path"], root / part)
-            yield part, dataset.classes, annotation
-
-
-WRITERS = {"cvat": write_cvat, "labelme": write_labelme}
+MADE = {
+    "cvat": as_cvat,
+    "label_studio": as_label_studio,
+    "labelme": as_labelme,
+    "table": as_table,
+}
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -67,8 +87,13 @@ def root(request, data, tmp_path):
     out = tmp_path / request.param
     if request.param == "voc":
         return Path(shutil.copytree(data, out))
-    if request.param in WRITERS:
-        WRITERS[request.param](data, out)
+    if request.param in MADE:
+        shutil.copytree(data / "JPEGImages", out)
+        logging.getLogger("detcenter").handlers.clear()  # of a command before, as in `write`
+        config = DataConfig(root=str(data))
+        train = training_set(config)
+        for name, part in (("train", train), ("val", validation_set(config, train.classes))):
+            MADE[request.param](out, name, part)
         return out
     assert main(["convert", "--data.root", str(data), "--to", request.param, str(out)]) == 0
     return out
@@ -152,7 +177,7 @@ def test_every_kind_of_change_in_every_layout(root, tmp_path, capsys):
     assert state(root) == original  # as they were
     images = [path for path in out.rglob("*.jpg")]
     assert images and all(path.is_symlink() for path in images)
-    assert not any(p.is_symlink() for p in out.rglob("*") if p.suffix in (".xml", ".json", ".txt"))
+    assert not any(p.is_symlink() for p in out.rglob("*") if p.suffix in FILES)
 
 
 def test_decisions_about_one_box_are_put_together(root, tmp_path):
@@ -180,7 +205,7 @@ def test_what_nothing_was_decided_about_stays_to_the_byte(root, tmp_path):
     differing = [
         path.relative_to(root).as_posix()
         for path in root.rglob("*")
-        if path.suffix in (".xml", ".json", ".txt", ".yaml")
+        if path.suffix in FILES
         and path.is_file()
         and path.read_bytes() != (tmp_path / "out" / path.relative_to(root)).read_bytes()
     ]
