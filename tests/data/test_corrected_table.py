@@ -97,6 +97,12 @@ def test_ends_of_lines_and_marks_stay(root, end, start, header):
     assert text == whole(*rows, "b.jpg,5,5,9,9,dog", "")
 
 
+def test_a_mark_stays_where_the_first_row_goes(root):
+    rows = "a.jpg,1,2,11,22,cat\na.jpg,5,5,9,9,dog\n"
+    text, _ = changed(root, "\ufeff" + rows, remove(CAT))
+    assert text == "\ufeffa.jpg,5,5,9,9,dog\n"
+
+
 def test_semicolons_and_fractions_with_a_comma(root):
     rows = "xmax;xmin;class;ymin;ymax;filename\n10,5;1,25;cat;2;22;a.jpg\n"
     box = ("cat", [1.25, 2, 10.5, 22])
@@ -227,12 +233,13 @@ def test_faulty_rows_stay(root):
     image = Changed(labelled.annotations[0], "t.csv", [change(CAT, "dog")])
     (made,) = corrected(Files(root), [image]).values()
     assert made.decode() == rows.replace("cat,1,2,11", "dog,1,2,11")
-    only = f"{HEADER}\na.jpg,cat,1,2,three,4\nb.jpg,cat,1.5,2,3,4\n"
+    only = f"{HEADER}\nb.jpg,dog,5,5,9,9\na.jpg,cat,1,2,three,4\nb.jpg,cat,1.5,2,3,4\n"
     (root / "t.csv").write_text(only)
     labelled, _ = read(table, root, "t.csv")
-    image = Changed(labelled.annotations[0], "t.csv", [add(DOG)])
+    (faulty,) = [a for a in labelled.annotations if a["path"].name == "a.jpg"]
+    image = Changed(faulty, "t.csv", [add(DOG)])
     (made,) = corrected(Files(root), [image]).values()
-    assert made.decode() == only.replace("\nb.jpg", "\na.jpg,dog,5,5,9,9\nb.jpg")
+    assert made.decode() == only.replace("\nb.jpg,cat", "\na.jpg,dog,5,5,9,9\nb.jpg,cat")
 
 
 def test_what_cannot_be_written(root):
@@ -241,3 +248,6 @@ def test_what_cannot_be_written(root):
         changed(root, rows, remove(("dog", CAT[1])))
     with pytest.raises(DataError, match=r"t.csv: the class 'None' cannot be written"):
         changed(root, rows, change(CAT, "None"))
+    rows = "a.jpg;1,5;2,5;11,5;22,5;cat\n"
+    with pytest.raises(DataError, match=r"t.csv: its first row .* put a header row before it"):
+        changed(root, rows, change(("cat", [1.5, 2.5, 11.5, 22.5]), "a, b"))

@@ -12,6 +12,7 @@ from detcenter.data.layouts.corrected.table_text import (
     alone,
     content_of,
     corners_as,
+    is_parted_as_before,
     replaced,
     text_of,
     with_end,
@@ -27,7 +28,7 @@ def corrected(files: Files, images: Sequence[Changed]) -> dict[str, bytes]:
 
     Raises:
         NotThere: a box that is to be changed.
-        DataError: a class whose name would be read as none.
+        DataError: a class whose name would be read as none, or a first row that would be misread.
     """
     tables, texts = dict[str, Table](), dict[Path, TableText]()
     for image in images:
@@ -37,6 +38,10 @@ def corrected(files: Files, images: Sequence[Changed]) -> dict[str, bytes]:
         if table.file not in texts:
             texts[table.file] = text_of(table.file, table.columns)
         _correct(texts[table.file], table, image)
+    for file, text in texts.items():
+        if not is_parted_as_before(text):
+            what = "its first row would be parted at another sign; put a header row before it"
+            raise DataError(Fault(file, what))
     return {
         file.relative_to(files.root).as_posix(): content_of(text) for file, text in texts.items()
     }
@@ -49,8 +54,6 @@ def _correct(text: TableText, table: Table, image: Changed) -> None:
     boxes = np.array(read.boxes, np.float64).reshape(-1, 4)
     found = positions(image.annotation, boxes, read.names, image.corrections)
     size = image.annotation["width"], image.annotation["height"]
-    if table.columns.relative:
-        size = read.width, read.height
     gone, added = set[int](), list[dict[int, str]]()
     for at, change in zip(found, image.corrections, strict=True):
         line = None if at is None else rows.of_boxes[at]

@@ -67,6 +67,12 @@ def content_of(text: TableText) -> bytes:
     return text.start + "".join(text.rows.values()).encode()
 
 
+def is_parted_as_before(text: TableText) -> bool:
+    """Whether the first line, a row where there is no header, tells readers the same delimiter."""
+    first = io.StringIO("".join(text.rows.values()), newline=None).readline()
+    return delimiter_of(first) == text.delimiter
+
+
 def corners_as(text: TableText, box: Sequence[float], size: tuple[int, int]) -> list[str]:
     """The corners of a box, xyxy in pixels, as the table has others: whole if all of them are.
 
@@ -120,7 +126,7 @@ def cells_as_written(row: str, delimiter: str) -> list[str]:
     it. What follows up to the delimiter belongs to the cell. Other quotes are signs.
     """
     sign = re.escape(delimiter)
-    cell = re.compile(rf'(?:"(?:[^"]|"")*+(?:"|\Z))?[^{sign}]*')
+    cell = re.compile(rf'(?:"(?:[^"]|"")*(?:"|\Z))?[^{sign}]*')
     found, place = list[str](), 0
     while True:
         match = cell.match(row, place)
