@@ -18,7 +18,7 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.progress import bar
 from detcenter.recipe.config import Config
-from detcenter.recipe.corrected import WRITTEN, write_corrected
+from detcenter.recipe.corrected import write_corrected
 from detcenter.recipe.decided import data_of_audit, decided
 from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import parse, parse_recipe, plain_parser, recipe_parser
@@ -111,13 +111,10 @@ def _check(config: Config, arguments: Namespace) -> None:
         raise ConfigError("data.unknown: an audit looks at all classes; leave it out")
     if arguments.folds < 2:
         raise ConfigError(f"--folds {arguments.folds}: there are two or more parts")
-    layout = resolved(config.data).format
-    if layout not in WRITTEN:
+    if resolved(config.data).format == "lmdb":
         logger.warning(
-            "data.format %s: detcenter audit apply cannot write it yet, only %s; to correct it, "
-            "write it in one of them first, detcenter convert, and audit that",
-            layout,
-            ", ".join(WRITTEN),
+            "data.format lmdb: detcenter audit apply corrects no packed data; to correct it, audit "
+            "the data set that it was packed from"
         )
 
 

@@ -27,9 +27,6 @@ from detcenter.recipe.config import DataConfig
 from detcenter.recipe.fixed import check_empty
 from detcenter.recipe.layouts import Part, read_labelled, resolved
 
-WRITTEN = ("coco", "voc", "digits", "yolo", "cvat", "labelme", "label_studio", "table")
-"""Layouts that can be corrected; digits are made as VOC's."""
-
 _ANNOTATING = (
     ".xml",
     ".txt",
@@ -61,11 +58,10 @@ def write_corrected(
         ConfigError: a box that is not there; nothing is written then.
     """
     data = resolved(data)
-    if data.format not in WRITTEN:
+    if data.format == "lmdb":
         raise ConfigError(
-            f"data.format {data.format}: corrections are written in {', '.join(WRITTEN)}; "
-            "`detcenter convert` writes the data set in COCO's, VOC's or YOLO's layout, to be "
-            "audited there"
+            "data.format lmdb: a packed data set is not corrected; audit the one that it was "
+            "packed from"
         )
     check_empty("--output", out)
     root = Path(data.root)

@@ -173,9 +173,8 @@ def test_boxes_that_shrink_to_nothing_are_judged_too(audit):
     np.testing.assert_allclose(np.delete(features, starts, 0), usual["features"], atol=1e-4)
 
 
-def test_a_layout_that_cannot_be_corrected_is_said_first(data, recipe, tmp_path, capsys, caplog):
-    (tmp_path / "a.json").write_text("{}")
-    args = ["--data.format", "label_studio", "--data.train", "a", "--data.val", "b", "--folds", "2"]
-    args += ["--data.root", str(tmp_path), "--output", str(tmp_path / "out")]
+def test_packed_data_cannot_be_corrected_which_is_said_first(recipe, tmp_path, capsys, caplog):
+    args = ["--data.format", "lmdb", "--data.train", "a", "--data.val", "b", "--folds", "2"]
+    args += ["--data.root", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
     fails(capsys, "audit", "--config", recipe, *args)
-    assert "data.format label_studio: detcenter audit apply cannot write it yet" in caplog.text
+    assert "data.format lmdb: detcenter audit apply corrects no packed data" in caplog.text

@@ -383,10 +383,10 @@ def test_where_it_may_be_written(data, tmp_path, capsys):
     )
 
 
-def test_layouts_that_are_not_written_yet(data, tmp_path, capsys):
+def test_packed_data_are_not_written(data, tmp_path, capsys):
     file = write(tmp_path / "d.json", data, [])
     content = json.loads(file.read_text())
     content["data"] |= {"format": "lmdb", "train": "a", "val": "b"}
     file.write_text(json.dumps(content))
     line = fails(capsys, "audit", "apply", file, "--output", tmp_path / "out")
-    assert "data.format lmdb: corrections are written in coco, voc" in line
+    assert "data.format lmdb: a packed data set is not corrected" in line
