@@ -29,6 +29,7 @@ GROUPS = {
         ("digits: term − plain", "clean", "plain", "center"),
         ("30 % wrong labels: term − plain", "wrong_labels", "plain", "center"),
         ("dice by 3 folds: term − plain", "rcnn_dice", "plain", "center"),
+        ("chess by 3 folds: term − plain", "rcnn_chess", "plain", "center"),
     ],
     VOTES: [
         ("dice, center at weight 0", "ssd_dice", "softmax", "vote"),
