@@ -22,13 +22,22 @@ from detcenter.runs.passes import features_in, logits_and_features
 from detcenter.training import load_checkpoint
 from tests.command_line import fails
 
+CLASSES = [*map(str, range(10)), "rare"]
+
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory, recipe, data):
-    """The folder of an audit by two folds of a data set of its own, and its arguments."""
+    """The folder of an audit by two folds of a data set of its own, and its arguments.
+
+    One class has a single box.
+    """
     folder = tmp_path_factory.mktemp("audit")
     values = yaml.safe_load(recipe.read_text())
-    values["data"]["root"] = str(shutil.copytree(data, folder / "data"))
+    root = Path(shutil.copytree(data, folder / "data"))
+    file = next(iter(sorted((root / "Annotations").iterdir())))
+    before, name, after = file.read_text().partition("<name>")
+    file.write_text(before + name + "rare" + after[after.index("</name>") :])
+    values["data"] |= {"root": str(root), "classes": CLASSES}
     values["train"]["epochs"] = 1
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -43,7 +52,7 @@ def test_what_it_leaves(audit):
     folder, _ = audit
     content = json.loads((folder / "out/audit.json").read_text())
     assert (content["images"], content["folds"]) == (12, 2)
-    assert content["classes"] == [str(digit) for digit in range(10)]
+    assert content["classes"] == CLASSES
     suspects = content["suspects"]
     scores = [suspect["score"] for suspect in suspects]
     assert scores == sorted(scores, reverse=True) and scores[-1] >= 0.1 and scores[0] <= 1
@@ -144,18 +153,13 @@ def test_without_a_recipe(capsys):
     assert "--config FILE is missing" in fails(capsys, "audit")
 
 
-def test_a_class_with_a_single_box(audit, tmp_path, capsys, caplog):
+def test_a_class_with_a_single_box(audit, caplog):
     """Whoever judges that box has never seen its class: it is said, and nothing of its label."""
-    folder, (_, *given) = audit
-    root = Path(shutil.copytree(folder / "data", tmp_path / "data"))
-    file = next(iter(sorted((root / "Annotations").iterdir())))
-    before, name, after = file.read_text().partition("<name>")
-    file.write_text(before + name + "rare" + after[after.index("</name>") :])
-    args = ["--data.root", str(root), "--output", str(tmp_path / "out"), "--data.classes"]
-    assert main(["audit", *given, *args, json.dumps([*map(str, range(10)), "rare"])]) == 0
+    folder, args = audit
+    assert main(args) == 0
     assert re.search(r"all boxes of (.+, )?rare are in it", caplog.text)
-    suspects = json.loads((tmp_path / "out/audit.json").read_text())["suspects"]
-    assert not [suspect for suspect in suspects if suspect["label"] == "rare"]
+    suspects = json.loads((folder / "out/audit.json").read_text())["suspects"]
+    assert suspects and not [suspect for suspect in suspects if suspect["label"] == "rare"]
 
 
 def test_boxes_that_shrink_to_nothing_are_judged_too(audit):
