@@ -52,14 +52,14 @@ def main(args: Sequence[str]) -> None:
             "of no class; give it another name in the data"
         )
     iou = config_from_dict(checkpoint["config"]).evaluation.iou
-    found = open_set(
-        detector_of(checkpoint, path), data, checkpoint["classes"], arguments.lose, iou
-    )
+    model = detector_of(checkpoint, path)
+    found = open_set(model, data, checkpoint["classes"], arguments.lose, iou, arguments.score)
     print(_table(found))
     if not found.unknown:
         logger.warning("no class is left out of training (data.unknown): nothing unknown is met")
     if arguments.json:
-        values = {"unknown": found.unknown, "lose": arguments.lose, "unmarked": found.unmarked}
+        values = {"unknown": found.unknown, "lose": arguments.lose, "score": arguments.score}
+        values |= {"unmarked": found.unmarked}
         _make_folder(arguments.json).write_text(metrics_json(values | {"by": found.marked}))
     if arguments.save:
         scorer = found.scorers[arguments.by]
@@ -68,12 +68,18 @@ def main(args: Sequence[str]) -> None:
 
 
 def _with_options(parser: ArgumentParser) -> ArgumentParser:
-    parser.add_argument("--by", type=str, default="centers", help=f"one of {', '.join(WAYS)}")
+    parser.add_argument("--by", type=str, default="centers", help=f"for --save: {', '.join(WAYS)}")
     parser.add_argument(
         "--lose",
         type=float,
         default=0.05,
         help="the share of rightly detected objects that may be taken for unknown",
+    )
+    parser.add_argument(
+        "--score",
+        type=float,
+        default=0.05,
+        help="detections of a lower score are passed over, as in the public code",
     )
     parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
     parser.add_argument(
@@ -85,13 +91,16 @@ def _with_options(parser: ArgumentParser) -> ArgumentParser:
 def _check(arguments: Namespace) -> None:
     if arguments.by not in WAYS:
         raise ConfigError(f"--by is one of {', '.join(WAYS)}, not {arguments.by!r}")
+    if not 0 <= arguments.score <= 1:
+        raise ConfigError(f"--score is a number from 0 to 1, not {arguments.score:g}")
     if not 0 <= arguments.lose < 1:
         raise ConfigError(f"--lose is a share from 0 to below 1, not {arguments.lose:g}")
 
 
 def _trained(args: Sequence[str]) -> tuple[Namespace, DataConfig, Path]:
     """The recipe's run, which is trained, or gone on with, if it is not finished."""
-    parser = recipe_parser("detcenter openset", f"{_ABOUT} Or --checkpoint FILE.")
+    parser = recipe_parser("detcenter openset", _ABOUT)
+    parser.add_argument("--checkpoint", type=str, help="a .pth file of a run, and no --config")
     config, arguments = parse_recipe(_with_options(parser), args)
     _check(arguments)
     if not arguments.config:

@@ -36,6 +36,7 @@ def open_set(
     classes: list[str],
     lose: float = 0.05,
     iou: float = 0.5,
+    score: float = 0.05,
 ) -> OpenSet:
     """Fit every scorer to the boxes of ``data.train``, and measure on the images of ``data.val``.
 
@@ -46,6 +47,8 @@ def open_set(
     Args:
         lose: see :class:`UnknownScorer`.
         iou: with its object, from which on a detection counts.
+        score: detections of a lower one are passed over. The public code of open-set detection
+            has 0.05.
 
     Raises:
         ConfigError: there are no boxes to fit to, or nothing is detected rightly.
@@ -54,6 +57,7 @@ def open_set(
     val = part_of(data, "val", classes)
     progress = bar("detecting", "batch")
     found = detect_in(val, model, _BATCH, data.workers, progress, scorer=scorers["softmax"])
+    found = [{key: x[of["scores"] >= score] for key, x in of.items()} for of in found]
     truth = val.with_unknown if isinstance(val, TaughtDataset) else val.annotations
     marked = {}
     for way, scorer in scorers.items():

@@ -21,6 +21,7 @@ def trained(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("open")
     options = ["--train.epochs", "1", "--data.unknown", "[3, 8]", "--data.keep_unknown_images"]
     args = ["openset", "--config", str(recipe), *options, "true", "--output", str(folder / "run")]
+    args += ["--score", "0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "right_detections", all_right)
         files = ["--json", str(folder / "numbers.json"), "--save", str(folder / "open.pth")]
@@ -54,7 +55,8 @@ def test_a_finished_run_is_not_trained_again(trained, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "1 of 1 runs are done" in printed and "mahalanobis" in printed
     assert (folder / "run" / "last.pth").stat().st_mtime_ns == before
-    assert main(["openset", "--checkpoint", str(folder / "run" / "last.pth")]) == 0
+    checkpoint = str(folder / "run" / "last.pth")
+    assert main(["openset", "--checkpoint", checkpoint, "--score", "0"]) == 0
     assert capsys.readouterr().out in printed.replace("1 of 1 runs are done\n", "")
 
 
@@ -119,6 +121,7 @@ def test_what_a_person_may_get_wrong(recipe, run, tmp_path, capsys):
     assert "data.unknown names the classes" in fails(capsys, *recipe_args)
     args = ["openset", "--checkpoint", str(run / "last.pth")]
     assert "--by is one of centers" in fails(capsys, *args, "--by", "magic")
+    assert "--score is a number" in fails(capsys, *args, "--score", "2")
     assert "--lose is a share" in fails(capsys, *args, "--lose", "1")
     assert "or --checkpoint FILE" in fails(capsys, "openset")
     checkpoint = load_checkpoint(run / "last.pth")

@@ -47,7 +47,7 @@ def stand_in(monkeypatch):
             known = torch.where(labels > len(dataset.classes), 1, labels)
             yield {
                 "boxes": torch.as_tensor(annotation["boxes"]),
-                "scores": torch.rand(len(labels), generator=draw),
+                "scores": 0.1 + 0.9 * torch.rand(len(labels), generator=draw),
                 "labels": known,
                 "features": features,
                 "logits": logits,
@@ -87,6 +87,14 @@ def test_the_threshold_is_that_of_right_detections(config, stand_in, monkeypatch
         assert float(found.scorers[way].threshold) == float(scores.max())
         if way != "neighbours":  # none is lost, and unknown ones are marked
             assert found.marked[way]["AP_known"] == 1
+
+
+def test_what_has_a_low_score_is_passed_over(config, stand_in):
+    classes = training_set(config).classes
+    few, every = (open_set(None, config, classes, score=score) for score in (0.5, 0))
+    counts = [found.unmarked["right_detections"] for found in (few, every)]
+    assert 0 < counts[0] < counts[1]
+    assert few.unmarked["undetected"] > 0 == every.unmarked["undetected"]
 
 
 def test_without_a_right_detection(config, stand_in, monkeypatch):
