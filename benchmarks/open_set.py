@@ -2,7 +2,7 @@
 
     python benchmarks/open_set.py --config configs/digits_lab.yaml --data.unknown "[8, 9]" \
         --set "plain: center=null" --set "center: center.weight=0.3" [--seeds 5] [--jobs 2] \
-        [--folds N] [--output runs/open_set] [keys of the recipe]
+        [--folds N] [--score 0.05] [--output runs/open_set] [keys of the recipe]
 
 Trains every variant with each seed, as `detcenter compare` does, and measures each run as
 `detcenter openset` does; what is measured is kept in the run's folder. Printed are means over seeds
@@ -38,10 +38,13 @@ def main() -> None:
     parser = recipe_parser("open_set.py", "Unknown objects, told or not.")
     parser.add_argument("--set", type=str, action="append", help="a variant: NAME: KEY=VALUE ...")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each variant")
+    parser.add_argument("--score", type=float, default=0.05, help="lowest score that counts")
     parser.add_argument("--folds", type=int, help="parts of a cross-validation")
     parser.add_argument("--jobs", type=str, help="trainings at a time")
     args = sys.argv[1:]
     config, arguments = parse_recipe(parser, args)
+    if arguments.seeds < 2:
+        raise SystemExit("--seeds: two or more, as differences are paired over them")
     recipes = variants_of(parser, args, arguments.set or [], None)
     folder = Path(config.output or "runs/open_set")
     runs = laid_out(folder, recipes, arguments.seeds, arguments.folds, None)
@@ -49,7 +52,9 @@ def main() -> None:
     failed = train_runs(every, jobs_of(arguments.jobs), None)
     if failed:
         raise SystemExit(str(failed))
-    numbers = {name: [_measured(*run) for run in of.items()] for name, of in runs.items()}
+    numbers = {
+        name: [_measured(*run, arguments.score) for run in of.items()] for name, of in runs.items()
+    }
     folds = arguments.folds or 1
     ways = ["(none)", *numbers[next(iter(numbers))][0]["by"]]
     values = {
@@ -65,15 +70,19 @@ def main() -> None:
         print(aligned(_differences(values, first, other, ways)))
 
 
-def _measured(folder: Path, config: Config) -> dict[str, Any]:
-    kept = folder / "open_set.json"
-    if not kept.exists():
-        checkpoint = load_checkpoint(folder / LAST)
-        model = detector_of(checkpoint, folder / LAST)
-        found = open_set(model, config.data, checkpoint["classes"])
-        kept.write_text(metrics_json({"(none)": found.unmarked, "by": found.marked}))
-    read: dict[str, Any] = json.loads(kept.read_text())
-    return read
+def _measured(folder: Path, config: Config, score: float) -> dict[str, Any]:
+    kept, iou = folder / "open_set.json", config.evaluation.iou
+    settings = {"score": score, "iou": iou}
+    if kept.exists():
+        read: dict[str, Any] = json.loads(kept.read_text())
+        if read["settings"] == settings:
+            return read
+    checkpoint = load_checkpoint(folder / LAST)
+    model = detector_of(checkpoint, folder / LAST)
+    found = open_set(model, config.data, checkpoint["classes"], iou=iou, score=score)
+    values = {"settings": settings, "(none)": found.unmarked, "by": found.marked}
+    kept.write_text(metrics_json(values))
+    return dict(json.loads(kept.read_text()))
 
 
 def _number(run: Mapping[str, Any], way: str, key: str) -> float:

@@ -51,9 +51,16 @@ def main(args: Sequence[str]) -> None:
             f"--save: the checkpoint has a class {UNKNOWN!r}, which is what predict calls objects "
             "of no class; give it another name in the data"
         )
-    iou = config_from_dict(checkpoint["config"]).evaluation.iou
-    model = detector_of(checkpoint, path)
-    found = open_set(model, data, checkpoint["classes"], arguments.lose, iou, arguments.score)
+    measured = config_from_dict(checkpoint["config"]).evaluation
+    found = open_set(
+        detector_of(checkpoint, path),
+        data,
+        checkpoint["classes"],
+        arguments.lose,
+        measured.iou,
+        arguments.score,
+        measured.max_detections,
+    )
     print(_table(found))
     if not found.unknown:
         logger.warning("no class is left out of training (data.unknown): nothing unknown is met")

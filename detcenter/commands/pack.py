@@ -1,5 +1,6 @@
 """`detcenter pack`: a data set in, one LMDB file out."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,9 @@ from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
 
 # What a packed data set is read with, not packed with.
-_OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
+_OF_READING = {
+    *("augment", "fold", "folds", "keep_difficult", "keep_unknown_images", "unknown", "workers")
+}
 
 
 def main(args: Sequence[str]) -> None:
@@ -31,7 +34,7 @@ def main(args: Sequence[str]) -> None:
     output = Path(arguments.output)
     _check(arguments.data, output, arguments.overwrite)
     _check_apart(arguments.data)
-    data = resolved(arguments.data)
+    data = dataclasses.replace(resolved(arguments.data), unknown=None)  # all classes, to be chosen
     train, names = training_set(data), _names(data)
     val = validation_set(data, train.classes)
     warn_of_copies(data, train, val)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detcenter.data import DetectionDataset, Fault
+from detcenter.data import Annotation, DetectionDataset, Fault
 from detcenter.data.dataset import clean_boxes
 from detcenter.data.images import is_image
 from detcenter.data.layouts.corrected import (
@@ -101,9 +101,9 @@ def _made(
             path, root = annotation["path"], files.root
             name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
             if name in left:
-                images.append(Changed(annotation, named, left.pop(name)))
+                changes = _inside(left.pop(name), annotation, files.root)
+                images.append(Changed(annotation, named, changes))
     _check_known(corrections, left, classes or [], files.root)
-    _check_inside(images, files.root)
     if data.format == "coco":
         return coco.corrected(files, images, categories)
     if data.format == "yolo":
@@ -133,15 +133,21 @@ def _check_known(
         raise _other_data(f"there is no class {strange[0]!r}", root)
 
 
-def _check_inside(images: Sequence[Changed], root: Path) -> None:
-    """A box outside of its image would be read as none."""
-    for annotation, _, corrections in images:
-        new = [change.new_box for change in corrections if change.new_box is not None]
-        boxes = np.array(new, np.float64).reshape(-1, 4)
-        _, there = clean_boxes(boxes, annotation["width"], annotation["height"])
-        if not there.all():
-            corners = ", ".join(f"{x:g}" for x in boxes[~there][0])
-            raise _other_data(f"[{corners}] is outside of {annotation['path'].name}", root)
+def _inside(
+    corrections: Sequence[Correction], annotation: Annotation, root: Path
+) -> list[Correction]:
+    """With new boxes cut to the image; one outside of it would be read as none."""
+    width, height = annotation["width"], annotation["height"]
+    inside = []
+    for change in corrections:
+        if change.new_box is not None:
+            (box,), (there,) = clean_boxes(np.array([change.new_box], np.float64), width, height)
+            if not there:
+                corners = ", ".join(f"{x:g}" for x in change.new_box)
+                raise _other_data(f"[{corners}] is outside of {annotation['path'].name}", root)
+            change = change._replace(new_box=box.tolist())
+        inside.append(change)
+    return inside
 
 
 def _other_data(why: str, root: Path) -> ConfigError:

@@ -82,24 +82,53 @@ def check_backend(evaluation: EvaluationConfig) -> None:
 def _part(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
     if not data.unknown:
         return _whole(data, part, classes)
-    unknown = [str(name) for name in data.unknown]  # of digits YAML makes numbers
-    whole = _whole(dataclasses.replace(data, unknown=None), part, _with(data.classes, unknown))
+    unknown = _unknown_classes(data, taught=classes if part == "val" else None)
+    # COCO's are read by name, in any order; other layouts' as they are, or as the recipe says.
+    by_name = part == "val" and data.format == "coco"
+    every = _with(classes if by_name else data.classes, unknown)
+    uncut = dataclasses.replace(data, unknown=None, classes=_with(data.classes, unknown))
+    whole = _whole(uncut, part, every)
+    if part == "train":
+        return _taught(whole, unknown, data.keep_unknown_images)
     known = [name for name in whole.classes if name not in unknown]
-    if part == "val":
-        taught = classes if classes is not None and {*known} <= {*classes} else known
-        return TaughtDataset(whole, taught, unknown, keep_images=True)
+    fits = classes is not None and {*known} <= {*classes}
+    if whole.categories:  # which have ids, so that all are due
+        fits = classes is not None and {*known} == {*classes}
+    return TaughtDataset(whole, (fits and classes) or known, unknown, keep_images=True)
+
+
+def _taught(whole: DetectionDataset, unknown: list[str], keep_images: bool) -> DetectionDataset:
+    known = [name for name in whole.classes if name not in unknown]
     for name in unknown:
         if name not in whole.classes:
             raise ConfigError(f"data.unknown: no class {name!r}; {nearest(name, whole.classes)}")
     if not known:
         raise ConfigError("data.unknown names all classes; there is nothing to teach")
-    dataset = TaughtDataset(whole, known, unknown, data.keep_unknown_images)
+    dataset = TaughtDataset(whole, known, unknown, keep_images)
     few = f"data.unknown: {len(dataset)} of {len(whole)} training images have no such object"
     if len(dataset) == 0:
         raise ConfigError(f"{few}; data.keep_unknown_images true trains on the others too")
-    if not data.keep_unknown_images:
+    if not keep_images:
         logger.info("%s, and are trained on", few)
     return dataset
+
+
+def _unknown_classes(data: DataConfig, taught: list[str] | None) -> list[str]:
+    """Those of ``data.unknown``.
+
+    Raises:
+        ConfigError: one is among the classes that were taught, or objects of one would be taught.
+    """
+    unknown = [str(name) for name in data.unknown or []]  # of digits YAML makes numbers
+    for name in unknown:
+        if taught is not None and name in taught:
+            raise ConfigError(f"data.unknown: {name!r} is a class that the checkpoint was taught")
+    if data.format == "digits" and data.digits.wrong_labels:
+        raise ConfigError(
+            "data.unknown and data.digits.wrong_labels: some unknown objects would be taught under "
+            "another label; leave one of them out"
+        )
+    return unknown
 
 
 def _with(classes: list[str] | None, unknown: list[str]) -> list[str] | None:

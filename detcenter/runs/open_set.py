@@ -37,6 +37,7 @@ def open_set(
     lose: float = 0.05,
     iou: float = 0.5,
     score: float = 0.05,
+    max_detections: int = 100,
 ) -> OpenSet:
     """Fit every scorer to the boxes of ``data.train``, and measure on the images of ``data.val``.
 
@@ -49,6 +50,7 @@ def open_set(
         iou: with its object, from which on a detection counts.
         score: detections of a lower one are passed over. The public code of open-set detection
             has 0.05.
+        max_detections: of an image and class, that count for ``AP_known``.
 
     Raises:
         ConfigError: there are no boxes to fit to, or nothing is detected rightly.
@@ -67,8 +69,10 @@ def open_set(
             raise ConfigError("nothing in data.val is detected rightly: train for longer")
         of_known = torch.cat([x["unknown_scores"] for x in scored])[torch.from_numpy(right)]
         scorer.threshold.fill_(threshold_losing(of_known, lose))
-        marked[way] = _metrics(truth, val, scored, float(scorer.threshold), iou)
-    unmarked = _metrics(truth, val, _scored(found, scorers["softmax"]), math.inf, iou)
+        limit = float(scorer.threshold)
+        marked[way] = _metrics(truth, val, scored, limit, iou, max_detections)
+    plain = _scored(found, scorers["softmax"])
+    unmarked = _metrics(truth, val, plain, math.inf, iou, max_detections)
     return OpenSet([str(name) for name in data.unknown or []], unmarked, marked, scorers)
 
 
@@ -100,12 +104,13 @@ def _metrics(
     found: Sequence[Mapping[str, torch.Tensor]],
     threshold: float,
     iou: float,
+    max_detections: int,
 ) -> dict[str, Any]:
     kept = [
         {key: x[key][x["unknown_scores"] <= threshold] for key in ("boxes", "scores", "labels")}
         for x in found
     ]
-    of_known = coco_metrics(val.annotations, kept, val.classes)
+    of_known = coco_metrics(val.annotations, kept, val.classes, max_detections=max_detections)
     return open_set_metrics(truth, found, val.classes, threshold, iou) | {
         "AP_known": of_known["AP"]
     }

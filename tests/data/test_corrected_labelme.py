@@ -78,17 +78,8 @@ def test_another_class_and_the_same_shape(root, kind):
 def test_a_shape_that_is_moved_is_a_rectangle(root, kind):
     drawn, box = SHAPES[kind]
     page(root / "a.json", drawn, shape("point", [(1, 1)]))
-    _, content, _ = apply(root, Correction(box, "cat", [3.1234, 4, 39.5, 31], "cat"))
-    new = {
-        "points": [
-            [
-                3.1234,
-                4,
-            ],
-            [39.5, 30],
-        ],
-        "shape_type": "rectangle",
-    }  # inside the image
+    _, content, _ = apply(root, Correction(box, "cat", [3.1234, 4, 39.5, 30], "cat"))
+    new = {"points": [[3.1234, 4], [39.5, 30]], "shape_type": "rectangle"}
     kept = {key: value for key, value in drawn.items() if key != "mask"}
     assert content["shapes"] == [kept | new, shape("point", [(1, 1)])]
     assert sound(labelme, root, ".") == {"a.png": [("cat", [3.123, 4, 39.5, 30])]}

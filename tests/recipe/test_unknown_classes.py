@@ -1,10 +1,12 @@
 """data.unknown: classes that a detector is not taught."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
 
+from detcenter.cli import main
 from detcenter.data import LMDBDataset, write_lmdb
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
@@ -110,6 +112,61 @@ def test_a_class_that_validation_lacks(data):
     assert val.classes == classes
 
 
+@pytest.fixture
+def categories(coco):
+    """Scenes of COCO's layout with the categories a, b and c, of the ids 3, 7 and 9."""
+    records = [{"id": number, "name": name} for number, name in ((3, "a"), (7, "b"), (9, "c"))]
+    boxes = [{"image_id": 1, "category_id": number, "bbox": [1, 1, 9, 9]} for number in (3, 9)]
+    boxes.append({"image_id": 2, "category_id": 7, "bbox": [2, 2, 9, 9]})
+    boxes = [{"id": n, "iscrowd": 0, "area": 81} | box for n, box in enumerate(boxes, start=1)]
+    content = {"images": coco.images, "categories": records, "annotations": boxes}
+    for part in ("train", "val"):
+        (coco.root / f"{part}.json").write_text(json.dumps(content))
+    return coco.root
+
+
+def of_coco(root, **more):
+    values = {"train": "train.json", "val": "val.json", "unknown": ["c"], "val_images": "images"}
+    values |= {"train_images": "images", "keep_unknown_images": True, "format": "coco"}
+    return DataConfig(root=str(root), **values | more)
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("classes", [None, ["a", "b"], ["a", "c", "b"]])
+def test_categories_keep_their_ids(categories, classes):
+    config = of_coco(categories, classes=classes)
+    train = training_set(config)
+    val = validation_set(config, train.classes)
+    for part in (train, val):
+        assert (part.classes, part.category_ids) == (["a", "b"], [3, 7])
+    assert by_image(val, val.with_unknown, ["a", "b", "c"]) != by_image(val)
+
+
+def test_categories_of_validation(categories):
+    """One without a box is of no matter, as it is without data.unknown; one that lacks is."""
+    extra = {"id": 11, "name": "extra"}
+    edit(categories / "val.json", lambda content: content["categories"].append(extra))
+    val = validation_set(of_coco(categories), ["a", "b"])
+    assert (val.classes, val.category_ids) == (["a", "b"], [3, 7])
+    edit(categories / "val.json", without("b"))
+    with pytest.raises(ConfigError, match="they must be the same"):
+        validation_set(of_coco(categories), ["a", "b"])
+
+
+def without(name):
+    def change(content):
+        (gone,) = [c["id"] for c in content["categories"] if c["name"] == name]
+        for key, own in (("categories", "id"), ("annotations", "category_id")):
+            content[key] = [record for record in content[key] if record[own] != gone]
+
+    return change
+
+
 def test_what_makes_no_sense(data):
     for unknown, what in (
         (["eight"], "no class 'eight'"),
@@ -125,3 +182,23 @@ def test_the_recipe_may_have_numbers(recipe):
         recipe_parser("x", "y"), ["--config", str(recipe), "--data.unknown", "[8, 9]"]
     )
     assert config.data.unknown == [8, 9]
+
+
+def test_a_class_that_the_checkpoint_was_taught(data):
+    with pytest.raises(ConfigError, match="'3' is a class that the checkpoint was taught"):
+        validation_set(DataConfig(root=str(data), unknown=[3]), list("0123456789"))
+
+
+def test_wrong_labels_and_unknown_classes(data):
+    config = DataConfig(format="digits", root=str(data), unknown=[3])
+    config.digits.wrong_labels = 0.3
+    with pytest.raises(ConfigError, match="would be taught under another label"):
+        training_set(config)
+
+
+def test_a_packed_data_set_is_whole(data, recipe, tmp_path):
+    packed = tmp_path / "packed.lmdb"
+    own = tmp_path / "own.yaml"
+    own.write_text(recipe.read_text().replace("data:", "data:\n  unknown: [3, 8]", 1))
+    assert main(["pack", "--config", str(own), "--output", str(packed)]) == 0
+    assert LMDBDataset(packed, "train").classes == training_set(DataConfig(root=str(data))).classes

@@ -135,6 +135,17 @@ def test_half_precision_is_scored_in_single(known, new):
         assert torch.equal(found, same)
 
 
+@pytest.mark.parametrize("by", WAYS)
+def test_a_model_may_be_cast_around_it(by, known, new):
+    scorer = UnknownScorer.fit(*known, by=by)
+    expected = scorer(*new)
+    for cast in (torch.nn.Module.half, torch.nn.Module.double, torch.nn.Module.bfloat16):
+        model = torch.nn.Sequential(copy.deepcopy(scorer))
+        assert torch.equal(cast(model)[0](*new), expected)
+        assert model[0].threshold == scorer.threshold
+    assert not model.state_dict()
+
+
 def test_only_so_many_neighbours_are_kept(known, monkeypatch):
     monkeypatch.setattr("detcenter.unknown.scorer._KEPT", 20)
     first, second = (UnknownScorer.fit(*known, by="neighbours") for _ in range(2))

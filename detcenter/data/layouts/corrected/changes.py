@@ -16,7 +16,7 @@ class Correction(NamedTuple):
 
     box: Sequence[float] | None  # as annotated, xyxy in pixels inside the image; None: to be added
     label: str | None
-    new_box: Sequence[float] | None  # None: it is removed
+    new_box: Sequence[float] | None  # likewise; None: it is removed
     new_label: str | None
 
 
@@ -65,14 +65,6 @@ def positions(
         found.append(min(mine))
         left.remove(min(mine))
     return found
-
-
-def new_corners(annotation: Annotation, change: Correction) -> list[float]:
-    """Where the box becomes, xyxy in pixels inside the image."""
-    assert change.new_box is not None
-    limits = [annotation["width"], annotation["height"]] * 2
-    corners: list[float] = np.clip(np.asarray(change.new_box, np.float64), 0, limits).tolist()
-    return corners
 
 
 def stays(change: Correction) -> bool:

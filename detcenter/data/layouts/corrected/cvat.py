@@ -17,7 +17,6 @@ from detcenter.data.errors import DataError, Fault
 from detcenter.data.layouts.corrected.changes import (
     Changed,
     Correction,
-    new_corners,
     positions,
     stays,
 )
@@ -84,7 +83,7 @@ def correct_image(
         shape = SubElement(element, "box", _MANUAL | _PLAIN) if at is None else shapes[at][0]
         shape.set("label", change.new_label)
         if at is None or not stays(change):
-            _become_box(shape, new_corners(annotation, change))
+            _become_box(shape, change)
 
 
 def correct_frame(
@@ -110,7 +109,7 @@ def correct_frame(
         given = tracks[0].element.attrib  # all are of one task
         of_task = {key: value for key, value in given.items() if key in ("task_id", "subset")}
         shape = Element("box", _PLAIN)
-        _become_box(shape, new_corners(annotation, change))
+        _become_box(shape, change)
         _add_track(video, _MANUAL | of_task, change, number, shape)
 
 
@@ -125,11 +124,11 @@ def _change_key(
         own = copy.deepcopy(shape)
         _leave(video, track, number)
         if moved:
-            _become_box(own, new_corners(annotation, change))
+            _become_box(own, change)
         if change.new_box is not None:
             _add_track(video, video.said.tracks[track].element.attrib, change, number, own)
         return
-    _become_box(shape, new_corners(annotation, change))
+    _become_box(shape, change)
     _hold(video.shapes[track], number)
 
 
@@ -180,10 +179,11 @@ def _add_track(
         track.append(key)
 
 
-def _become_box(shape: Element, corners: Sequence[float]) -> None:
+def _become_box(shape: Element, change: Correction) -> None:
     """With two decimals, as CVAT writes them; attributes that are no geometry stay."""
+    assert change.new_box is not None
     shape.tag = "box"
     for key in _GEOMETRY:
         shape.attrib.pop(key, None)
-    for key, value in zip(("xtl", "ytl", "xbr", "ybr"), corners, strict=True):
+    for key, value in zip(("xtl", "ytl", "xbr", "ybr"), change.new_box, strict=True):
         shape.set(key, f"{value:.2f}")

@@ -12,7 +12,6 @@ from detcenter.data.dataset import Annotation
 from detcenter.data.layouts.corrected.changes import (
     Changed,
     Correction,
-    new_corners,
     positions,
     stays,
 )
@@ -53,7 +52,7 @@ def correct_labelme(
             assert at is not None
             content["shapes"] = [s for s in content["shapes"] if s is not shapes[at][0]]
             continue
-        x1, y1, x2, y2 = new_corners(annotation, change)
+        x1, y1, x2, y2 = change.new_box
         points = [[x1, y1], [x2, y2]]
         shape: dict[str, Any]
         if at is None:
