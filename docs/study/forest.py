@@ -30,6 +30,7 @@ GROUPS = {
         ("30 % wrong labels: term − plain", "wrong_labels", "plain", "center"),
         ("dice by 3 folds: term − plain", "rcnn_dice", "plain", "center"),
         ("chess by 3 folds: term − plain", "rcnn_chess", "plain", "center"),
+        ("blood cells: term − plain", "rcnn_bccd", "plain", "center"),
     ],
     VOTES: [
         ("dice, center at weight 0", "ssd_dice", "softmax", "vote"),
