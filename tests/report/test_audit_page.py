@@ -90,6 +90,11 @@ def counted(page):
     return page.locator("#count").inner_text()
 
 
+def settle(page):
+    """Until the browser has kept what the page gave it, which other pages of it see then."""
+    page.wait_for_timeout(500)
+
+
 def decisions(page):
     with page.expect_download() as download:
         page.keyboard.press("d")
@@ -153,6 +158,7 @@ def test_decisions_are_there_again_after_a_reload(page, context, address):
     page.select_option("#class", CLASSES[3])
     assert counted(page) == "1 of 5 decided"  # choosing is not deciding yet
     page.keyboard.press("Enter")
+    settle(page)
     page.reload()
     assert counted(page) == "2 of 5 decided"
     other = context.new_page()
@@ -164,6 +170,7 @@ def test_decisions_are_there_again_after_a_reload(page, context, address):
 def test_decisions_outlive_another_page_of_the_same_data(page, context, tmp_path):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
+    settle(page)
     other = context.new_page()
     other.goto(write(tmp_path / "audit.html", ENTRIES[1:]))
     assert counted(other) == "1 of 4 decided"
@@ -178,10 +185,13 @@ def test_two_windows_lose_nothing_of_each_other(page, context, address):
     other = context.new_page()
     other.goto(address)
     page.keyboard.press("a")
+    settle(page)
     other.keyboard.press("ArrowRight")
     other.keyboard.press("r")
+    settle(other)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
+    settle(page)
     page.reload()
     kinds = [(row["kind"], row["decision"]) for row in decisions(page)["decisions"]]
     assert kinds == [("wrong label", "accept"), ("missing", "reject"), ("surplus", "accept")]
@@ -189,6 +199,7 @@ def test_two_windows_lose_nothing_of_each_other(page, context, address):
 
 def test_what_was_decided_before_a_reload_can_be_taken_back(page):
     page.keyboard.press("a")
+    settle(page)
     page.reload()
     page.keyboard.press("u")
     assert counted(page) == "0 of 5 decided"
@@ -302,6 +313,7 @@ def test_ten_thousand_suspects(context, tmp_path):
     assert counted(page) == "20 of 10000 decided" and page.locator("*").count() <= before
     page.locator("#open").check()
     expect(page.locator("#place")).to_have_text("1 of 9980")
+    settle(page)
     page.reload()
     assert counted(page) == "20 of 10000 decided"
 

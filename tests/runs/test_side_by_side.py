@@ -84,7 +84,7 @@ def test_a_run_that_finds_memory_full_beside_others_goes_on_beside_fewer(
     assert side_by_side.train_side_by_side(runs, 3) == {}
     again = [run for run in runs if len(beside(run)) == 2]
     assert len(again) == 1 and len(machine.starts) == 6  # and no third at once after that
-    assert f"{again[0]}: {said} (see" in (out := capsys.readouterr().out)
+    assert f"{again[0]}: {said}" in (out := capsys.readouterr().out)
     assert "beside fewer runs" in out and "failed" not in out and out.count(": done") == 5
 
 
