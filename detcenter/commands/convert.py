@@ -32,7 +32,9 @@ from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
 logger = logging.getLogger("detcenter")
 
 # What a data set is read with in training, not what it is.
-_OF_READING = {"augment", "fold", "folds", "keep_difficult", "workers"}
+_OF_READING = {
+    *("augment", "fold", "folds", "keep_difficult", "keep_unknown_images", "unknown", "workers")
+}
 _WRITERS = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}
 
 

@@ -1,6 +1,5 @@
 """`detcenter pack`: a data set in, one LMDB file out."""
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,7 @@ def main(args: Sequence[str]) -> None:
     output = Path(arguments.output)
     _check(arguments.data, output, arguments.overwrite)
     _check_apart(arguments.data)
-    data = dataclasses.replace(resolved(arguments.data), unknown=None)  # all classes, to be chosen
+    data = resolved(arguments.data)
     train, names = training_set(data), _names(data)
     val = validation_set(data, train.classes)
     warn_of_copies(data, train, val)

@@ -107,7 +107,7 @@ def open_set_metrics(
         ValueError: for lengths that differ, labels above K, and unknown scores that are nan.
     """
     scores = _unknown_scores(annotations, detections, len(classes))
-    above = float(np.nextafter(iou, np.inf))  # from which on is more than iou
+    above = _above(iou)
     unknown = len(classes) + 1
     truths = [{**a, "labels": np.minimum(a["labels"], unknown)} for a in annotations]
     found = _found(truths, detections, scores, unknown, above)
@@ -129,12 +129,21 @@ def right_detections(
 
     As `AUROC` of `open_set_metrics` has it: of a known object, with more than `iou`, the surest.
     """
-    matched = match(annotations, detections)
+    return _verdicts(match(annotations, detections), _above(iou))[0]
+
+
+def _above(iou: float) -> float:
+    """The IoU from which on one is more than ``iou``."""
+    return float(np.nextafter(iou, np.inf))
+
+
+def _verdicts(matched: Matched, iou: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections are true positives, and which are ignored, both bool [N]."""
     order = np.argsort(-matched.scores, kind="stable")
-    first, ignored = voc_verdicts(matched, order, float(np.nextafter(iou, np.inf)))
-    right = np.zeros(len(order), bool)
-    right[order] = first & ~ignored
-    return right
+    right, ignored = np.zeros(len(order), bool), np.zeros(len(order), bool)
+    first, ignored[order] = voc_verdicts(matched, order, iou)
+    right[order] = first & ~ignored[order]
+    return right, ignored
 
 
 def _unknown_scores(
@@ -216,12 +225,10 @@ def _wilderness_impact(
 
 
 def _by_detection(found: _Found, iou: float) -> dict[str, Any]:
-    order = np.argsort(-found.known.scores, kind="stable")
-    first, ignored = voc_verdicts(found.known, order, iou)
-    right, wrong = first & ~ignored, found.on_unknown[order] & ~first & ~ignored
-    scores = found.unknown_scores[order]
+    right, ignored = _verdicts(found.known, iou)
+    wrong = found.on_unknown & ~right & ~ignored
     return {
-        **_separation(scores[right], scores[wrong]),
+        **_separation(found.unknown_scores[right], found.unknown_scores[wrong]),
         "right_detections": int(right.sum()),
         "detections_on_unknown": int(wrong.sum()),
     }

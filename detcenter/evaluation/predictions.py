@@ -36,6 +36,8 @@ class Prediction(NamedTuple):
 
 Write = Callable[[Prediction], None]
 
+_COLUMNS = ("boxes", "labels", "scores", "unknown_scores", "taught_labels")
+
 
 @contextmanager
 def json_file(folder: Path, classes: Sequence[str]) -> Iterator[Write]:
@@ -103,21 +105,21 @@ FORMATS: Mapping[str, Callable[[Path, Sequence[str]], AbstractContextManager[Wri
 
 
 def _named(detection: Mapping[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
-    columns = (detection[name].tolist() for name in ("boxes", "labels", "scores"))
-    rows: list[dict[str, Any]] = [
-        {"class": classes[label - 1], "label": label, "score": score, "box": box}
-        for box, label, score in zip(*columns, strict=True)
+    columns = {key: detection[key].tolist() for key in _COLUMNS if key in detection}
+    return [
+        _row(dict(zip(columns, values, strict=True)), classes)
+        for values in zip(*columns.values(), strict=True)
     ]
-    if "unknown_scores" in detection:
-        pairs = zip(rows, detection["unknown_scores"].tolist(), strict=True)
-        rows = [row | {"unknown_score": score} for row, score in pairs]
-    if "taught_labels" in detection:
-        of_rows = zip(rows, detection["taught_labels"].tolist(), strict=True)
-        rows = [
-            row if label == row["label"] else row | {"looks_like": classes[label - 1]}
-            for row, label in of_rows
-        ]
-    return rows
+
+
+def _row(of: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    label, taught = of["labels"], of.get("taught_labels", of["labels"])
+    row = {"class": classes[label - 1], "label": label, "score": of["scores"], "box": of["boxes"]}
+    if "unknown_scores" in of:
+        row["unknown_score"] = of["unknown_scores"]
+    if taught != label:
+        row["looks_like"] = classes[taught - 1]
+    return row
 
 
 def _yolo_lines(found: Prediction) -> Iterator[str]:

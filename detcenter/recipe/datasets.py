@@ -6,28 +6,31 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from detcenter.data import (
     DataError,
     DetectionDataset,
     Fault,
     LMDBDataset,
-    PooledDataset,
-    TaughtDataset,
 )
 from detcenter.data.annotations import joined
 from detcenter.data.checks import look_at
 from detcenter.data.dataset import learnable
-from detcenter.data.errors import count, nearest
+from detcenter.data.errors import count
 from detcenter.data.findings import Part as Seen
 from detcenter.data.findings import copy_findings, in_words, size_findings, unit_findings
-from detcenter.data.splitting import contents, folds_of, groups_of_copies
 from detcenter.errors import ConfigError
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig
 from detcenter.recipe.extras import need
+from detcenter.recipe.folds import fold_of_parts
 from detcenter.recipe.layouts import Part, read_labelled, resolved
+from detcenter.recipe.unknown_classes import (
+    missing_classes,
+    taught_images,
+    unknown_classes,
+    with_classes,
+    with_unknown,
+)
 
 logger = logging.getLogger("detcenter")
 
@@ -82,57 +85,15 @@ def check_backend(evaluation: EvaluationConfig) -> None:
 def _part(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
     if not data.unknown:
         return _whole(data, part, classes)
-    unknown = _unknown_classes(data, taught=classes if part == "val" else None)
+    unknown = unknown_classes(data, taught=classes if part == "val" else None)
     # COCO's are read by name, in any order; other layouts' as they are, or as the recipe says.
     by_name = part == "val" and data.format == "coco"
-    every = _with(classes if by_name else data.classes, unknown)
-    uncut = dataclasses.replace(data, unknown=None, classes=_with(data.classes, unknown))
+    every = with_classes(classes if by_name else data.classes, unknown)
+    uncut = dataclasses.replace(data, unknown=None, classes=with_classes(data.classes, unknown))
     whole = _whole(uncut, part, every)
     if part == "train":
-        return _taught(whole, unknown, data.keep_unknown_images)
-    known = [name for name in whole.classes if name not in unknown]
-    fits = classes is not None and {*known} <= {*classes}
-    if whole.categories:  # which have ids, so that all are due
-        fits = classes is not None and {*known} == {*classes}
-    return TaughtDataset(whole, (fits and classes) or known, unknown, keep_images=True)
-
-
-def _taught(whole: DetectionDataset, unknown: list[str], keep_images: bool) -> DetectionDataset:
-    known = [name for name in whole.classes if name not in unknown]
-    for name in unknown:
-        if name not in whole.classes:
-            raise ConfigError(f"data.unknown: no class {name!r}; {nearest(name, whole.classes)}")
-    if not known:
-        raise ConfigError("data.unknown names all classes; there is nothing to teach")
-    dataset = TaughtDataset(whole, known, unknown, keep_images)
-    few = f"data.unknown: {len(dataset)} of {len(whole)} training images have no such object"
-    if len(dataset) == 0:
-        raise ConfigError(f"{few}; data.keep_unknown_images true trains on the others too")
-    if not keep_images:
-        logger.info("%s, and are trained on", few)
-    return dataset
-
-
-def _unknown_classes(data: DataConfig, taught: list[str] | None) -> list[str]:
-    """Those of ``data.unknown``.
-
-    Raises:
-        ConfigError: one is among the classes that were taught, or objects of one would be taught.
-    """
-    unknown = [str(name) for name in data.unknown or []]  # of digits YAML makes numbers
-    for name in unknown:
-        if taught is not None and name in taught:
-            raise ConfigError(f"data.unknown: {name!r} is a class that the checkpoint was taught")
-    if data.format == "digits" and data.digits.wrong_labels:
-        raise ConfigError(
-            "data.unknown and data.digits.wrong_labels: some unknown objects would be taught under "
-            "another label; leave one of them out"
-        )
-    return unknown
-
-
-def _with(classes: list[str] | None, unknown: list[str]) -> list[str] | None:
-    return classes and [*classes, *(name for name in unknown if name not in classes)]
+        return taught_images(whole, unknown, data.keep_unknown_images)
+    return with_unknown(whole, classes, unknown)
 
 
 def _whole(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
@@ -144,47 +105,7 @@ def _whole(data: DataConfig, part: Part, classes: list[str] | None) -> Detection
     uncut = dataclasses.replace(data, folds=None)
     train = _part(uncut, "train", classes)
     val = part_of(uncut, "val", train.classes)
-    return _fold_of([train, val], data, part)
-
-
-def _fold_of(both: list[DetectionDataset], data: DataConfig, part: Part) -> DetectionDataset:
-    assert data.folds is not None
-    paths = [annotation["path"] for dataset in both for annotation in dataset.annotations]
-    if data.folds > len(paths):
-        raise ConfigError(f"data.folds is {data.folds}, but there are {len(paths)} images")
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        raise ConfigError(
-            f"data.folds: {twice} is in data.train and in data.val; folds need it once"
-        )
-    content = _contents(both)
-    # Fixed, so that all variants and seeds of a comparison are evaluated on the same parts.
-    try:
-        fold = folds_of([path.as_posix() for path in paths], content, data.folds)
-    except ValueError as error:
-        raise ConfigError(f"data.folds is {data.folds}: {error}") from None
-    chosen = np.flatnonzero((fold == data.fold) == (part == "val")).tolist()
-    pooled = PooledDataset(both, chosen)
-    pooled.size_reported = all(dataset.size_reported for dataset in both)
-    return pooled
-
-
-def copies(dataset: DetectionDataset) -> np.ndarray:
-    """Which images are copies of one another, int64 [images]: equal numbers are."""
-    names = [annotation["path"].as_posix() for annotation in dataset.annotations]
-    number = np.empty(len(names), np.int64)
-    for group, members in enumerate(groups_of_copies(names, _contents([dataset]))):
-        number[members] = group
-    return number
-
-
-def _contents(datasets: list[DetectionDataset]) -> list[str]:
-    """What tells apart the contents of the images of data sets, one after the other."""
-    paths = [annotation["path"] for dataset in datasets for annotation in dataset.annotations]
-    if all(path.is_file() for path in paths):
-        return contents(paths)
-    # Those of a packed data set are no files, but have names for their contents.
-    return [dataset.version(n) for dataset in datasets for n in range(len(dataset))]
+    return fold_of_parts([train, val], data, part)
 
 
 def _sound(data: DataConfig, part: Part, classes: list[str] | None) -> DetectionDataset:
@@ -295,6 +216,9 @@ def look_through(
         faults.append(Fault(_file(data, "train"), _nothing(train)))
     if len(val) == 0:
         faults.append(Fault(_file(data, "val"), "no images to evaluate on"))
+    why = missing_classes(train.classes, [*map(str, data.unknown or [])])
+    if why is not None:
+        faults.append(Fault(_file(data, "train"), why))
     if train.classes != val.classes:
         what = f"other classes than data.train {data.train!r}; they must be the same"
         faults.append(Fault(_file(data, "val"), what))

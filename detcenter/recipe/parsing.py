@@ -135,7 +135,8 @@ def given_keys(config: Config, args: Sequence[str]) -> dict[str, Any]:
 def data_of_recipe(prog: str, args: Sequence[str]) -> DataConfig:
     """The data section of the recipe that ``--config`` in ``args`` names, without its folds.
 
-    Without a recipe, the defaults. The images are cut into folds where they are read.
+    Without a recipe, the defaults. The images are cut into folds where they are read, and classes
+    are left out there.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", nargs="?")
@@ -143,7 +144,7 @@ def data_of_recipe(prog: str, args: Sequence[str]) -> DataConfig:
     if recipe is None:
         return DataConfig()
     config, _ = parse_recipe(recipe_parser(prog, ""), ["--config", recipe])
-    return dataclasses.replace(config.data, folds=None)
+    return dataclasses.replace(config.data, folds=None, unknown=None)
 
 
 def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ()) -> Namespace:

@@ -23,7 +23,8 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation.detections import save_arrays
 from detcenter.progress import bar
 from detcenter.recipe.config import Config
-from detcenter.recipe.datasets import copies, part_of
+from detcenter.recipe.datasets import part_of
+from detcenter.recipe.folds import copies
 from detcenter.runs.checkpoints import detector_of
 from detcenter.runs.features import kept_arrays, unit
 from detcenter.runs.folder import LAST

@@ -61,18 +61,17 @@ def open_set(
     found = detect_in(val, model, _BATCH, data.workers, progress, scorer=scorers["softmax"])
     found = [{key: x[of["scores"] >= score] for key, x in of.items()} for of in found]
     truth = val.with_unknown if isinstance(val, TaughtDataset) else val.annotations
+    right = torch.from_numpy(right_detections(truth, found, iou))
+    if not right.any():
+        raise ConfigError("nothing in data.val is detected rightly: train for longer")
     marked = {}
     for way, scorer in scorers.items():
         scored = _scored(found, scorer)
-        right = right_detections(truth, scored, iou)
-        if not right.any():
-            raise ConfigError("nothing in data.val is detected rightly: train for longer")
-        of_known = torch.cat([x["unknown_scores"] for x in scored])[torch.from_numpy(right)]
+        of_known = torch.cat([x["unknown_scores"] for x in scored])[right]
         scorer.threshold.fill_(threshold_losing(of_known, lose))
         limit = float(scorer.threshold)
         marked[way] = _metrics(truth, val, scored, limit, iou, max_detections)
-    plain = _scored(found, scorers["softmax"])
-    unmarked = _metrics(truth, val, plain, math.inf, iou, max_detections)
+    unmarked = _metrics(truth, val, found, math.inf, iou, max_detections)
     return OpenSet([str(name) for name in data.unknown or []], unmarked, marked, scorers)
 
 

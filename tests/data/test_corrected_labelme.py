@@ -1,6 +1,7 @@
 """Single boxes of LabelMe's files changed: read again, they and no others are other ones."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -8,8 +9,10 @@ from detcenter.data.layouts import labelme
 from detcenter.data.layouts.corrected.changes import Changed, Correction, NotThere
 from detcenter.data.layouts.corrected.labelme import corrected
 from detcenter.data.layouts.files import Files
+from tests.data import test_labelme
 from tests.data.layouts import picture
-from tests.data.reading import read, sound, write
+from tests.data.reading import read, sound
+from tests.data.test_labelme import CAT
 
 
 def shape(kind="rectangle", points=((1, 2), (11, 22)), label="cat", **others):
@@ -18,15 +21,7 @@ def shape(kind="rectangle", points=((1, 2), (11, 22)), label="cat", **others):
     return drawn | flags | others
 
 
-def page(path, *shapes, **others):
-    content = {"version": "5.5.0", "flags": {"dark": True}, "shapes": [*shapes]}
-    named = {
-        "imagePath": f"{path.stem}.png",
-        "imageData": "iVBO",
-        "imageHeight": 30,
-        "imageWidth": 40,
-    }
-    write(path, json.dumps(content | named | others))
+page = partial(test_labelme.page, flags={"dark": True}, imageData="iVBO")
 
 
 @pytest.fixture
@@ -34,9 +29,6 @@ def root(tmp_path):
     for name in "ab":
         picture(tmp_path / f"{name}.png")
     return tmp_path
-
-
-CAT = ("cat", [1, 2, 11, 22])
 
 
 def apply(root, *corrections, part=".", image="a.png"):

@@ -196,9 +196,23 @@ def test_wrong_labels_and_unknown_classes(data):
         training_set(config)
 
 
-def test_a_packed_data_set_is_whole(data, recipe, tmp_path):
-    packed = tmp_path / "packed.lmdb"
-    own = tmp_path / "own.yaml"
-    own.write_text(recipe.read_text().replace("data:", "data:\n  unknown: [3, 8]", 1))
-    assert main(["pack", "--config", str(own), "--output", str(packed)]) == 0
-    assert LMDBDataset(packed, "train").classes == training_set(DataConfig(root=str(data))).classes
+@pytest.fixture
+def own_recipe(recipe, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(recipe.read_text().replace("data:", "data:\n  unknown: [3, 8]", 1))
+    return str(path)
+
+
+def test_a_data_set_that_is_written_is_whole(data, own_recipe, tmp_path):
+    whole = training_set(DataConfig(root=str(data)))
+    packed, out = tmp_path / "packed.lmdb", tmp_path / "out"
+    assert main(["pack", "--config", own_recipe, "--output", str(packed)]) == 0
+    assert main(["convert", "--config", own_recipe, "--to", "coco", str(out)]) == 0
+    for written in (LMDBDataset(packed, "train"), training_set(DataConfig(root=str(out)))):
+        assert written.classes == whole.classes and len(written) == len(whole)
+
+
+def test_check_says_if_there_is_no_such_class(own_recipe, capsys):
+    assert main(["check", "--config", own_recipe]) == 0
+    assert main(["check", "--config", own_recipe, "--data.unknown", "[eight]"]) == 1
+    assert "data.unknown: no class 'eight'" in capsys.readouterr().out

@@ -51,6 +51,7 @@ def stand_in(monkeypatch):
                 "labels": known,
                 "features": features,
                 "logits": logits,
+                "unknown_scores": scorer(features, logits),
             }
 
     monkeypatch.setattr(module, "logits_and_features", passed)
@@ -120,6 +121,7 @@ def test_with_all_classes_taught_nothing_unknown_is_measured(data, stand_in, mon
                 "labels": torch.as_tensor(a["labels"]),
                 "features": torch.eye(DIMENSIONS)[a["labels"] - 1],
                 "logits": torch.zeros(len(a["labels"]), len(classes) + 1),
+                "unknown_scores": torch.zeros(len(a["labels"])),
             }
             for a in dataset.annotations
         ]
