@@ -31,7 +31,8 @@ from detcenter.runs.open_set import open_set
 from detcenter.runs.side_by_side import jobs_of
 from detcenter.training import load_checkpoint
 
-KEYS = ("AUROC", "FPR95", "AP_unknown", "U_recall", "WI", "A_OSE", "AP_known")
+OF_SCORES = ("AUROC", "FPR95", "AP_unknown", "U_recall")
+KEYS = (*OF_SCORES, "WI", "A_OSE", "AP_known")
 
 
 def main() -> None:
@@ -104,8 +105,10 @@ def _table(
     rows = [["unknown by", "variant", *KEYS]]
     for way in ways:
         for name in names:
-            means = [float(np.mean(values[name, way, key])) for key in KEYS]
-            rows.append([way, name, *(_cell(x, key) for x, key in zip(means, KEYS, strict=True))])
+            means = {key: float(np.mean(values[name, way, key])) for key in KEYS}
+            if way == "(none)":  # where nothing is scored
+                means |= dict.fromkeys(OF_SCORES, np.nan)
+            rows.append([way, name, *(_cell(x, key) for key, x in means.items())])
     return rows
 
 
@@ -120,7 +123,7 @@ def _differences(
         cells = []
         for key in KEYS:
             pair = values[first, way, key], values[other, way, key]
-            if way == "(none)" and key in KEYS[:4] or not np.isfinite(pair).all():
+            if (way == "(none)" and key in OF_SCORES) or not np.isfinite(pair).all():
                 cells.append("–")
                 continue
             found = paired_difference(*pair)
