@@ -90,9 +90,14 @@ def counted(page):
     return page.locator("#count").inner_text()
 
 
-def settle(page):
-    """Until the browser has kept what the page gave it, which other pages of it see then."""
-    page.wait_for_timeout(500)
+def reload(page, count):
+    """Until the page counts so: a busy browser takes its time to keep what was decided just then."""
+    for _ in range(100):
+        page.reload()
+        if counted(page) == count:
+            return
+        page.wait_for_timeout(100)
+    assert counted(page) == count
 
 
 def decisions(page):
@@ -158,22 +163,20 @@ def test_decisions_are_there_again_after_a_reload(page, context, address):
     page.select_option("#class", CLASSES[3])
     assert counted(page) == "1 of 5 decided"  # choosing is not deciding yet
     page.keyboard.press("Enter")
-    settle(page)
-    page.reload()
-    assert counted(page) == "2 of 5 decided"
+    reload(page, "2 of 5 decided")
     other = context.new_page()
     other.goto(address)
-    assert counted(other) == "2 of 5 decided"
+    reload(other, "2 of 5 decided")
     assert [row["decision"] for row in decisions(other)["decisions"]] == ["accept", "class"]
 
 
 def test_decisions_outlive_another_page_of_the_same_data(page, context, tmp_path):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
-    settle(page)
+    assert counted(page) == "1 of 5 decided"
     other = context.new_page()
     other.goto(write(tmp_path / "audit.html", ENTRIES[1:]))
-    assert counted(other) == "1 of 4 decided"
+    reload(other, "1 of 4 decided")
     elsewhere = context.new_page()
     html = audit_page(TITLE, {"root": "other"}, CLASSES, ENTRIES, pixels)
     (tmp_path / "other.html").write_text(html, encoding="utf-8")
@@ -185,22 +188,20 @@ def test_two_windows_lose_nothing_of_each_other(page, context, address):
     other = context.new_page()
     other.goto(address)
     page.keyboard.press("a")
-    settle(page)
+    expect(other.locator("#count")).to_have_text("1 of 5 decided", timeout=30_000)
     other.keyboard.press("ArrowRight")
     other.keyboard.press("r")
-    settle(other)
+    expect(page.locator("#count")).to_have_text("2 of 5 decided", timeout=30_000)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
-    settle(page)
-    page.reload()
+    reload(page, "3 of 5 decided")
     kinds = [(row["kind"], row["decision"]) for row in decisions(page)["decisions"]]
     assert kinds == [("wrong label", "accept"), ("missing", "reject"), ("surplus", "accept")]
 
 
 def test_what_was_decided_before_a_reload_can_be_taken_back(page):
     page.keyboard.press("a")
-    settle(page)
-    page.reload()
+    reload(page, "1 of 5 decided")
     page.keyboard.press("u")
     assert counted(page) == "0 of 5 decided"
 
@@ -313,9 +314,7 @@ def test_ten_thousand_suspects(context, tmp_path):
     assert counted(page) == "20 of 10000 decided" and page.locator("*").count() <= before
     page.locator("#open").check()
     expect(page.locator("#place")).to_have_text("1 of 9980")
-    settle(page)
-    page.reload()
-    assert counted(page) == "20 of 10000 decided"
+    reload(page, "20 of 10000 decided")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
