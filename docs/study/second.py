@@ -50,10 +50,17 @@ def _print(name: str, values: np.ndarray) -> None:
 
 def _print_by_seed(setting: str, first: str, second: str) -> None:
     """All data sets have the same seeds, which an interval over data sets takes as given."""
+    found = []
     for seed in sorted({int(r["seed"]) for r in listed() if r["setting"] == setting}):
         values = difference(setting, first, second, "AP", (seed,))
         if values is not None:
             print(f"{f'  with seed {seed} alone':44}{_numbers(values)}")
+            found.append(values)
+    if len(found) > len(SEEDS):
+        name = f"  with all {len(found)} seeds"
+        print(f"{name:44}{_numbers(np.mean(found, 0))}")
+        means = np.mean(found, 1)
+        print(f"{name + ', over seeds':44}{means.mean():+.2f} {_in_brackets(t_interval(means))}")
 
 
 def _print_means(setting: str, arms: tuple[str, str]) -> None:
@@ -113,10 +120,13 @@ def _mean(setting: str, arm: str, data: int, metric: str, seeds: tuple[int, ...]
 
 
 def _numbers(values: np.ndarray) -> str:
-    low, high = t_interval(values)
     each = " ".join(f"{value:+.1f}" for value in values)
     p = sign_flip_p(values)
-    return f"{values.mean():+.2f} ({low:+.2f} to {high:+.2f}), exact p {p:.3f}; {each}"
+    return f"{values.mean():+.2f} {_in_brackets(t_interval(values))}, exact p {p:.3f}; {each}"
+
+
+def _in_brackets(interval: tuple[float, float]) -> str:
+    return "({:+.2f} to {:+.2f})".format(*interval)
 
 
 def _left_out(values: np.ndarray) -> str:
