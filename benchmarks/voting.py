@@ -2,8 +2,8 @@
 
     python benchmarks/voting.py --checkpoint runs/digits_lab/best.pth [--batch 8] [--repeats 15]
 
-The first validation images of the checkpoint's recipe, at the model's size. Without the vote, by
-the auxiliary softmax and by the centers; the arms take turns, and the figures are medians.
+The first validation images of the checkpoint's recipe, at the model's size. Without the vote and
+with it; the two take turns, and the figures are medians.
 """
 
 import argparse
@@ -36,8 +36,7 @@ def main() -> None:
     plain: Any = vote(load(arguments.checkpoint, device()), None)
     arms = {
         "no vote": plain,
-        "softmax": vote(copy.deepcopy(plain), 0.5),
-        "centers": vote(copy.deepcopy(plain), 0.3, by="centers"),
+        "vote": vote(copy.deepcopy(plain), 0.5),
     }
     images = _images(plain, arguments.checkpoint, arguments.batch)
     record = Record(arguments.json)

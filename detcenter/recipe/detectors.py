@@ -29,7 +29,6 @@ from detcenter.models import (
     vote,
 )
 from detcenter.recipe.config import (
-    VOTE_KEYS,
     CenterConfig,
     Config,
     LossConfig,
@@ -86,12 +85,6 @@ def detector(
     """The model of a recipe, made fast, with its terms attached."""
     if config.model.l2_softmax_learnt and config.model.l2_softmax is None:
         raise ConfigError("model.l2_softmax_learnt is set without model.l2_softmax, the radius")
-    if config.center is not None and config.center.vote is None:
-        for key in VOTE_KEYS:
-            if getattr(config.center, key) != getattr(CenterConfig(), key):
-                raise ConfigError(
-                    f"center.{key} is set without center.vote, the weight of the vote"
-                )
     with _errors_of("model"):
         model = fast(build_model(**builder, load=load))
         if config.model.l2_softmax is not None:
@@ -114,9 +107,8 @@ def detector(
         with _errors_of(f"terms.{name}"):
             _attach_loss(model, name, term, steps_an_epoch)
     if config.center is not None and config.center.vote is not None:
-        by, scale = config.center.vote_by, config.center.vote_scale
         with _errors_of("center.vote"):
-            vote(model, config.center.vote, by=by, scale=scale)
+            vote(model, config.center.vote)
     return model
 
 

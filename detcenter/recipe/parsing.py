@@ -16,7 +16,6 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import (
     RENAMED,
-    VOTE_KEYS,
     CenterConfig,
     Config,
     DataConfig,
@@ -29,7 +28,6 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 # Smallest sensible values; what a builder checks itself is not repeated here.
 _LEAST: dict[str, float] = {
     "center.vote": 0,
-    "center.vote_scale": 1e-6,
     "data.digits.seed": 0,
     "data.fold": 0,
     "data.folds": 2,
@@ -97,12 +95,11 @@ def data_parser(
     return parser
 
 
-def add_votes(parser: ArgumentParser, center: CenterConfig | None) -> None:
-    """Let ``parser`` take ``--center.vote`` and its like, by default what ``center`` has."""
-    others = {f.name for f in dataclasses.fields(CenterConfig)}.difference(VOTE_KEYS)
+def add_vote(parser: ArgumentParser, center: CenterConfig | None) -> None:
+    """Let ``parser`` take ``--center.vote``, by default what ``center`` has."""
+    others = {f.name for f in dataclasses.fields(CenterConfig)} - {"vote"}
     parser.add_class_arguments(CenterConfig, "center", skip=others)
-    values = center or CenterConfig()
-    parser.set_defaults({f"center.{key}": getattr(values, key) for key in VOTE_KEYS})
+    parser.set_defaults({"center.vote": center and center.vote})
 
 
 def plain_parser(prog: str, description: str) -> ArgumentParser:

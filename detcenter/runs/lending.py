@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from detcenter.recipe.config import VOTE_KEYS, Config, flat
+from detcenter.recipe.config import Config, flat
 from detcenter.runs.checkpoints import voting_as
 from detcenter.runs.folder import LAST, PREVIOUS, has_checkpoint
 from detcenter.runs.measured import is_finished
@@ -41,7 +41,7 @@ def borrow(path: Path, config: Config, lenders: Sequence[Path]) -> None:
             checkpoint, _ = load_newest(lender / LAST, lender / PREVIOUS)
             if checkpoint["epoch"] < config.train.epochs:
                 continue
-            checkpoint = voting_as(checkpoint, config.center)
+            checkpoint = voting_as(checkpoint, config.center.vote)
             checkpoint["config"]["output"] = config.output
             checkpoint.pop("images_a_step", None)  # no step follows, of whatever size
             checkpoint["rows"] = [_of_training(row) for row in checkpoint["rows"]]
@@ -52,7 +52,7 @@ def borrow(path: Path, config: Config, lenders: Sequence[Path]) -> None:
 
 def _training(config: Config) -> str:
     """All that the weights of a run follow from: its recipe without the vote."""
-    left_out = {"output", *(f"center.{key}" for key in VOTE_KEYS)}
+    left_out = {"output", "center.vote"}
     return repr({key: value for key, value in flat(config).items() if key not in left_out})
 
 

@@ -441,12 +441,12 @@ def test_without_weights_to_take(one_epoch, tmp_path, capsys):
     args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--output", str(out)]
     args += ["--center.features", "embedding", "--center.embedding_weight", "0"]
     args += ["--baseline", "silent", "--set", "soft: center.vote=0.5", "--set", "silent: recipe"]
-    args += ["--set", "centers: center.vote=0.5 center.vote_by=centers"]
+    args += ["--set", "weak: center.weight=0.1"]
     line = fails(capsys, *args)
     assert "2 of 6 runs failed" in line
     assert line.count("log.txt") == 1 and "2 runs say so" in line  # one cause, one line
     values = json.loads((out / "compare.json").read_text())
-    assert [variant["name"] for variant in values["variants"]] == ["silent", "centers"]
+    assert [variant["name"] for variant in values["variants"]] == ["silent", "weak"]
     assert {Path(failure["run"]).parent.name for failure in values["failures"]} == {"soft"}
 
 
@@ -459,21 +459,21 @@ def test_who_lends_weights(tmp_path):
 
     runs = dict(
         [
-            run("centers", vote=0.5, vote_by="centers"),
+            run("strong", vote=0.5),
             run("silent"),
-            run("softmax", vote=0.3),
+            run("weak", vote=0.3),
             run("other_seed", seed=1, vote=0.3),
             run("other_weight", weight=0.7),
         ]
     )
-    centers, silent, softmax, *others = runs
-    assert borrowers(runs, runs) == {silent: [centers, softmax], softmax: [centers, silent]}
+    strong, silent, weak, *others = runs
+    assert borrowers(runs, runs) == {silent: [strong, weak], weak: [strong, silent]}
     silent.mkdir()
     save_checkpoint(silent / "last.pth", **checkpoint_of(runs[silent], epoch=4))
     found = borrowers(runs, {*runs} - {silent})
-    assert found == {centers: [silent, softmax], softmax: [centers, silent]}
-    borrow(centers, runs[centers], found[centers])
-    assert not centers.exists()  # the training was not complete
+    assert found == {strong: [silent, weak], weak: [strong, silent]}
+    borrow(strong, runs[strong], found[strong])
+    assert not strong.exists()  # the training was not complete
     save_checkpoint(
         silent / "last.pth",
         silent / "previous.pth",
@@ -485,13 +485,13 @@ def test_who_lends_weights(tmp_path):
         assert config_from_dict(lent["config"]) == runs[path]
         assert lent["rows"] == [{"epoch": "1", "train/loss": "2"}] and "images_a_step" not in lent
     (silent / "last.pth").write_bytes(b"damaged")
-    (softmax / "last.pth").unlink()
-    borrow(softmax, runs[softmax], [silent, centers])  # what is damaged lends nothing
-    assert (softmax / "last.pth").exists()
-    for path in (silent, softmax):
+    (weak / "last.pth").unlink()
+    borrow(weak, runs[weak], [silent, strong])  # what is damaged lends nothing
+    assert (weak / "last.pth").exists()
+    for path in (silent, weak):
         (path / "results.json").touch()
-    (softmax / "last.pth").unlink()
-    assert borrowers(runs, [softmax]) == {}  # it was evaluated with its own weights
+    (weak / "last.pth").unlink()
+    assert borrowers(runs, [weak]) == {}  # it was evaluated with its own weights
 
 
 def checkpoint_of(config, epoch):

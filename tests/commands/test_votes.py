@@ -8,7 +8,6 @@ import torch
 import detcenter
 from detcenter.cli import main
 from detcenter.evaluation import load_detections
-from detcenter.models.voting import Vote
 from detcenter.recipe.config import config_from_dict
 from detcenter.recipe.datasets import validation_set
 from detcenter.runs.passes import detect_in
@@ -17,7 +16,6 @@ from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
 # The model of two short epochs is so sure of itself that only a vote of weight 1 is heard.
-BY_CENTERS = ("--center.vote", "1", "--center.vote_by", "centers", "--center.vote_scale", "16")
 
 
 def changed(run, path, **center):
@@ -36,11 +34,11 @@ def scores_by(checkpoint, *options, found):
     return [row["score"] for row in json.loads(found.read_text())]
 
 
-def scores_of(run, *vote, **options):
+def scores_of(run, *vote):
     """What the library finds."""
     model = detcenter.load(run / "last.pth", "cpu")
     if vote:
-        detcenter.vote(model, *vote, **options)
+        detcenter.vote(model, *vote)
     config = config_from_dict(load_checkpoint(run / "last.pth")["config"])
     found = detect_in(validation_set(config.data, model.classes), model, 8, 0)
     return [score for of_image in found for score in of_image["scores"].tolist()]
@@ -52,17 +50,12 @@ def test_a_checkpoint_votes_when_asked(run, tmp_path, capsys):
     assert own == pytest.approx(scores_of(run), abs=1e-5)
     by_softmax = scores_by(run / "last.pth", "--center.vote", "1", found=found)
     assert by_softmax == pytest.approx(scores_of(run, 1.0), abs=1e-5) and by_softmax != own
-    by_centers = scores_by(run / "last.pth", *BY_CENTERS, found=found)
-    expected = scores_of(run, 1.0, by="centers", scale=16.0)
-    assert by_centers == pytest.approx(expected, abs=1e-5) and by_centers != by_softmax
-    old = changed(run, tmp_path / "old.pth", vote=None, vote_by=None, vote_scale=None)
+    old = changed(run, tmp_path / "old.pth", vote=None, vote_by="softmax", vote_scale=32.0)
     assert scores_by(old, found=found) == own
     voting = changed(run, tmp_path / "votes.pth", vote=1.0)
     assert scores_by(voting, found=found) == by_softmax
     assert scores_by(voting, "--center.vote", "null", found=found) == own
-    centers = changed(run, tmp_path / "centers.pth", vote=1.0, vote_by="centers")
-    assert scores_by(centers, "--center.vote", "null", found=found) == own
-    assert detcenter.load(voting, "cpu").box_vote == Vote(1.0, "softmax", 32.0)
+    assert detcenter.load(voting, "cpu").box_vote == 1.0
 
 
 def test_predict_votes_too(run, data, tmp_path, capsys):
@@ -99,10 +92,6 @@ def test_votes_that_cannot_be_are_one_line(run, recipe, tmp_path, capsys):
         (("--center.vote", 1.5), "center.vote is 1.5, the most is 1"),
         (("--center.vote", -1), "center.vote is -1.0, the least is 0"),
         (("--center.vote", "much"), "center.vote takes float | null, not much"),
-        (("--center.vote_by", "all"), "center.vote_by takes 'softmax' or 'centers', not all"),
-        (("--center.vote_scale", 0), "center.vote_scale is 0.0, the least is"),
-        (("--center.vote_by", "centers"), "center.vote_by is set without center.vote"),
-        (("--center.vote_scale", 16), "center.vote_scale is set without center.vote"),
         (("--center.votes", 1), "the nearest known is 'center.vote'"),
         (("--center.vote", 0.5, "--center.features", "cell"), "center.vote: nothing embeds"),
         (("--center.vote", 0.5, "--center.embedding_weight", 0), "center.vote: the embedding's"),
@@ -112,15 +101,12 @@ def test_votes_that_cannot_be_are_one_line(run, recipe, tmp_path, capsys):
     evaluate = ("evaluate", "--checkpoint", run / "last.pth")
     assert "center.vote is 2.0, the most is 1" in fails(capsys, *evaluate, "--center.vote", 2)
     assert "--center.weight" in fails(capsys, *evaluate, "--center.weight", 2)
-    line = fails(capsys, *evaluate, "--center.vote_by", "centers")
-    assert "--center.vote_by changes nothing without a vote" in line
+    centers = changed(run, tmp_path / "centers.pth", vote=1.0, vote_by="centers")
+    line = fails(capsys, "evaluate", "--checkpoint", centers)
+    assert "of an earlier version of detcenter: its centers vote" in line
     both = ("evaluate", "--predictions", "a", "--annotations", "b", "--center.vote", 0.5)
     assert "--center.vote is for checkpoints" in fails(capsys, *both)
     saved = load_checkpoint(run / "last.pth")
-    saved["model"]["box_terms.center.losses.0.centers"].zero_()
-    torch.save(saved, tmp_path / "zero.pth")
-    evaluate = ("evaluate", "--checkpoint", tmp_path / "zero.pth")
-    assert "center.vote: all centers are zero" in fails(capsys, *evaluate, *BY_CENTERS)
     saved["config"]["center"] = None
     torch.save(saved, tmp_path / "plain.pth")
     evaluate = ("evaluate", "--checkpoint", tmp_path / "plain.pth", "--center.vote", 0.5)

@@ -3,21 +3,14 @@
 import copy
 import math
 import pickle
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import FCOS, KeypointRCNN, MaskRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.ops import MultiScaleRoIAlign
 
 from detcenter import (
-    CenterLoss,
     Embedding,
     attach,
     box_features,
@@ -31,50 +24,20 @@ from detcenter.models import family_of, terms_of
 from detcenter.models.exact import with_exact_boxes
 from detcenter.training import averaged
 from detcenter.waits import counted_waits, pretended_cuda
-from tests.tiny_detectors import BUILDERS, CLASSES, SIZE, Backbone, Flat, batch, built
-
-SCALE = 8.0
-
-
-def with_parts(kind):
-    """A faster R-CNN that finds masks or keypoints too."""
-    pool, larger = (
-        MultiScaleRoIAlign(["fine", "coarse"], n, 2, canonical_scale=32) for n in (3, 6)
-    )
-    own = {
-        "rpn_anchor_generator": AnchorGenerator(((16, 24), (32, 48)), ((0.5, 1.0),) * 2),
-        "box_roi_pool": pool,
-        "box_head": TwoMLPHead(32 * 3 * 3, 32),
-        "box_predictor": FastRCNNPredictor(32, CLASSES),
-    }
-    if kind is MaskRCNN:
-        heads = MaskRCNNHeads(32, (8,), 1), MaskRCNNPredictor(8, 8, CLASSES)
-        own |= dict(zip(("mask_head", "mask_predictor"), heads, strict=True))
-        return kind(Backbone(), None, SIZE, SIZE, mask_roi_pool=larger, **own)
-    heads = KeypointRCNNHeads(32, (8,)), KeypointRCNNPredictor(8, 5)
-    own |= dict(zip(("keypoint_head", "keypoint_predictor"), heads, strict=True))
-    return kind(Backbone(), None, SIZE, SIZE, keypoint_roi_pool=larger, **own)
-
-
-def part_of(model):
-    return getattr(model, "roi_heads", model)
-
-
-def reader_of(model):
-    return model.roi_heads.box_predictor if hasattr(model, "roi_heads") else model.head
-
-
-def made(kind):
-    """A model of a family of tiny detectors, or one with masks or keypoints."""
-    if isinstance(kind, str):
-        model = built(kind)
-    else:
-        torch.manual_seed(3)
-        model = with_parts(kind)
-        nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.4)
-    if hasattr(model, "rpn"):
-        model.rpn._post_nms_top_n["testing"] = 40
-    return model
+from tests.models import candidates
+from tests.models.candidates import (
+    boxes_in,
+    check,
+    detections,
+    linear,
+    made,
+    own_scores,
+    part_of,
+    seen_in,
+    sigmoid,
+    softmax,
+)
+from tests.tiny_detectors import BUILDERS, SIZE, Flat, batch
 
 
 def opinionated(model):
@@ -85,7 +48,6 @@ def opinionated(model):
         terms_of(model).embedding.classifier.weight *= 20
         for projection in terms_of(model).embedding.projections:
             projection.weight *= 3
-        terms_of(model).center.losses[0].centers[1:] = torch.randn(CLASSES - 1, 8)
     best = sorted(own_scores(model, box).max() for box in boxes_in(model.eval(), batch(2)[0]))
     few = best[len(best) * 6 // 10 : len(best) * 8 // 10]
     gap = int(np.diff(few).argmax())  # so that rounding moves no score over the threshold
@@ -109,103 +71,15 @@ def images():
     return batch(2)[0]
 
 
-def detections(model, images):
-    with torch.inference_mode():
-        return model(images)
-
-
-def check(found, expected, exact=False):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for key, value in other.items():
-            if exact:
-                assert torch.equal(one[key], value), key
-            else:
-                torch.testing.assert_close(one[key], value, rtol=1e-4, atol=1e-4)
-
-
-def seen_in(model, images):
-    """What the backbone and the reader of torchvision's own model gave: maps, read, outputs."""
-    seen = {}
-    hooks = [
-        model.backbone.register_forward_hook(lambda _, x, y: seen.update(maps=y)),
-        reader_of(model).register_forward_hook(lambda _, x, y: seen.update(read=x[0], made=y)),
-    ]
-    detections(model, images)
-    for hook in hooks:
-        hook.remove()
-    return seen
-
-
-class Box(NamedTuple):
-    """Of the loop: an anchor in an image, or a proposal."""
-
-    level: int
-    vector: np.ndarray
-    logits: np.ndarray
-    centerness: float | None
-
-
-def boxes_in(model, images):
-    """In torchvision's order."""
-    seen = seen_in(model, images)
-    if hasattr(model, "roi_heads"):
-        pairs = zip(seen["read"].double().numpy(), seen["made"][0].double().numpy(), strict=True)
-        return [Box(0, vector, logits, None) for vector, logits in pairs]
-    made = {name: x.double().numpy() for name, x in seen["made"].items()}
-    maps = [x.double().numpy() for x in seen["maps"].values()]
-    per_cell = model.anchor_generator.num_anchors_per_location()
-    found = []
-    for image in range(len(images)):
-        anchor = 0
-        for level, (x, n) in enumerate(zip(maps, per_cell, strict=True)):
-            for row, column, _ in np.ndindex(*x.shape[2:], n):
-                of_center = (
-                    made["bbox_ctrness"][image, anchor, 0] if "bbox_ctrness" in made else None
-                )
-                logits = made["cls_logits"][image, anchor]
-                found.append(Box(level, x[image, :, row, column], logits, of_center))
-                anchor += 1
-    return found
-
-
-def softmax(logits):
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def opinion(terms, by, box):
+def opinion(embedding, box):
     """The embedding's posterior."""
-    embedding = terms.embedding
     at = linear(embedding.projections[box.level], box.vector)
-    if by == "softmax":
-        return softmax(linear(embedding.classifier, at))
-    centers = terms.center.losses[0].centers.double().numpy()[1:]
-    cosines = [at @ c / np.linalg.norm(at) / np.linalg.norm(c) for c in centers]
-    return softmax(SCALE * np.array(cosines))
-
-
-def linear(layer, vector):
-    weight, bias = (x.detach().double().numpy() for x in (layer.weight, layer.bias))
-    return weight @ vector + bias
+    return softmax(linear(embedding.classifier, at))
 
 
 def geometric_mean(own, other, weight):
     mean = np.array([p ** (1 - weight) * q**weight for p, q in zip(own, other, strict=True)])
     return mean / mean.sum()
-
-
-def own_scores(model, box):
-    """Without background."""
-    if not isinstance(model, RetinaNet | FCOS):
-        return softmax(box.logits)[1:]
-    p = sigmoid(box.logits[1:])
-    return p if box.centerness is None else np.sqrt(p * sigmoid(box.centerness))
 
 
 def mixed(model, box, other, weight):
@@ -220,36 +94,24 @@ def mixed(model, box, other, weight):
     return np.array([box.logits[0], *np.log(changed)])
 
 
-def by_loop(model, images, by, weight):
+def by_loop(model, images, weight):
     """What torchvision detects with logits that the loop has mixed, and of how many boxes."""
     plain = fast(vote(copy.deepcopy(model), None), False)
-    count, rows = 0, []
-    for box in boxes_in(plain, images):
-        rows.append(box.logits)
-        if max(own_scores(plain, box)) > part_of(plain).score_thresh:
-            rows[-1] = mixed(plain, box, opinion(terms_of(plain), by, box), weight)
-            count += 1
 
-    def replaced(_, __, made):
-        logits = torch.tensor(np.array(rows), dtype=torch.float32)
-        if isinstance(made, tuple):
-            return logits, made[1]
-        return made | {"cls_logits": logits.view_as(made["cls_logits"])}
+    def change(box):
+        return mixed(plain, box, opinion(terms_of(plain).embedding, box), weight)
 
-    hook = reader_of(plain).register_forward_hook(replaced)
-    found = detections(plain, images)
-    hook.remove()
-    return found, count
+    return candidates.by_loop(plain, images, change)
 
 
 @pytest.mark.parametrize("kind", [*BUILDERS, MaskRCNN, KeypointRCNN], ids=str)
 def test_detections_are_those_of_a_loop_over_boxes_and_classes(kind, images):
     model = opinionated(made(kind))
     own = detections(model, images)
-    for by, weight in (("softmax", 0.5), ("softmax", 1.0), ("centers", 0.3)):
-        expected, count = by_loop(model, images, by, weight)
+    for weight in (0.5, 1.0):
+        expected, count = by_loop(model, images, weight)
         assert count > 3 and sum(len(found["boxes"]) for found in expected) > 3
-        vote(model, weight, by=by, scale=SCALE)
+        vote(model, weight)
         for voting in (fast(copy.deepcopy(model)), fast(copy.deepcopy(model), False)):
             check(detections(voting, images), expected)
         scores = [torch.cat([x["scores"] for x in of]) for of in (own, expected)]
@@ -315,7 +177,7 @@ def test_without_a_candidate_nothing_is_embedded_nor_detected(model, images):
 def test_an_image_without_candidates_beside_another(ssd, images):
     best = np.array([max(own_scores(ssd, box)) for box in boxes_in(ssd, images)]).reshape(2, -1)
     ssd.score_thresh = float(best.max(1).mean())
-    expected, candidates = by_loop(ssd, images, "softmax", 0.1)
+    expected, candidates = by_loop(ssd, images, 0.1)
     assert rows_embedded(vote(ssd, 0.1), images) == candidates == (best > ssd.score_thresh).sum()
     found = detections(ssd, images)
     check(found, expected)
@@ -360,14 +222,14 @@ def test_with_l2_softmax_in_either_order(model, images, first):
     for step in ("vote", "l2_softmax") if first == "vote" else ("l2_softmax", "vote"):
         vote(model, 0.6) if step == "vote" else set_l2_softmax(model, 5.0)
     part_of(model).score_thresh = 0.34
-    expected, count = by_loop(model, images, "softmax", 0.6)
+    expected, count = by_loop(model, images, 0.6)
     assert count > 3
     check(detections(model, images), expected)
 
 
 def test_copies_pickles_and_averages_vote_too(model, images):
     own = detections(model, images)
-    expected = detections(vote(model, 0.4, by="centers", scale=SCALE), images)
+    expected = detections(vote(model, 0.4), images)
     copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), averaged(model, 0.9).module]
     for other in copies:
         check(detections(other, images), expected, exact=True)
@@ -414,7 +276,7 @@ def test_a_new_head_is_voted_on_again_when_asked(ssd, images):
     ssd.head = copy.deepcopy(detach(copy.deepcopy(ssd)).head)
     with pytest.raises(RuntimeError, match="head of this model was exchanged"):
         ssd(images)
-    check(detections(vote(ssd), images), by_loop(ssd, images, "softmax", 0.5)[0])
+    check(detections(vote(ssd), images), by_loop(ssd, images, 0.5)[0])
 
 
 def test_gradients_go_through_the_vote(model, images):
@@ -441,10 +303,9 @@ def test_compiled_whole_it_detects_the_same(ssd, images):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("by", ["softmax", "centers"])
-def test_traces_take_other_images(model, images, by):
+def test_traces_take_other_images(model, images):
     part_of(model).detections_per_img = 1000
-    traced = torch.jit.trace(Flat(fast(vote(model, by=by))), images[0], check_trace=False)
+    traced = torch.jit.trace(Flat(fast(vote(model))), images[0], check_trace=False)
     for image in (images[0], 3 * images[0].flip(1) - 1):
         found = traced(image)
         (expected,) = detections(model, [image])
@@ -453,10 +314,9 @@ def test_traces_take_other_images(model, images, by):
             torch.testing.assert_close(one, expected[key], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("by", ["softmax", "centers"])
-def test_in_half_precision_scores_are_nearly_the_same(ssd, images, by):
+def test_in_half_precision_scores_are_nearly_the_same(ssd, images):
     with_exact_boxes(ssd).detections_per_img = 10
-    exact = detections(vote(ssd, by=by, scale=SCALE), images)
+    exact = detections(vote(ssd), images)
     with torch.autocast("cpu", torch.bfloat16):
         found = [detections(ssd, images)]
     found.append(detections(copy.deepcopy(ssd).double(), [image.double() for image in images]))
@@ -467,60 +327,38 @@ def test_in_half_precision_scores_are_nearly_the_same(ssd, images, by):
             assert difference.abs().max() < tolerance
 
 
-@pytest.mark.parametrize(("by", "more"), [("softmax", 1), ("centers", 2)])
-def test_a_vote_waits_once_and_of_centers_twice(model, by, more):
+def test_a_vote_waits_once(model):
     totals = []
-    for voting in (fast(model), fast(vote(copy.deepcopy(model), by=by))):
+    for voting in (fast(model), fast(vote(copy.deepcopy(model)))):
         with pretended_cuda() as device:
             voting.to(device)
             for _ in range(2):
                 with counted_waits() as waits, torch.inference_mode():
                     voting(batch(4, device)[0])
         totals.append(waits.total)
-    assert totals[1] <= totals[0] + more
+    assert totals[1] <= totals[0] + 1
 
 
 def test_what_cannot_vote(ssd):
     for wrong in (-0.1, 1.5, math.nan):
         with pytest.raises(ValueError, match="weight of the vote lies in 0..1, not"):
             vote(ssd, wrong)
-    with pytest.raises(ValueError, match="by 'softmax' or by 'centers', not 'boxes'"):
-        vote(ssd, by="boxes")
-    for scale in (0, -1.0, math.inf):
-        with pytest.raises(ValueError, match="scale of the cosines is above 0"):
-            vote(ssd, by="centers", scale=scale)
     with pytest.raises(TypeError, match="not Linear"):
         vote(nn.Linear(1, 1))
     assert ssd.box_vote is None
 
 
-@pytest.mark.parametrize("by", ["softmax", "centers"])
-def test_without_an_embedding_nothing_can_vote(by):
+def test_without_an_embedding_nothing_can_vote():
     for kind, features in (("ssd", "cell"), ("fasterrcnn", "box"), ("fcos", None)):
         model = made(kind)
         if features:
             attach(model, features=features)
         with pytest.raises(ValueError, match="nothing embeds the boxes"):
-            vote(model, by=by)
+            vote(model)
         assert vote(model, None) is model
 
 
-class Nothing(nn.Module):
-    """A loss without centers."""
-
-    def forward(self, features, labels):
-        return 0 * features.sum()
-
-
-def test_voters_that_learn_nothing_are_refused(images):
-    model = attach(made("ssd"), Nothing(), features=Embedding(weight=0)).eval()
+def test_a_voter_that_learns_nothing_is_refused():
+    model = attach(made("ssd"), features=Embedding(weight=0)).eval()
     with pytest.raises(ValueError, match="softmax has weight 0"):
         vote(model)
-    with pytest.raises(ValueError, match="no term on the embedding has centers"):
-        vote(model, by="centers")
-    attach(model, CenterLoss(), name="other", features="embedding")
-    vote(model, by="centers")  # which may be trained first
-    with pytest.raises(ValueError, match="all centers are zero"):
-        model(images)
-    assert model.train()(*batch(2))["loss_other"] > 0
-    assert len(model.eval()(images)) == 2
