@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from detcenter.losses import RankHardLoss as RankHardLoss
     from detcenter.losses import held_centers as held_centers
     from detcenter.models import Embedding as Embedding
+    from detcenter.models import EnrolledClasses as EnrolledClasses
     from detcenter.models import L2Softmax as L2Softmax
     from detcenter.models import attach as attach
     from detcenter.models import box_features as box_features
     from detcenter.models import box_logits as box_logits
     from detcenter.models import detach as detach
     from detcenter.models import detect_with_features as detect_with_features
+    from detcenter.models import enroll as enroll
     from detcenter.models import set_l2_softmax as set_l2_softmax
     from detcenter.models import vote as vote
     from detcenter.runs.checkpoints import load as load
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CenterLoss": "losses",
     "Embedding": "models",
+    "EnrolledClasses": "models",
     "L2Softmax": "models",
     "MultiBoxLoss": "losses",
     "RankHardLoss": "losses",
@@ -40,6 +43,7 @@ _HOMES = {
     "box_logits": "models",
     "detach": "models",
     "detect_with_features": "models",
+    "enroll": "models",
     "fast": "batched",
     "held_centers": "losses",
     "load": "runs.checkpoints",

@@ -20,6 +20,7 @@ from detcenter.commands import (
     check,
     compare,
     convert,
+    enroll,
     evaluate,
     features,
     init,
@@ -47,6 +48,8 @@ USAGE = """usage: detcenter COMMAND ...
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
   openset   meet the unknown:     detcenter openset --config configs/digits.yaml
                                     --data.unknown "[8, 9]"
+  enroll    add a class:          detcenter enroll --checkpoint runs/digits/best.pth
+                                    --class NAME --images FOLDER --output new.pth
   sweep     try several weights:  detcenter sweep --config configs/digits_2d.yaml
   compare   does it help?         detcenter compare --config configs/digits.yaml
                                     --set center=null --set center.weight=0.3
@@ -74,6 +77,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "predict": predict.main,
         "features": features.main,
         "openset": openset.main,
+        "enroll": enroll.main,
         "sweep": sweep.main,
         "compare": compare.main,
         "report": report.main,

@@ -28,8 +28,8 @@ from detcenter.evaluation import (
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig, EvaluationConfig, config_from_dict
 from detcenter.recipe.datasets import check_backend, validation_set
-from detcenter.recipe.parsing import add_votes, data_parser, parse
-from detcenter.runs.checkpoints import checkpoint_in, detector_of, with_votes
+from detcenter.recipe.parsing import add_vote, data_parser, parse
+from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of, with_vote
 from detcenter.runs.passes import detect_in, remark_limits
 
 logger = logging.getLogger("detcenter")
@@ -88,7 +88,7 @@ def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentPars
     parser.add_argument("--iou", type=float, help="short for --evaluation.iou")
     parser.add_class_arguments(EvaluationConfig, "evaluation")
     recipe = config_from_dict(checkpoint["config"]) if checkpoint else None
-    add_votes(parser, None if recipe is None else recipe.center)
+    add_vote(parser, None if recipe is None else recipe.center)
     if recipe is not None:
         values = dataclasses.asdict(recipe.evaluation)
         parser.set_defaults({f"evaluation.{key}": value for key, value in values.items()})
@@ -114,8 +114,9 @@ def _by_checkpoint(
             "--detections: the images of data.folds are numbered anew, so that no COCO file fits "
             "them; set --data.folds null for those of data.val"
         )
-    dataset = validation_set(arguments.data, checkpoint["classes"])
-    model = detector_of(with_votes(checkpoint, arguments.center), Path(arguments.checkpoint))
+    enrolled = classes_of(checkpoint)[len(checkpoint["classes"]) :]
+    dataset = validation_set(arguments.data, checkpoint["classes"], enrolled)
+    model = detector_of(with_vote(checkpoint, arguments.center.vote), Path(arguments.checkpoint))
     remark_limits(dataset, arguments.evaluation.max_detections, model)
     progress = bar("detecting", "batch")
     return dataset, detect_in(dataset, model, _BATCH, arguments.data.workers, progress)

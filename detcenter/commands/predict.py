@@ -16,8 +16,8 @@ from detcenter.errors import ConfigError
 from detcenter.evaluation import FORMATS, Prediction
 from detcenter.progress import bar
 from detcenter.recipe.config import config_from_dict
-from detcenter.recipe.parsing import add_votes, parse, plain_parser
-from detcenter.runs.checkpoints import checkpoint_in, detector_of, with_votes
+from detcenter.recipe.parsing import add_vote, parse, plain_parser
+from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of, with_vote
 from detcenter.runs.drawings import drawings, drawn_files
 from detcenter.runs.prediction import predictions
 from detcenter.training import stop_request
@@ -46,17 +46,18 @@ def main(args: Sequence[str]) -> None:
         raise DataError(*dict.fromkeys(faults))
     if not arguments.no_pictures:
         _check_apart(files, output, arguments.every)
-    model = detector_of(with_votes(checkpoint, arguments.center), path)
-    classes = [*checkpoint["classes"], *([UNKNOWN] if hasattr(model, "unknown_scorer") else [])]
+    model = detector_of(with_vote(checkpoint, arguments.center.vote), path)
+    taught = len(checkpoint["classes"])
+    classes = [*classes_of(checkpoint), *([UNKNOWN] if hasattr(model, "unknown_scorer") else [])]
     with ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
         writers = {name: FORMATS[name](output, classes) for name in formats}
         if not arguments.no_pictures:
             writers["pictures"] = drawings(output, classes, arguments.every, arguments.workers)
         writes = [stack.enter_context(writer) for writer in writers.values()]
-        count = _detect(model, files, arguments, lowest, writes, faults)
+        count = _detect(model, files, arguments, lowest, taught, writes, faults)
     if threshold is None:
-        print(f"shown from a score of: {_in_words(checkpoint['classes'], lowest)}")
+        print(f"shown from a score of: {_in_words(classes_of(checkpoint), lowest)}")
     print(f"{count} image{'' if count == 1 else 's'} to {output}: {', '.join(writers)}")
     if faults:
         raise DataError(*dict.fromkeys(faults))
@@ -84,7 +85,7 @@ def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=0, help="threads that load images, and as many that draw"
     )
-    add_votes(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
+    add_vote(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
     return parser
 
 
@@ -117,7 +118,7 @@ def _threshold(arguments: Namespace) -> float | None:
 
 def _lowest_scores(threshold: float | None, checkpoint: Mapping[str, Any], path: Path) -> Tensor:
     """By class, [K]."""
-    classes = checkpoint["classes"]
+    classes = classes_of(checkpoint)
     if threshold is not None:
         return torch.full((len(classes),), threshold)
     best = checkpoint.get("thresholds")
@@ -148,6 +149,7 @@ def _detect(
     files: Sequence[Source],
     arguments: Namespace,
     lowest: Tensor,
+    taught: int,
     writes: Sequence[Callable[[Prediction], None]],
     faults: list[Fault],
 ) -> int:
@@ -163,7 +165,7 @@ def _detect(
             for prediction in bar("detecting", total=total)(found):
                 shown = _above(prediction, lowest)
                 if scorer is not None:
-                    shown = _marked(shown, scorer.threshold, len(lowest) + 1)
+                    shown = _marked(shown, scorer.threshold, taught, len(lowest) + 1)
                 for write in writes:
                     write(shown)
                 count += 1
@@ -181,10 +183,11 @@ def _above(prediction: Prediction, lowest: Tensor) -> Prediction:
     return prediction._replace(detection={name: values[keep] for name, values in found.items()})
 
 
-def _marked(prediction: Prediction, threshold: Tensor, label: int) -> Prediction:
-    """With ``label`` for what has a higher unknown score than ``threshold``."""
+def _marked(prediction: Prediction, threshold: Tensor, taught: int, label: int) -> Prediction:
+    """With ``label`` for what has a higher unknown score than ``threshold``, of taught classes."""
     found = prediction.detection
     unknown = found["unknown_scores"] > threshold.to(found["unknown_scores"].device)
+    unknown &= found["labels"] <= taught
     labels = torch.where(unknown, label, found["labels"])
     return prediction._replace(
         detection=found | {"labels": labels, "taught_labels": found["labels"]}

@@ -11,16 +11,20 @@ from torch.distributed.fsdp import FSDPModule
 
 from detcenter.losses import CenterLoss
 from detcenter.losses.processes import Group
-from detcenter.models.attached import adopt_model, release_model
+from detcenter.models.attached import adopt_model, release_model, without_classes
 from detcenter.models.exact import without_exact_boxes
 from detcenter.models.families import Family, family_of, terms_of
 from detcenter.models.terms import BoxTerm, BoxTerms, Embedding, LevelEmbedding
-from detcenter.models.voting import without_lost_voters
+from detcenter.models.voting import without_lost_voter
 
 Model = TypeVar("Model", bound=nn.Module)
 Features = Literal["cell", "box", "embedding"] | Embedding | None
 _KEYS_OF_TORCHVISION = ["classifier", "box_reg", "mask", "keypoint", "objectness", "rpn_box_reg"]
-_WEIGHT_OF_BOXES, _WEIGHT = 1.0, 0.3  # those of docs/study.md
+_WEIGHT_OF_CENTERS, _WEIGHT_OF_BOXES, _WEIGHT = (
+    3.0,
+    1.0,
+    0.3,
+)  # the first and last are docs/study.md's
 
 
 def attach(
@@ -53,9 +57,10 @@ def attach(
             None is ``CenterLoss()``, which needs no sizes here. Where levels differ in width and
             there is no embedding, a sequence of one loss a level; where they do not, it may be. A
             single ``CenterLoss`` without sizes stands for a copy of it a level.
-        weight: what the loss is multiplied with. None is 1 on an R-CNN's own vectors and 0.3
-            elsewhere, see docs/study.md. At 0 every other loss and every gradient is the plain
-            model's (with an embedding, if its weight is 0 too).
+        weight: what the loss is multiplied with. None is 3 for center loss on an R-CNN's own
+            vectors, 1 for another loss there, and 0.3 elsewhere, see docs/study.md. At 0 every
+            other loss and every gradient is the plain model's (with an embedding, if its weight is
+            0 too).
         features: what a positive box is described by: ``"box"``, the vector that an R-CNN's layer
             of class logits reads; ``"cell"``, of the others, the vector of the feature map at the
             box's cell, with one table of centers a level; ``"embedding"`` or ``Embedding(dim=64,
@@ -83,7 +88,7 @@ def attach(
         TypeError: if ``model`` is no detector that is known here, or a loss is no module.
         ValueError: for a name that is taken or no identifier, a value out of its range, unknown
             ``features``, losses that do not fit the levels or the model, sizes that are not
-            known, and a model that is wrapped already.
+            known, and a model that is wrapped already, or has enrolled classes and no term.
 
     Example:
         >>> from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
@@ -94,13 +99,17 @@ def attach(
     family, terms = family_of(model), terms_of(model)
     _check_bare(model)
     _check_name(name, terms)
+    if hasattr(model, "box_classes") and not terms.terms():
+        raise ValueError(
+            "classes are enrolled by what this model reads now: attach first, then enroll"
+        )
     if min_iou > 0 and not family.matches_boxes:
         raise ValueError("min_iou: FCOS matches points, not boxes; there is no IoU to ask for")
     features = _chosen(family, features)
     widths, num_classes = feature_sizes(model, features, feature_dim, num_classes)
     losses = _fitting(CenterLoss() if loss is None else loss, widths, num_classes, per_object)
     if weight is None:
-        weight = _WEIGHT_OF_BOXES if features == "box" else _WEIGHT
+        weight = _usual_weight(features, losses)
     term = BoxTerm(
         losses,
         weight,
@@ -134,11 +143,12 @@ def attach(
 def detach(model: Model, name: str | None = None) -> Model:
     """Take the term ``name`` off ``model``, or all terms; in place.
 
-    With the last term that reads it goes the embedding, with its voters the :func:`vote`, and with
-    the last term all that was added (the floor of ``set_min_negatives`` too): what is left is the
-    plain torchvision model, its classes, its ``state_dict`` keys and its losses, fast only if it
-    was so before ``attach``. (So are anchors and boxes under autocast, of a model that
-    :func:`build_model` made, in the dtype that torchvision gives them.)
+    With the last term that reads it goes the embedding, and with that the :func:`vote`. With the
+    first term go the classes that are enrolled by what it reads. With the last term goes all that
+    was added (the floor of ``set_min_negatives`` too): what is left is the plain torchvision model,
+    its classes, its ``state_dict`` keys and its losses, fast only if it was so before ``attach``.
+    (So are anchors and boxes under autocast, of a model that :func:`build_model` made, in the dtype
+    that torchvision gives them.)
 
     Raises:
         TypeError: if ``model`` is no detector that is known here.
@@ -151,10 +161,18 @@ def detach(model: Model, name: str | None = None) -> Model:
     if name is None or len(terms.terms()) == 1:
         release_model(model)
         return without_exact_boxes(model)
+    if terms.named(name) is terms.named(None):
+        without_classes(model)
     del terms[name]
     if "embedding" in terms and not any(term.embedded for _, term in terms.terms()):
         del terms["embedding"]
-    return without_lost_voters(model)
+    return without_lost_voter(model)
+
+
+def _usual_weight(features: Features, losses: Sequence[nn.Module]) -> float:
+    if features != "box":
+        return _WEIGHT
+    return _WEIGHT_OF_CENTERS if isinstance(losses[0], CenterLoss) else _WEIGHT_OF_BOXES
 
 
 def feature_sizes(

@@ -1,6 +1,6 @@
 """What an attached model is: torchvision's, or a person's, with the losses of its terms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -13,30 +13,35 @@ from detcenter.adoption import NotScripted, adopt, own_class, release
 from detcenter.batched.lending import Asked, lend
 from detcenter.batched.ssd import ssd_losses
 from detcenter.losses import MultiBoxLoss
+from detcenter.models.candidates import Thought, reconsider, reconsidering
+from detcenter.models.enrolled import EnrolledClasses
+from detcenter.models.enrolling import check_space, lend_boxes, widened
 from detcenter.models.families import family_of
 from detcenter.models.listening import Listener, Notes, listening
 from detcenter.models.terms import BoxTerms
-from detcenter.models.voting import Vote, vote, voting
+from detcenter.models.voting import vote, voted
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 class Attached(Listener, NotScripted):
     """A detector that trains with the terms in ``box_terms``; in eval mode the one that it was,
-    unless its embedding has a ``box_vote``."""
+    unless its embedding has a ``box_vote``, or it has enrolled ``box_classes``."""
 
     passing = False
     undone_by = "detach it"
     box_terms: BoxTerms
-    box_vote: Vote | None = None
+    box_vote: float | None = None
+    box_classes: EnrolledClasses
     training: bool
 
     # Not compiled itself; what it calls is. Inlined, it would break torchvision's own graphs.
     @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         plain: Any = super().forward  # type: ignore[misc]
-        if not self.training and self.box_vote and self.box_vote.weight:
-            with self._voting():
+        thoughts = [] if self.training else self._thoughts()
+        if thoughts:
+            with self._reconsidering(thoughts):
                 return plain(*args, **kwargs)
         if not (self.training and self.box_terms) or self._box_notes is not None:
             return plain(*args, **kwargs)  # the last: called by itself, which listens already
@@ -44,10 +49,14 @@ class Attached(Listener, NotScripted):
             losses = plain(*args, **kwargs)
         return self._with_terms(losses, notes)
 
+    def _thoughts(self) -> list[Thought]:
+        enrolled = hasattr(self, "box_classes") and self.box_classes.names
+        return ([voted] if self.box_vote else []) + ([widened] if enrolled else [])
+
     # Those below are not compiled at all: how many boxes are positive is known at run time only.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _voting(self) -> AbstractContextManager[None]:
-        return voting(self)
+    def _reconsidering(self, thoughts: Sequence[Thought]) -> AbstractContextManager[None]:
+        return reconsidering(self, thoughts)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _listening(self) -> AbstractContextManager[dict[nn.Module, Notes]]:
@@ -133,12 +142,67 @@ def release_model(model: nn.Module) -> None:
     """Undo :func:`adopt_model`; the terms are dropped with their parameters and centers."""
     if isinstance(model, Attached):
         vote(model, None)
+        without_classes(model)
         if not isinstance(model, Asked):
             lend(model, False)
         batched = isinstance(model, AttachedMultiBox)
         release(model, Attached)
         for name in ("box_terms", "multibox")[: 1 + batched]:
             delattr(model, name)
+
+
+def enroll(model: Model, classes: EnrolledClasses | None) -> Model:
+    r"""Let a detector find enrolled classes, without training; in place.
+
+    In eval mode every candidate (see :func:`vote`) gets scores for them before boxes suppress each
+    other. Of what the detector holds for an object of its classes a part goes to the enrolled ones,
+    by what its features look like::
+
+        p(e) = p_object * q(e),   p(c) = p_object * p_classifier(c) * q(any taught class)
+
+    q is that of :class:`EnrolledClasses`, which sums to 1. Softmax detectors: p_object is 1 -
+    p(background). Sigmoid detectors (RetinaNet, FCOS): the odds o = p / (1 - p) of all classes
+    together take its place, as in :func:`vote`. A vote comes first. An R-CNN's box of an enrolled
+    class is where it is of the likeliest taught one.
+
+    The first enrolled class has the label C, the number of classes with background. Training does
+    not change, nor do :func:`box_features` and :func:`box_logits`. Enrolled classes are no part of
+    a ``state_dict``; copies and pickles of the model have them. Enroll after attaching, and before
+    wrapping or compiling. :func:`detach` takes them away with the term that they are told by.
+
+    Args:
+        model: a detector that :func:`attach` takes, attached to or not. Its first term's features
+            are read, or without a term its own vectors.
+        classes: features of the same kind; None takes them away.
+
+    Returns:
+        ``model`` itself.
+
+    Raises:
+        TypeError: if ``model`` is no detector that is known here, or a Mask R-CNN, whose masks are
+            of the classes that it was trained on.
+        ValueError: if its features are not those of ``classes``: of other dimensions, or of levels
+            that have nothing in common.
+    """
+    family_of(model)
+    if classes is None:
+        return without_classes(model)
+    check_space(model, classes)
+    adopt_model(model)
+    device = next(model.parameters()).device
+    model.box_classes = classes.to(device)  # type: ignore[assignment]
+    reconsider(model, True)
+    lend_boxes(model, True)
+    return model
+
+
+def without_classes(model: Model) -> Model:
+    """Take enrolled classes away, in place."""
+    if hasattr(model, "box_classes"):
+        del model.box_classes
+        lend_boxes(model, False)
+        reconsider(model, getattr(model, "box_vote", None) is not None)
+    return model
 
 
 def set_min_negatives(model: Model, min_negatives: int) -> Model:

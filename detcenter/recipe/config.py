@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from detcenter.errors import ConfigError
 
-VOTE_KEYS = ("vote", "vote_by", "vote_scale")
-"""Keys of the center term that can be chosen for a trained model too."""
+_GONE = {"vote_by", "vote_scale"}
+"""Keys of the center term that earlier versions wrote, which its vote has no more."""
 
 RENAMED = {"warmup": "warmup_steps"}
 """Keys of terms that had other names in earlier versions."""
@@ -65,7 +65,8 @@ class TermConfig:
     """What all terms on box features have."""
 
     weight: float | None = None
-    """of the loss in the sum of losses; null: 1 on an R-CNN's own vectors, 0.3 elsewhere"""
+    """of the loss in the sum of losses; null: on an R-CNN's own vectors 3 for center loss, 1 for
+    another; 0.3 elsewhere"""
     features: Literal["cell", "box", "embedding"] | None = None
     """box: an R-CNN's own vector; cell: that of the others; embedding: a projection of either;
     null: box for an R-CNN, embedding for the others"""
@@ -93,10 +94,6 @@ class CenterConfig(TermConfig):
     """measure on the unit sphere"""
     vote: float | None = None
     """weight, 0 to 1, in detection, of what the embedding thinks a box is; null: it is not asked"""
-    vote_by: Literal["softmax", "centers"] = "softmax"
-    """who votes: the embedding's auxiliary softmax, or a softmax of cosines to the centers"""
-    vote_scale: float = 32.0
-    """of centers: what their cosines are multiplied with"""
 
 
 @dataclass
@@ -319,6 +316,11 @@ def config_from_dict(values: dict[str, Any]) -> Config:
                 f"the recipe is of an earlier version of detcenter: {old} of {name} is "
                 f"{RENAMED[old]} now; train it again, or start from its weights by init_from"
             )
+    if (values.get("center") or {}).get("vote_by") == "centers":
+        raise ConfigError(
+            "the recipe is of an earlier version of detcenter: its centers vote, which only the "
+            "embedding's softmax does now; the weights of its checkpoint go into init_from"
+        )
     try:
         return _from_dict(values)
     except (KeyError, TypeError) as error:
@@ -336,7 +338,7 @@ def _from_dict(values: dict[str, Any]) -> Config:
     }
     return Config(
         model=ModelConfig(**values["model"]),
-        center=None if center is None else CenterConfig(**center),
+        center=None if center is None else _center(center),
         terms={name: LossConfig(**term) for name, term in values["terms"].items()},
         init_from=values["init_from"],
         data=DataConfig(**(data | sections)),
@@ -345,6 +347,10 @@ def _from_dict(values: dict[str, Any]) -> Config:
         evaluation=EvaluationConfig(**values.get("evaluation", {})),
         output=values["output"],
     )
+
+
+def _center(values: dict[str, Any]) -> CenterConfig:
+    return CenterConfig(**{key: value for key, value in values.items() if key not in _GONE})
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from detcenter.data import (
     DetectionDataset,
     Fault,
     LMDBDataset,
+    TaughtDataset,
 )
 from detcenter.data.annotations import joined
 from detcenter.data.checks import look_at
@@ -54,9 +56,14 @@ def training_set(data: DataConfig) -> DetectionDataset:
     return dataset
 
 
-def validation_set(data: DataConfig, classes: list[str]) -> DetectionDataset:
-    """The images of ``data.val``, whose classes must be those of the training set."""
-    return part_of(data, "val", classes)
+def validation_set(
+    data: DataConfig, classes: list[str], enrolled: Sequence[str] = ()
+) -> DetectionDataset:
+    """The images of ``data.val``, whose classes must be those of the training set.
+
+    With ``enrolled`` classes behind them, of which there need not be objects.
+    """
+    return with_enrolled(data, classes, enrolled) if enrolled else part_of(data, "val", classes)
 
 
 def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDataset:
@@ -73,6 +80,25 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
             f"the training set or checkpoint {_names(classes)}; they must be the same"
         )
     return dataset
+
+
+def with_enrolled(data: DataConfig, taught: list[str], enrolled: Sequence[str]) -> DetectionDataset:
+    """The images of ``data.val``, of the classes ``taught`` and then ``enrolled``."""
+    data = resolved(data)
+    classes = [*taught, *enrolled]
+    unknown = [str(name) for name in data.unknown or [] if str(name) not in enrolled]
+    declared = with_classes(data.classes, [*enrolled, *unknown])
+    uncut = dataclasses.replace(data, unknown=None, classes=declared)
+    whole = _whole(uncut, "val", declared)
+    whole.draft = data.draft
+    there = {whole.classes[x - 1] for x in joined(whole.annotations, "labels").tolist()}
+    other = sorted(there.difference(classes, unknown))
+    if other:
+        raise ConfigError(
+            f"data.val {data.val!r} has objects of {_names(other)}, which the checkpoint was not "
+            "taught and has not enrolled; name them in data.unknown"
+        )
+    return TaughtDataset(whole, classes, unknown, keep_images=True)
 
 
 def check_backend(evaluation: EvaluationConfig) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from detcenter.errors import ConfigError
-from detcenter.models import check_voters
-from detcenter.recipe.config import VOTE_KEYS, CenterConfig, DataConfig, config_from_dict
+from detcenter.models import EnrolledClasses, enroll
+from detcenter.recipe.config import DataConfig, config_from_dict
 from detcenter.recipe.detectors import detector
 from detcenter.training import CheckpointError, load_checkpoint
 from detcenter.unknown import UnknownScorer
@@ -31,31 +31,26 @@ def checkpoint_in(args: Sequence[str]) -> tuple[dict[str, Any], DataConfig]:
     return checkpoint, config_from_dict(checkpoint["config"]).data
 
 
-def with_votes(checkpoint: Mapping[str, Any], asked: CenterConfig) -> dict[str, Any]:
-    """``checkpoint`` with the vote of ``asked`` in its recipe.
+def with_vote(checkpoint: Mapping[str, Any], asked: float | None) -> dict[str, Any]:
+    """``checkpoint`` with the vote ``asked`` in its recipe.
 
     Raises:
         ConfigError: if there is no center term that could vote.
     """
+    if checkpoint["config"]["center"] is not None:
+        return voting_as(checkpoint, asked)
+    if asked is not None:
+        raise ConfigError(
+            "--center.vote: the checkpoint's recipe has center: null, and without the term "
+            "nothing embeds its boxes"
+        )
+    return dict(checkpoint)
+
+
+def voting_as(checkpoint: Mapping[str, Any], asked: float | None) -> dict[str, Any]:
+    """``checkpoint``, whose recipe has the term, with the vote ``asked`` in it."""
     config = checkpoint["config"]
-    if config["center"] is None:
-        if asked.vote is not None:
-            raise ConfigError(
-                "--center.vote: the checkpoint's recipe has center: null, and without the term "
-                "nothing embeds its boxes"
-            )
-        return dict(checkpoint)
-    own = config_from_dict(config).center
-    for key in VOTE_KEYS[1:]:
-        if asked.vote is None and getattr(asked, key) != getattr(own, key):
-            raise ConfigError(f"--center.{key} changes nothing without a vote, --center.vote 0.5")
-    return voting_as(checkpoint, CenterConfig() if asked.vote is None else asked)
-
-
-def voting_as(checkpoint: Mapping[str, Any], center: CenterConfig) -> dict[str, Any]:
-    """``checkpoint``, whose recipe has the term, with the vote of ``center`` in it."""
-    config, votes = checkpoint["config"], {key: getattr(center, key) for key in VOTE_KEYS}
-    return {**checkpoint, "config": {**config, "center": {**config["center"], **votes}}}
+    return {**checkpoint, "config": {**config, "center": {**config["center"], "vote": asked}}}
 
 
 def detector_of(
@@ -63,11 +58,12 @@ def detector_of(
 ) -> nn.Module:
     """The detector of a loaded checkpoint, in eval mode on ``device``, or on the fastest.
 
-    If the checkpoint has one, with its :class:`UnknownScorer` as ``unknown_scorer``.
+    If the checkpoint has them, with its enrolled classes (:func:`enroll`), and its
+    :class:`UnknownScorer` as ``unknown_scorer``.
 
     Raises:
         CheckpointError: if its weights do not fit its recipe; ``path`` is named.
-        ConfigError: if it is to vote by what it did not learn.
+        ConfigError: if it is to vote, and cannot.
     """
     config = config_from_dict(checkpoint["config"])
     model = detector(config, checkpoint["builder"], load=False)
@@ -76,14 +72,18 @@ def detector_of(
     except RuntimeError as error:
         lines = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its weights are of another model ({lines})") from None
-    try:
-        check_voters(model, trained=True)
-    except ValueError as error:
-        raise ConfigError(f"center.vote: {error}") from None
+    if checkpoint.get("enrolled") is not None:  # of detcenter enroll
+        enroll(model, EnrolledClasses(**checkpoint["enrolled"]))
     if checkpoint.get("unknown") is not None:  # of detcenter openset --save
         model.unknown_scorer = UnknownScorer(**checkpoint["unknown"])
     fastest = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return model.eval().to(device or fastest)
+
+
+def classes_of(checkpoint: Mapping[str, Any]) -> list[str]:
+    """The names from label 1: those that were taught, and then those that are enrolled."""
+    enrolled = (checkpoint.get("enrolled") or {}).get("enrolled", {})
+    return [*checkpoint["classes"], *enrolled]
 
 
 def load(path: str | Path, device: torch.device | str | None = None) -> Any:
@@ -94,7 +94,8 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Any:
         device: None is the fastest.
 
     Returns:
-        The model. Its ``classes`` are the names from label 1: ``model.classes[label - 1]``. Of a
+        The model. Its ``classes`` are the names from label 1: ``model.classes[label - 1]``, with
+        those that are enrolled. Of a
         checkpoint of ``detcenter openset --save`` its ``unknown_scorer`` scores what is unknown.
 
     Raises:
@@ -103,5 +104,5 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Any:
     """
     checkpoint = load_checkpoint(Path(path))
     model: Any = detector_of(checkpoint, Path(path), device)
-    model.classes = list(checkpoint["classes"])
+    model.classes = classes_of(checkpoint)
     return model

@@ -10,7 +10,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.ssd import SSD, SSDHead
 
-from detcenter import CenterLoss, attach, box_features, detach, detect_with_features
+from detcenter import (
+    CenterLoss,
+    RankHardLoss,
+    attach,
+    box_features,
+    detach,
+    detect_with_features,
+)
 from detcenter.models import set_l2_softmax, set_min_negatives, terms_of
 
 from .conftest import CLASSES, Recorder, own, positives_by_loop
@@ -275,10 +282,12 @@ def test_alone_it_takes_the_weights_of_the_study(plain_model, images, targets):
     losses = train_losses(attach(plain_model), images, targets)
     term = terms_of(plain_model).center
     of_boxes = isinstance(plain_model, FasterRCNN)
-    assert term.weight == (1.0 if of_boxes else 0.3) and term.embedded is not of_boxes
+    assert term.weight == (3.0 if of_boxes else 0.3) and term.embedded is not of_boxes
     # at zero centers, on the unit sphere, the loss is 1/2
     assert losses["loss_center"].item() == pytest.approx(term.weight / 2, abs=1e-5)
     assert ("loss_embedding" in losses) is not of_boxes
+    attach(plain_model, RankHardLoss(), name="rank")
+    assert terms_of(plain_model).rank.weight == (1.0 if of_boxes else 0.3)
 
 
 def test_a_center_loss_is_sized_by_the_model(plain_model):

@@ -1,0 +1,132 @@
+"""`detcenter enroll`: a new class for a trained detector, by a few boxes and without training."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from detcenter.commands.predict import UNKNOWN
+from detcenter.data.errors import nearest
+from detcenter.errors import ConfigError
+from detcenter.models import EnrolledClasses, enroll
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.parsing import data_parser, parse
+from detcenter.runs.checkpoints import checkpoint_in, detector_of
+from detcenter.runs.enrolment import (
+    FewBoxes,
+    annotated_boxes,
+    given_boxes,
+    seen_in,
+    some_boxes,
+    taught_classes,
+)
+from detcenter.training import save_checkpoint
+
+_ABOUT = "Let a trained detector find a class that it was not taught, by a few of its boxes."
+
+
+def main(args: Sequence[str]) -> None:
+    """Write the checkpoint with the class, or without it, to ``--output``."""
+    checkpoint, defaults = checkpoint_in(args)
+    arguments = parse(_parser(defaults), args)
+    _check(arguments, checkpoint)
+    classes = EnrolledClasses(**checkpoint["enrolled"]) if checkpoint.get("enrolled") else None
+    if arguments.remove is not None:
+        classes = _without(classes, arguments.remove)
+        said = f"without {arguments.remove!r}"
+    else:
+        classes, said = _with(classes, checkpoint, arguments)
+    output = Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    state = classes.state() if classes.names else None
+    save_checkpoint(output, **{**checkpoint, "enrolled": state})
+    known = ", ".join(map(repr, classes.names)) or "none"
+    print(f"{output}: {said}; enrolled classes: {known}")
+
+
+def _parser(defaults: DataConfig) -> ArgumentParser:
+    parser = data_parser("detcenter enroll", _ABOUT, defaults)
+    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
+    parser.add_argument("--class", dest="name", type=str, help="the new class")
+    parser.add_argument(
+        "--images",
+        type=str,
+        help="a data set in any layout with boxes of it; data.train of the checkpoint otherwise",
+    )
+    parser.add_argument(
+        "--box",
+        nargs=2,
+        action="append",
+        metavar=("IMAGE", "X1,Y1,X2,Y2"),
+        help="instead: one box in an image, in pixels; again for each further box",
+    )
+    parser.add_argument("--boxes", type=int, help="so many of them, by chance; all otherwise")
+    parser.add_argument("--seed", type=int, default=0, help="of that chance")
+    parser.add_argument("--remove", type=str, help="instead: forget this enrolled class")
+    parser.add_argument("--output", type=str, required=True, help="the checkpoint to write")
+    return parser
+
+
+def _check(arguments: Namespace, checkpoint: Mapping[str, Any]) -> None:
+    if (arguments.name is None) == (arguments.remove is None):
+        raise ConfigError(
+            "--class NAME enrolls a class, --remove NAME forgets one; give one of them"
+        )
+    if arguments.images is not None and arguments.box:
+        raise ConfigError("--images and --box both say where the boxes are; give one of them")
+    if arguments.boxes is not None and arguments.boxes < 1:
+        raise ConfigError(f"--boxes is 1 or more, not {arguments.boxes}")
+    if arguments.name in checkpoint["classes"]:
+        raise ConfigError(f"--class: {arguments.name!r} is a class that the checkpoint was taught")
+    if arguments.name == UNKNOWN and checkpoint.get("unknown") is not None:
+        raise ConfigError(
+            f"--class: {UNKNOWN!r} is what predict calls objects of no class with this checkpoint; "
+            "take another name"
+        )
+
+
+def _without(classes: EnrolledClasses | None, name: str) -> EnrolledClasses:
+    if classes is None:
+        raise ConfigError(f"--remove {name!r}: the checkpoint has no enrolled classes")
+    if name not in classes.names:
+        raise ConfigError(
+            f"--remove: no class {name!r} is enrolled; {nearest(name, classes.names)}"
+        )
+    classes.remove(name)
+    return classes
+
+
+def _with(
+    classes: EnrolledClasses | None, checkpoint: dict[str, Any], arguments: Namespace
+) -> tuple[EnrolledClasses, str]:
+    few = _boxes(arguments)
+    if arguments.boxes is not None:
+        if arguments.boxes > few.total:
+            raise ConfigError(
+                f"--boxes {arguments.boxes}: there are {few.total} of {arguments.name!r}"
+            )
+        few = some_boxes(few, arguments.boxes, arguments.seed)
+    model = detector_of(checkpoint | {"enrolled": None}, Path(arguments.checkpoint))
+    if classes is None:
+        classes = taught_classes(model, arguments.data, checkpoint["classes"])
+    again = " again" if arguments.name in classes.names else ""
+    try:
+        modes = classes.add(arguments.name, seen_in(few, model, arguments.data.workers))
+        enroll(model, classes)  # which says if it cannot be
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    of_modes = "" if modes == 1 else f", which fall apart into {modes} groups"
+    boxes = f"{few.total} box{'' if few.total == 1 else 'es'}"
+    return classes, f"{arguments.name!r} is enrolled{again} by {boxes}{of_modes}"
+
+
+def _boxes(arguments: Namespace) -> FewBoxes:
+    if arguments.box:
+        return given_boxes(arguments.box, arguments.name)
+    data = arguments.data
+    if arguments.images is not None:
+        elsewhere = {"root": arguments.images, "workers": data.workers, "on_error": data.on_error}
+        data = DataConfig(**elsewhere)
+    return annotated_boxes(dataclasses.replace(data, folds=None), arguments.name)
