@@ -16,6 +16,7 @@ from detcenter.analysis.comparison_table import (
     comparison_table,
 )
 from detcenter.analysis.forest_plot import forest_figure
+from detcenter.analysis.nearest import Nearest, nearest
 from detcenter.analysis.paired import (
     PairedDifference,
     mean_and_spread,
@@ -32,11 +33,13 @@ from detcenter.analysis.pooled_table import (
     pooled_pair,
 )
 from detcenter.analysis.projections import Projection, projections
+from detcenter.analysis.retrieval import retrieval, retrieval_table
 
 __all__ = [
     "POOLED",
     "Comparison",
     "Failure",
+    "Nearest",
     "PairedDifference",
     "PooledPair",
     "Projection",
@@ -54,6 +57,7 @@ __all__ = [
     "comparison_rows",
     "comparison_table",
     "forest_figure",
+    "nearest",
     "mean_and_spread",
     "paired_difference",
     "pool",
@@ -62,6 +66,8 @@ __all__ = [
     "pooled_pair",
     "projections",
     "resampling_interval",
+    "retrieval",
+    "retrieval_table",
     "scatter",
     "sweep_figure",
 ]
