@@ -28,6 +28,7 @@ from detcenter.commands import (
     pack,
     predict,
     report,
+    similar,
     sweep,
     train,
 )
@@ -46,6 +47,8 @@ USAGE = """usage: detcenter COMMAND ...
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
+  similar   find boxes like one:  detcenter similar --checkpoint runs/digits/best.pth
+                                    photo.jpg 10,20,60,80
   openset   meet the unknown:     detcenter openset --config configs/digits.yaml
                                     --data.unknown "[8, 9]"
   enroll    add a class:          detcenter enroll --checkpoint runs/digits/best.pth
@@ -76,6 +79,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "evaluate": evaluate.main,
         "predict": predict.main,
         "features": features.main,
+        "similar": similar.main,
         "openset": openset.main,
         "enroll": enroll.main,
         "sweep": sweep.main,

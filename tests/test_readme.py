@@ -52,7 +52,8 @@ def test_every_option_that_it_names_is_known():
     ours = (
         "config checkpoint json output overwrite resume detections score term raw "
         "predictions annotations help center.help terms model.options set seeds folds jobs runs "
-        "fix root threshold every format no html to iou vary baseline equivalence pool"
+        "fix root threshold every format no html to iou vary baseline equivalence pool "
+        "index measure part"
     )
     benchmarks = {"repeats", "batch", "models"}
     known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from detcenter.audit import KINDS, Suspect, look_alikes, suspects_in
 from detcenter.data.errors import printable
+from detcenter.data.splitting import name_below
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.progress import bar
@@ -168,7 +169,7 @@ def _row(suspect: Suspect, fold: Fold, root: Path) -> dict[str, Any]:
     return {
         "kind": suspect.kind,
         "score": suspect.score,
-        "image": _name(fold.path(suspect.image), root),
+        "image": name_below(fold.path(suspect.image), root),
         "label": label,
         "better_label": better,
         "number": suspect.number,
@@ -176,10 +177,6 @@ def _row(suspect: Suspect, fold: Fold, root: Path) -> dict[str, Any]:
         "better_box": suspect.better_box,
         "reason": suspect.reason,
     }
-
-
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _content(

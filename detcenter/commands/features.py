@@ -8,56 +8,96 @@ import numpy as np
 from torch import nn
 
 from detcenter.analysis import compactness_table, projections, scatter
+from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.models import terms_of
 from detcenter.progress import bar
-from detcenter.recipe.datasets import validation_set
+from detcenter.recipe.config import DataConfig
+from detcenter.recipe.datasets import part_of
 from detcenter.recipe.extras import need
+from detcenter.recipe.layouts import Part
 from detcenter.recipe.parsing import data_parser, parse
 from detcenter.runs.checkpoints import checkpoint_in, detector_of
 from detcenter.runs.features import (
     centers_of,
     compactness_of,
+    joined_parts,
     measures_on_sphere,
+    part_features,
     save_features,
     unit,
 )
-from detcenter.runs.passes import features_in
+from detcenter.runs.parquet import save_parquet
 
-_BATCH = 8  # images
+_FORMATS = {"npz": save_features, "parquet": save_parquet}
+PARTS: dict[str, list[Part]] = {"train": ["train"], "val": ["val"], "both": ["train", "val"]}
 
 
 def main(args: Sequence[str]) -> None:
-    """Write ``features.npz``, ``features.png`` and ``compactness.json``, print the table."""
+    """Write the features, ``features.png`` and ``compactness.json``, print the table."""
     need("matplotlib", "plots", "drawing features")
     checkpoint, defaults = checkpoint_in(args)
-    parser = data_parser("detcenter features", "What the features of data.val say.", defaults)
+    about = "What the features of annotated boxes say, those of data.val unless told otherwise."
+    parser = data_parser("detcenter features", about, defaults)
     parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
     parser.add_argument("--output", type=str, default="features", help="folder for the results")
     parser.add_argument("--term", type=str, help="whose features; the first one's unless given")
+    parser.add_argument("--part", type=str, default="val", help=f"of the data: {', '.join(PARTS)}")
+    parser.add_argument(
+        "--format", type=str, default="npz", help="of the features: npz, parquet, or npz,parquet"
+    )
     parser.add_argument("--raw", action="store_true", help="never put features on the unit sphere")
     arguments = parse(parser, args)
+    formats = _formats(arguments.format)
 
     classes, folder = checkpoint["classes"], Path(arguments.output)
-    dataset = validation_set(arguments.data, classes)
+    datasets = datasets_of(arguments.data, arguments.part, classes)
     model = detector_of(checkpoint, Path(arguments.checkpoint))
-    _check_term(model, arguments.term)
-    progress = bar("features", "batch")
-    found = features_in(dataset, model, _BATCH, arguments.data.workers, arguments.term, progress)
+    check_term(model, arguments.term)
+    parts = {
+        part: part_features(
+            *(dataset, model, arguments.data.workers, arguments.term),
+            bar(f"features of data.{part}", "batch"),
+        )
+        for part, dataset in datasets.items()
+    }
+    found = joined_parts(parts)
     if not len(found["labels"]):
-        raise ConfigError(f"data.val {arguments.data.val!r} has no boxes to take features of")
+        names = [f"data.{part} {getattr(arguments.data, part)!r}" for part in parts]
+        raise ConfigError(f"{' and '.join(names)}: no boxes to take features of")
     centers = centers_of(model, arguments.term)
     folder.mkdir(parents=True, exist_ok=True)
-    save_features(folder / "features.npz", found, dataset, model, arguments.term)
+    for name in formats:
+        _FORMATS[name](folder / f"features.{name}", parts, classes, model, arguments.term)
     on_sphere = not arguments.raw and measures_on_sphere(model, arguments.term)
     result = compactness_of(found, classes, on_sphere)
     (folder / "compactness.json").write_text(json.dumps(result, indent=2))
     print(compactness_table(result, classes))
     _picture(folder / "features.png", found, centers, classes, on_sphere)
-    print(f"features.npz, features.png and compactness.json in {folder}")
+    written = ", ".join(f"features.{name}" for name in formats)
+    print(f"{written}, features.png and compactness.json in {folder}")
 
 
-def _check_term(model: nn.Module, name: str | None) -> None:
+def _formats(text: str) -> list[str]:
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in _FORMATS:
+            known = ", ".join(_FORMATS)
+            raise ConfigError(f"--format {name!r} is none of {known}; both are npz,parquet")
+    if "parquet" in names:
+        need("pyarrow", "parquet", "--format parquet", "npz needs nothing")
+    return names
+
+
+def datasets_of(data: DataConfig, part: str, classes: list[str]) -> dict[Part, DetectionDataset]:
+    """Those of ``--part``, by their names."""
+    if part not in PARTS:
+        raise ConfigError(f"--part is one of {', '.join(PARTS)}, not {part!r}")
+    return {name: part_of(data, name, classes) for name in PARTS[part]}
+
+
+def check_term(model: nn.Module, name: str | None) -> None:
+    """Whether there is the term that ``--term`` names."""
     try:
         terms_of(model).named(name)
     except ValueError as error:

@@ -19,14 +19,12 @@ from detcenter.recipe.datasets import part_of
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs.checkpoints import detector_of
-from detcenter.runs.features import centers_of, compactness_of, save_features, unit
+from detcenter.runs.features import centers_of, compactness_of, part_features, save_features, unit
 from detcenter.runs.folder import check_same_run, has_checkpoint
-from detcenter.runs.passes import features_in
 from detcenter.runs.run import train
 from detcenter.training import load_checkpoint
 
 _WEIGHTS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0)  # 0, the paper's, and more
-_BATCH = 8  # images
 
 
 def main(args: Sequence[str]) -> None:
@@ -88,8 +86,8 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, dict[st
     names: tuple[Literal["train", "val"], ...] = ("train", "val")
     for name in names:
         dataset = part_of(config.data, name, classes)
-        parts[name] = features_in(dataset, model, _BATCH, config.data.workers)
-        save_features(folder / f"features_{name}.npz", parts[name], dataset, model)
+        parts[name] = part_features(dataset, model, config.data.workers)
+        save_features(folder / f"features_{name}.npz", {name: parts[name]}, classes, model)
     shown = unit if on_sphere else np.asarray
     train_boxes, val_boxes = ((shown(part["features"]), part["labels"]) for part in parts.values())
     results = json.loads((folder / "results.json").read_text())

@@ -24,8 +24,8 @@ def held_out(paths: Sequence[Path], root: Path, fraction: float, seed: int = 0) 
         ValueError: fewer than two images that are no copies of one another.
     """
     groups = {
-        min(_name(paths[position], root) for position in group): group
-        for group in groups_of_copies([_name(path, root) for path in paths], contents(paths))
+        min(name_below(paths[position], root) for position in group): group
+        for group in groups_of_copies([name_below(path, root) for path in paths], contents(paths))
     }
     if len(groups) < 2:
         raise ValueError(f"{len(paths)} images, all copies of one, cannot be parted")
@@ -79,7 +79,8 @@ def groups_of_copies(names: Sequence[str], contents: Sequence[str]) -> list[list
     return list(groups.values())
 
 
-def _name(path: Path, root: Path) -> str:
+def name_below(path: Path, root: Path) -> str:
+    """The name of a file below a folder, or its whole path where it lies elsewhere."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 

@@ -113,11 +113,15 @@ def save_detections(
     save_arrays(path, arrays)
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Whole or not at all, if the process is killed meanwhile."""
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], compressed: bool = True) -> None:
+    """Whole or not at all, if the process is killed meanwhile.
+
+    Features hardly shrink when they are compressed, and take many times as long to read.
+    """
+    save: Any = np.savez_compressed if compressed else np.savez
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        save(file, **arrays)
     partial.replace(path)
 
 

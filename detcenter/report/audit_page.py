@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from detcenter.data import DataError
-from detcenter.report.crops import crop, webp
+from detcenter.report.crops import Cut, cut_out
 from detcenter.report.rendering import rendered
 
 _Box = tuple[float, ...]
@@ -57,12 +55,13 @@ def audit_page(
     """
     rows = [_row(entry) for entry in entries]
     key = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
-    pictures = _pictures(entries, image, progress)
+    pictures = cut_out(_wanted(entries), image, progress)
     for row, entry in zip(rows, entries, strict=True):
         row["frame"] = _frame(entry)
-        row["picture"] = pictures.get((entry.path, _frame(entry), _LARGE))
+        # A suspect without a picture can still be decided on.
+        row["picture"] = pictures.get((entry.path, _large(entry)))
         for name, others in (("of_label", entry.of_label), ("of_better", entry.of_better)):
-            found = (pictures.get((path, box, _SMALL)) for path, box in others)
+            found = (pictures.get((path, _small(box))) for path, box in others)
             row[name] = [uri for uri in found if uri]
     shown = {"audit": key, "data": data, "classes": list(classes), "suspects": rows}
     return rendered("audit", shown, title=title)
@@ -92,29 +91,21 @@ def _frame(entry: Entry) -> _Box:
     return x, y, x + side, y + side
 
 
-def _pictures(
-    entries: Sequence[Entry],
-    image: Callable[[Path], np.ndarray],
-    progress: Callable[[list[Path]], Iterable[Path]],
-) -> dict[tuple[Path, _Box, int], str]:
-    """Data URIs by image, square and size; every image is read once."""
-    wanted: dict[Path, dict[tuple[_Box, int], None]] = {}
+def _wanted(entries: Sequence[Entry]) -> dict[Path, list[Cut]]:
+    """What is cut out of every image."""
+    wanted: dict[Path, list[Cut]] = {}
     for entry in entries:
-        wanted.setdefault(entry.path, {})[_frame(entry), _LARGE] = None
+        wanted.setdefault(entry.path, []).append(_large(entry))
         for path, box in (*entry.of_label, *entry.of_better):
-            wanted.setdefault(path, {})[box, _SMALL] = None
-    found = {}
-    for path in progress([*wanted]):
-        try:
-            picture = Image.fromarray(image(path))
-        except DataError:  # a suspect without a picture can still be decided on
-            continue
-        for box, size in wanted[path]:
-            side, around = (size, _AROUND) if size == _SMALL else (_side(box), 1.0)
-            found[path, box, size] = webp(crop(picture, box, side, around))
-    return found
+            wanted.setdefault(path, []).append(_small(box))
+    return wanted
 
 
-def _side(frame: _Box) -> int:
-    """Pixels of the picture of a frame; not more than the image has."""
-    return min(_LARGE, max(_SMALL, round(frame[2] - frame[0])))
+def _large(entry: Entry) -> Cut:
+    """The frame, with not more pixels than the image has."""
+    frame = _frame(entry)
+    return frame, min(_LARGE, max(_SMALL, round(frame[2] - frame[0]))), 1.0
+
+
+def _small(box: _Box) -> Cut:
+    return box, _SMALL, _AROUND

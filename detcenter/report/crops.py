@@ -2,9 +2,13 @@
 
 import base64
 import io
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+
+from detcenter.data import DataError
 
 COLUMNS = 32
 """tiles in a row of a sheet"""
@@ -15,6 +19,9 @@ _MOST_SHARP = 1000  # tiles
 _QUALITY = 60  # of WebP, 0 to 100
 
 _Box = tuple[float, ...]
+_Key = TypeVar("_Key", bound=Hashable)
+Cut = tuple[_Box, int, float]
+"""A box, and `side` and `around` of :func:`crop`."""
 
 
 class CropSheet:
@@ -66,6 +73,31 @@ class CropSheet:
     def data_uri(self) -> str:
         """The sheet as WebP, or an empty text if nothing was cut."""
         return "" if self._sheet is None else webp(self._sheet)
+
+
+def cut_out(
+    wanted: Mapping[_Key, Iterable[Cut]],
+    image: Callable[[_Key], np.ndarray],
+    progress: Callable[[list[_Key]], Iterable[_Key]] = iter,
+) -> dict[tuple[_Key, Cut], str]:
+    """Crops as data URIs; every image is read once, and no two are in memory together.
+
+    Of an image that cannot be read there are none.
+
+    Args:
+        wanted: from each image, which may be named by anything, to what is cut out of it.
+        image: gives its pixels, uint8 [H, W, 3].
+        progress: gets the images, and gives them on one by one.
+    """
+    found = {}
+    for key in progress([*wanted]):
+        try:
+            picture = Image.fromarray(image(key))
+        except DataError:
+            continue
+        for cut in dict.fromkeys(wanted[key]):
+            found[key, cut] = webp(crop(picture, *cut))
+    return found
 
 
 def thumbnail(pixels: np.ndarray, longest: int) -> str:

@@ -29,6 +29,11 @@ def rendered(name: str, shown: Mapping[str, Any], **values: Any) -> str:
     return _rendered(name, json.dumps(shown, allow_nan=False), ("page", name), values)
 
 
+def rendered_still(name: str, **values: Any) -> str:
+    """Likewise, of a page on which nothing but its colours changes."""
+    return _rendered(name, "{}", ("page",), values)
+
+
 def _rendered(name: str, data: str, scripts: Sequence[str], values: Mapping[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader
 

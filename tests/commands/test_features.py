@@ -12,6 +12,7 @@ from PIL import Image
 from detcenter import box_features
 from detcenter.analysis import compactness
 from detcenter.cli import main
+from detcenter.commands import features as module
 from detcenter.commands import sweep
 from detcenter.data import VOCDataset
 from detcenter.runs.checkpoints import detector_of
@@ -78,6 +79,68 @@ def test_the_centers_are_those_of_the_checkpoint(run, written):
         if name.endswith("centers")
     )
     np.testing.assert_array_equal(np.load(written / "features.npz")["centers"], table[1:])
+
+
+@pytest.fixture(scope="module")
+def both(run, tmp_path_factory):
+    """Both parts, as a table too."""
+    pytest.importorskip("pyarrow")
+    folder = tmp_path_factory.mktemp("both")
+    args = ["--checkpoint", str(run / "last.pth"), "--output", str(folder), "--part", "both"]
+    assert main(["features", *args, "--format", "parquet,npz"]) == 0
+    return folder
+
+
+def test_both_parts_are_one_after_the_other(both, written, data):
+    found, of_val = np.load(both / "features.npz"), np.load(written / "features.npz")
+    parts = found["parts"][found["images"]]
+    assert found["parts"].tolist() == ["train"] * 8 + ["val"] * 4
+    for key in ("features", "labels", "boxes"):
+        np.testing.assert_array_equal(found[key][parts == "val"], of_val[key])
+    np.testing.assert_array_equal(found["images"][parts == "val"], of_val["images"] + 8)
+    for part in ("train", "val"):
+        dataset = VOCDataset(data, part, list(found["classes"]))
+        of_part = found["parts"] == part
+        assert found["files"][of_part].tolist() == [str(a["path"]) for a in dataset.annotations]
+        assert found["sizes"][of_part].tolist() == [[160, 160]] * len(dataset)
+        counts = np.bincount(found["images"], minlength=12)[of_part]
+        assert counts.tolist() == [len(a["labels"]) for a in dataset.annotations]
+    assert found["term"] == "center" and found["on_sphere"] and found["embedded"]
+
+
+def test_the_table_is_that_of_the_arrays(both):
+    from pyarrow import parquet
+
+    table, found = parquet.read_table(both / "features.parquet"), np.load(both / "features.npz")
+    columns = table.to_pydict()
+    of_images = found["images"]
+    assert columns["file"] == found["files"][of_images].tolist()
+    assert columns["part"] == found["parts"][of_images].tolist()
+    np.testing.assert_array_equal(np.array(columns["feature"], np.float32), found["features"])
+    corners = np.stack([columns[key] for key in ("x1", "y1", "x2", "y2")], axis=1)
+    np.testing.assert_array_equal(corners, found["boxes"])
+    assert columns["label"] == found["labels"].tolist()
+    assert columns["class"] == found["classes"][found["labels"] - 1].tolist()
+    assert set(columns["width"]) == set(columns["height"]) == {160}
+    about = json.loads(table.schema.metadata[b"detcenter"])
+    assert about == {key: found[key].tolist() for key in about} and about["on_sphere"]
+
+
+def test_formats_that_a_person_may_get_wrong(run, tmp_path, monkeypatch, capsys):
+    args = ("features", "--checkpoint", run / "last.pth", "--output", tmp_path)
+    assert "--format 'csv' is none of npz, parquet" in fails(capsys, *args, "--format", "npz,csv")
+    assert "--part is one of train, val, both" in fails(capsys, *args, "--part", "test")
+    real = module.need
+
+    def without(package, *rest):
+        if package == "pyarrow":
+            monkeypatch.setattr("detcenter.recipe.extras.find_spec", lambda name: None)
+        real(package, *rest)
+
+    monkeypatch.setattr(module, "need", without)
+    line = fails(capsys, *args, "--format", "parquet")
+    assert "pip install 'detcenter[parquet]'; npz needs nothing" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_matplotlib_it_says_so_before_it_starts(run, flat_recipe, monkeypatch, capsys):
