@@ -61,7 +61,6 @@ def _packages() -> dict[str, Callable[[np.ndarray], _Search]]:
         "detcenter": _detcenter,
         "scikit-learn": _sklearn,
         "torch": _torch,
-        "torch, cdist": _cdist,
         "faiss": _faiss,
     }
     return {name: of for name, of in every.items() if name != "faiss" or find_spec("faiss")}
@@ -110,27 +109,15 @@ def _sklearn(rows: np.ndarray) -> _Search:
 
 
 def _torch(rows: np.ndarray) -> _Search:
-    return lambda queries: _by_blocks(rows, queries, lambda a, b: a @ b.T)
+    """In float32, which on the unit sphere does for cosines, and not for other distances."""
+    return lambda queries: _by_blocks(torch.from_numpy(rows), torch.from_numpy(queries))
 
 
-def _cdist(rows: np.ndarray) -> _Search:
-    """Without the expanded square, which loses digits in float32."""
-    mode = "donot_use_mm_for_euclid_dist"
-    return lambda queries: _by_blocks(
-        rows, queries, lambda a, b: -torch.cdist(a, b, compute_mode=mode)
-    )
-
-
-def _by_blocks(
-    rows: np.ndarray,
-    queries: np.ndarray,
-    likeness: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> np.ndarray:
-    every, asked = torch.from_numpy(rows), torch.from_numpy(queries)
+def _by_blocks(rows: torch.Tensor, queries: torch.Tensor) -> np.ndarray:
     values, places = [], []
-    for start in range(0, len(every), _BLOCK):
-        block = every[start : start + _BLOCK]
-        value, place = likeness(asked, block).topk(min(_MOST, len(block)), 1)
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        value, place = (queries @ block.T).topk(min(_MOST, len(block)), 1)
         values.append(value)
         places.append(place + start)
     best = torch.cat(values, 1).topk(_MOST, 1).indices

@@ -89,7 +89,7 @@ def test_every_query_has_its_neighbours_in_their_order(open_page):
         assert np.abs(np.subtract(middle(page, "li img", number), COLOURS[square])).max() < 25
     assert np.abs(np.subtract(middle(page, ".query img"), COLOURS[0])).max() < 25
     counts = rows.nth(0).locator(".counts").inner_text()
-    assert counts == f"{CLASSES[0]}: 2, {CLASSES[1]}: 1, {CLASSES[2]}: 1"
+    assert counts == f"nearest by class: {CLASSES[0]}: 2, {CLASSES[1]}: 1, {CLASSES[2]}: 1"
     assert "no other box" in rows.nth(2).inner_text()
 
 
