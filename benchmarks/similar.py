@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _measured(package: str, boxes: int, counts: list[int], repeats: int) -> dict
     before = _peak()
     search = _packages()[package](rows)
     search(queries[:1])  # what is imported, and what starts threads
-    seconds = [_median(lambda n=n: search(queries[:n]), repeats) for n in counts]
+    seconds = [_median(partial(search, queries[:n]), repeats) for n in counts]
     memory = _peak() - before
     expected = np.stack([found.rows for found in nearest(rows, queries, _MOST)])
     same = float((search(queries) == expected).mean())

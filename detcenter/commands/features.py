@@ -89,7 +89,7 @@ def _formats(text: str) -> list[str]:
     return names
 
 
-def datasets_of(data: DataConfig, part: str, classes: list[str]) -> dict[Part, DetectionDataset]:
+def datasets_of(data: DataConfig, part: str, classes: list[str]) -> dict[str, DetectionDataset]:
     """Those of ``--part``, by their names."""
     if part not in PARTS:
         raise ConfigError(f"--part is one of {', '.join(PARTS)}, not {part!r}")

@@ -164,10 +164,10 @@ def _measure(model: nn.Module, arguments: Namespace, classes: list[str]) -> None
     searched = _searched(model, arguments, classes, "both")
     datasets = {searched.parts[image]: of for image, (of, _) in enumerate(searched.places)}
     warn_of_copies(arguments.data, datasets["train"], datasets["val"])
-    in_train = np.array(searched.parts)[searched.images] == "train"
-    columns = searched.features, searched.labels
-    queries, boxes = ([column[of] for column in columns] for of in (~in_train, in_train))
-    result = retrieval(*queries, *boxes, classes, bar("ranking", "block"))
+    train = np.array(searched.parts)[searched.images] == "train"
+    features, labels = searched.features, searched.labels
+    asked, boxes = (features[~train], labels[~train]), (features[train], labels[train])
+    result = retrieval(*asked, *boxes, classes, bar("ranking", "block"))
     for what, key in (("data.train", "boxes"), ("data.val", "queries")):
         missing = [name for name, row in result["by_class"].items() if not row[key]]
         if missing:
