@@ -23,7 +23,7 @@ from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import warn_of_copies
 from detcenter.recipe.parsing import data_parser, parse
-from detcenter.runs.checkpoints import checkpoint_in, detector_of
+from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of
 from detcenter.runs.features import name_of_term
 from detcenter.runs.folder import write_whole
 from detcenter.runs.similar import (
@@ -74,8 +74,9 @@ def main(args: Sequence[str]) -> None:
         )
     searched = _searched(model, arguments, classes, arguments.part)
     found = answers(searched, path, queries, arguments.nearest)
-    _warn_of_missing(searched, found, classes)
-    _write(model, arguments, classes, searched, found, path)
+    names = classes_of(checkpoint)  # of what is detected, which may be of an enrolled class
+    _warn_of_missing(searched, found, names)
+    _write(model, arguments, names, searched, found, path)
 
 
 def _parser(defaults: DataConfig) -> ArgumentParser:
