@@ -18,7 +18,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete a run that is in --output")
     config, arguments = parse_recipe(parser, args)
     if not arguments.config:
-        raise ConfigError("--config FILE is missing: the recipe, such as configs/digits.yaml")
+        raise ConfigError("--config FILE is missing: the recipe, digits say")
     if config.output is None:
         config.output = f"runs/{Path(str(arguments.config[-1])).stem}"
     folder = Path(config.output)
