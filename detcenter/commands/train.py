@@ -8,7 +8,6 @@ from pathlib import Path
 from detcenter.errors import ConfigError
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs.folder import has_checkpoint
-from detcenter.runs.run import train
 
 
 def main(args: Sequence[str]) -> None:
@@ -22,6 +21,8 @@ def main(args: Sequence[str]) -> None:
     if config.output is None:
         config.output = f"runs/{Path(str(arguments.config[-1])).stem}"
     folder = Path(config.output)
+    from detcenter.runs.run import train  # slow to import: --help and wrong keys do not wait for it
+
     try:
         train(config, folder, arguments.resume, arguments.overwrite)
     except KeyboardInterrupt as stop:
