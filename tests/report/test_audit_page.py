@@ -91,7 +91,7 @@ def counted(page):
 
 
 def reload(page, count):
-    """Until the page counts so: a busy browser takes its time to keep what was decided just then."""
+    """Until the page counts so: a busy browser takes its time to keep what was just decided."""
     for _ in range(100):
         page.reload()
         if counted(page) == count:
