@@ -34,4 +34,4 @@ if __name__ == "__main__":
     names = first_names()
     for block in blocks(Path(sys.argv[1]).read_text(encoding="utf-8")):
         run(block, names)
-        print({name: round(float(loss), 3) for name, loss in names["losses"].items()})
+        print({name: round(loss.item(), 3) for name, loss in names["losses"].items()})
