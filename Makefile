@@ -1,13 +1,18 @@
 # `make demo` trains on the digits, prints the table and writes a report; `make test` runs all checks.
 # Both set up .venv first: Python 3.11 or later is all that a machine needs.
+# `make test-oldest` runs the tests with the oldest torch and torchvision that pyproject.toml allows, in
+# .venv-oldest; `make test-wheel` installs the wheel where nothing else is, and trains with it.
 # `make study` trains the 32 runs of the second study's first question, in about an hour on two cores.
 # `make gpu` runs all that is to be shown on a GPU, into the folder OUT.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 OUT ?= runs/gpu
+OLDEST = $(shell sed -nE 's/^ +"(torch|torchvision)>=([0-9.]+),.*/\1==\2.0/p' pyproject.toml)
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TESTS ?= tests
 
-.PHONY: demo test study bench gpu clean
+.PHONY: demo test test-oldest test-wheel study bench gpu clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/train.py --config configs/digits.yaml --output runs/demo --overwrite
@@ -17,7 +22,13 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python $(PYTEST)
+
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python $(PYTEST) $(TESTS)
+
+test-wheel:
+	PYTHON=$(PYTHON) tests/wheel.sh
 
 study: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/compare.py --config configs/digits_rcnn.yaml --jobs 2 \
@@ -43,5 +54,10 @@ $(INSTALLED): setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@
 
+.venv-oldest/installed: setup.py pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet $(OLDEST) --editable ".[test]"
+	touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-oldest

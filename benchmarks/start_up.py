@@ -204,6 +204,7 @@ def measured(arguments: list[str]) -> None:
     from detcenter.cli import main as detcenter
 
     import_module("detcenter.commands.train")
+    import_module("detcenter.runs.run")
     stages.add("imports", time.time() - float(os.environ[_BEGUN]), time.process_time())
     for stage, names in STAGES.items():
         for name in names:

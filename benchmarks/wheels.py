@@ -52,6 +52,9 @@ def missing_for(package: str, there: set[str], python: str = "3.12") -> set[str]
     while waiting:
         need = waiting.pop()
         name = normal(need.name)
+        if name == package:  # an extra that takes in others
+            waiting += needs_of(package, need.extras, python)
+            continue
         if name in there | _NOT_THERE | found.keys() or name.startswith("types-"):
             continue
         found[name] = f"{name}=={version(name)}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from detcenter.installed import missing_for
+
 if TYPE_CHECKING:
     from detcenter.batched import fast as fast
     from detcenter.losses import CenterLoss as CenterLoss
@@ -52,12 +54,18 @@ _HOMES = {
     "vote": "models",
 }
 __all__ = list(_HOMES)
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        found = getattr(import_module(f"detcenter.{_HOMES[name]}"), name)
+        try:
+            found = getattr(import_module(f"detcenter.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            message = missing_for(f"detcenter.{name}")
+            if message is None:
+                raise
+            raise ModuleNotFoundError(message, name=error.name) from None
         globals()[name] = found
         return found
     if name in _HOMES.values():  # detcenter.losses after nothing but `import detcenter`

@@ -11,58 +11,43 @@ if "GOMP_SPINCOUNT" not in os.environ:
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
-import torch
-
-from detcenter.commands import (
-    audit,
-    check,
-    compare,
-    convert,
-    enroll,
-    evaluate,
-    features,
-    init,
-    openset,
-    pack,
-    predict,
-    report,
-    similar,
-    sweep,
-    train,
-)
-from detcenter.data import DataError
-from detcenter.errors import ConfigError
-from detcenter.models import WeightsError
-from detcenter.training import CheckpointError, TrainingError
+from detcenter import __version__
+from detcenter.errors import PersonsError
+from detcenter.installed import missing_for
 
 USAGE = """usage: detcenter COMMAND ...
 
   init      write a recipe:       detcenter init FOLDER
-  train     train a detector:     detcenter train --config configs/digits.yaml
-  check     find bad data:        detcenter check --config configs/digits.yaml
-  audit     find wrong labels:    detcenter audit --config configs/digits.yaml
+  train     train a detector:     detcenter train --config digits
+  check     find bad data:        detcenter check --config digits
+  audit     find wrong labels:    detcenter audit --config digits
                                   detcenter audit apply decisions.json --output FOLDER
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
-  similar   find boxes like one:  detcenter similar --checkpoint runs/digits/best.pth
-                                    photo.jpg 10,20,60,80
-  openset   meet the unknown:     detcenter openset --config configs/digits.yaml
-                                    --data.unknown "[8, 9]"
+  openset   meet the unknown:     detcenter openset --config digits --data.unknown "[8, 9]"
   enroll    add a class:          detcenter enroll --checkpoint runs/digits/best.pth
                                     --class NAME --images FOLDER --output new.pth
-  sweep     try several weights:  detcenter sweep --config configs/digits_2d.yaml
-  compare   does it help?         detcenter compare --config configs/digits.yaml
+  similar   find boxes like one:  detcenter similar --checkpoint runs/digits/best.pth
+                                    photo.jpg 10,20,60,80
+  sweep     try several weights:  detcenter sweep --config digits_2d
+  compare   does it help?         detcenter compare --config digits
                                     --set center=null --set center.weight=0.3
   report    look at it all:       detcenter report runs/digits
-  pack      all in one file:      detcenter pack --config configs/dice.yaml --output dice.lmdb
-  convert   another layout:       detcenter convert --config configs/dice.yaml --to yolo OUT
+  pack      all in one file:      detcenter pack --config dice --output dice.lmdb
+  convert   another layout:       detcenter convert --config dice --to yolo OUT
+  env       what runs here:       detcenter env
 
-`detcenter COMMAND --help` lists the options of a command."""
+`detcenter COMMAND --help` lists the options of a command, `detcenter --version` says which this is.
+A recipe after --config is a YAML file, or the name of one that comes with detcenter."""
 
-_PERSONS_ERRORS = (ConfigError, DataError, WeightsError, CheckpointError, TrainingError, OSError)
+_COMMANDS = (
+    *("init", "train", "check", "audit", "evaluate", "predict", "features", "openset", "enroll"),
+    *("similar", "sweep", "compare", "report", "pack", "convert", "env"),
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -71,37 +56,29 @@ def main(args: Sequence[str] | None = None) -> int:
     Of `check` 1 says that there are faults.
     """
     args = sys.argv[1:] if args is None else list(args)
-    commands: dict[str, Callable[[Sequence[str]], int | None]] = {
-        "init": init.main,
-        "train": train.main,
-        "check": check.main,
-        "audit": audit.main,
-        "evaluate": evaluate.main,
-        "predict": predict.main,
-        "features": features.main,
-        "similar": similar.main,
-        "openset": openset.main,
-        "enroll": enroll.main,
-        "sweep": sweep.main,
-        "compare": compare.main,
-        "report": report.main,
-        "pack": pack.main,
-        "convert": convert.main,
-    }
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if args else 2
-    if args[0] not in commands:
-        known = ", ".join(commands)
+    if args[0] == "--version":
+        print(f"detcenter {__version__}")
+        return 0
+    if args[0] not in _COMMANDS:
+        known = ", ".join(_COMMANDS)
         print(f"detcenter: no command {args[0]!r}; there are {known}", file=sys.stderr)
+        return 2
+    missing = None if args[0] == "env" else missing_for(f"detcenter {args[0]}")
+    if missing is not None:
+        print(missing, file=sys.stderr)
         return 2
     _show_remarks()
     try:
-        return commands[args[0]](args[1:]) or 0
+        # Only the one that is asked for: most import torch and much else.
+        command = import_module(f"detcenter.commands.{args[0]}")
+        return command.main(args[1:]) or 0
     except KeyboardInterrupt as stop:
         print(f"\ndetcenter {args[0]}: stopped{stop}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)  # as a shell has it
-    except (*_PERSONS_ERRORS, RuntimeError) as error:
+    except (PersonsError, OSError, RuntimeError) as error:
         message = _for_a_person(error)
         if message is None:
             raise
@@ -126,11 +103,11 @@ def run() -> None:
 def _for_a_person(error: Exception) -> str | None:
     """What to tell the person, one line or a list of faults; None for an error not theirs."""
     message = str(error).strip()
-    if isinstance(error, torch.OutOfMemoryError):
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
         return "the device's memory is full; lower train.batch_size or the size of the images"
     if isinstance(error, RuntimeError) and message.startswith("DataLoader worker"):
         return f"{' '.join(message.split())}; set data.workers to 0 to load in the main process"
-    if not isinstance(error, _PERSONS_ERRORS):
+    if not isinstance(error, PersonsError | OSError):
         return None
     if (
         isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError)
@@ -139,6 +116,6 @@ def _for_a_person(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}"
     # An error in a worker process carries its traceback before its message.
     said = message.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
-    if isinstance(error, DataError):
+    if isinstance(error, PersonsError) and error.many_lines:
         return said
     return (said.splitlines() or [type(error).__name__])[-1]

@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-import torch
-
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from tests.readme_code import blocks, first_names, run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -13,13 +12,8 @@ DOCS = [path.read_text() for path in (ROOT / "docs").glob("*.md")]
 
 
 def test_the_code_for_ones_own_loop_runs():
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    boxes = torch.tensor([[10.0, 10.0, 90.0, 90.0]])
-    names = {
-        "images": [torch.rand(3, 100, 120)],
-        "boxes": [boxes],
-        "targets": [{"boxes": boxes, "labels": torch.tensor([5])}],
-    }
+    first, second = blocks(README)
+    names = first_names()
     run(first, names)
     assert set(promised(first)) < names["losses"].keys() and len(names["losses"]) == 4 + 1
     assert not any("box_terms" in key for key in names["model"].state_dict())
@@ -27,12 +21,6 @@ def test_the_code_for_ones_own_loop_runs():
     assert set(promised(second)) < names["losses"].keys() and len(names["losses"]) == 2 + 3
     assert names["features"][0].shape == (1, 64)
     assert len(names["found"][0]["features"]) == len(names["found"][0]["boxes"])
-
-
-def run(code, names):
-    # no download, and small images; the features do not matter here
-    small = "(weights_backbone=None, min_size=96" if "rcnn" in code else "(weights_backbone=None"
-    exec(code.replace('(weights_backbone="DEFAULT"', small), names)
 
 
 def promised(code):

@@ -1,6 +1,5 @@
 """What runs and their features say: compactness, comparisons of variants, and pictures of both."""
 
-from detcenter.analysis.class_centers import ClassCenters, class_centers
 from detcenter.analysis.compactness import compactness, compactness_table
 from detcenter.analysis.comparison import (
     Comparison,
@@ -47,8 +46,6 @@ __all__ = [
     "Setting",
     "SweepCell",
     "VariantScores",
-    "ClassCenters",
-    "class_centers",
     "compactness",
     "compactness_table",
     "compare",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, log_softmax  # type: ignore[import-untyped]
 
-from detcenter.analysis import class_centers
+from detcenter.class_centers import class_centers
 
 _NEIGHBOURS = 10
 _SHARPNESS = 10.0  # of the neighbours' votes: exp(10 (cosine - that of the nearest))

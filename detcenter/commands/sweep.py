@@ -35,7 +35,7 @@ def main(args: Sequence[str]) -> None:
     )
     config, arguments = parse_recipe(parser, args)
     if not arguments.config:
-        raise ConfigError("--config FILE is missing: the recipe, such as configs/digits_2d.yaml")
+        raise ConfigError("--config FILE is missing: the recipe, digits_2d say")
     need("matplotlib", "plots", "the picture")
     _check(config, arguments.weights)
     folder = Path(config.output or f"runs/{Path(str(arguments.config[-1])).stem}")

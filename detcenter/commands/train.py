@@ -8,7 +8,6 @@ from pathlib import Path
 from detcenter.errors import ConfigError
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs.folder import has_checkpoint
-from detcenter.runs.run import train
 
 
 def main(args: Sequence[str]) -> None:
@@ -18,10 +17,12 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete a run that is in --output")
     config, arguments = parse_recipe(parser, args)
     if not arguments.config:
-        raise ConfigError("--config FILE is missing: the recipe, such as configs/digits.yaml")
+        raise ConfigError("--config FILE is missing: the recipe, digits say")
     if config.output is None:
         config.output = f"runs/{Path(str(arguments.config[-1])).stem}"
     folder = Path(config.output)
+    from detcenter.runs.run import train  # slow to import: --help and wrong keys do not wait for it
+
     try:
         train(config, folder, arguments.resume, arguments.overwrite)
     except KeyboardInterrupt as stop:

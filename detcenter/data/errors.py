@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+from detcenter.errors import PersonsError
+
 _LISTED = 50  # lines in a message; more would push its first line off the screen
 _ALIKE = 5  # faults of one cause that get a line each
 _VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
@@ -21,11 +23,13 @@ class Fault(NamedTuple):
         return printable(f"{self.file}: {self.what}")
 
 
-class DataError(ValueError):
+class DataError(PersonsError, ValueError):
     """Bad data: one line that says where (file, key), what is wrong, what to do.
 
     Made of several `Fault`s it is a list instead: a line that counts them, then a line each.
     """
+
+    many_lines = True
 
     def __str__(self) -> str:
         if len(self.args) < 2:

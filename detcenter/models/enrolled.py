@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcenter.class_centers import class_centers
+
 _BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"
 _SHARPNESS = torch.logspace(0, 9, 73, base=2)  # that are tried
 
@@ -50,8 +52,6 @@ class EnrolledClasses(nn.Module):
         Raises:
             ValueError: for shapes that do not fit, no boxes, or features that are not finite.
         """
-        from detcenter.analysis import class_centers  # which needs more than torch
-
         _check(features)
         labels = labels.detach().cpu().long()
         if labels.shape != features.shape[:1]:
@@ -197,7 +197,10 @@ def _modes(directions: Tensor, apart: float) -> Tensor:
     """[N], of each box its mode, from 0."""
     if len(directions) < 2:
         return torch.zeros(len(directions), dtype=torch.long)
-    from scipy.cluster.hierarchy import fcluster, linkage  # type: ignore[import-untyped]
-
+    try:
+        from scipy.cluster.hierarchy import fcluster, linkage  # type: ignore[import-untyped]
+    except ImportError:
+        message = 'to enrol a class by several boxes needs SciPy: pip install "detcenter[train]"'
+        raise ImportError(message) from None
     tree = linkage(directions.double().numpy(), "average")
     return torch.from_numpy(fcluster(tree, apart, "distance")).long() - 1

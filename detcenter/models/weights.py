@@ -13,6 +13,7 @@ from urllib.error import URLError
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
+from detcenter.errors import PersonsError
 from detcenter.tensor_files import TensorFileError, load_tensors, state_dict_in
 
 logger = logging.getLogger("detcenter")
@@ -20,7 +21,7 @@ logger = logging.getLogger("detcenter")
 _OF_THE_RECIPE = (".step", ".l2_softmax.radius", "_extra_state")  # the last: numbers of draws
 
 
-class WeightsError(ValueError):
+class WeightsError(PersonsError, ValueError):
     """Weights that cannot be had, or that are of another model."""
 
 

@@ -155,13 +155,13 @@ def _imported_loss(term: LossConfig, num_classes: int, width: int) -> nn.Module:
         taken = inspect.signature(kind).parameters
     except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"loss {term.loss}: {error} (is its folder in PYTHONPATH?)") from None
+    # Before it is called: a recipe, or the one in a checkpoint, may be a stranger's.
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(f"loss {term.loss} is no class of torch modules")
     sizes = {"num_classes": num_classes, "feature_dim": width}
     # Other draws of the run, the order of images say, stay what they are without the loss.
     with torch.random.fork_rng(devices=[]):
-        loss = kind(**{k: v for k, v in sizes.items() if k in taken}, **term.args)
-    if not isinstance(loss, nn.Module):
-        raise ValueError(f"loss {term.loss} makes a {type(loss).__name__}, not a torch module")
-    return loss
+        return kind(**{k: v for k, v in sizes.items() if k in taken}, **term.args)
 
 
 def _term_arguments(model: nn.Module, term: TermConfig, steps_an_epoch: int) -> dict[str, Any]:

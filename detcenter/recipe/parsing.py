@@ -22,6 +22,7 @@ from detcenter.recipe.config import (
     LossConfig,
     flat,
 )
+from detcenter.recipe.shipped import recipe_file
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -69,7 +70,8 @@ class _Parser(ArgumentParser):
 def recipe_parser(prog: str, description: str) -> ArgumentParser:
     """A parser for ``--config FILE`` and every key of :class:`Config`."""
     parser = _Parser(prog=prog, description=description)
-    parser.add_argument("--config", action="config", help="the recipe, a YAML file")
+    what = "the recipe: a YAML file, or the name of one that comes with detcenter, digits say"
+    parser.add_argument("--config", action="config", help=what)
     parser.add_class_arguments(Config, None)
     return parser
 
@@ -150,6 +152,7 @@ def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ())
     Raises:
         ConfigError: see :func:`parse_recipe`.
     """
+    args = _with_files(args)
     own = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
     _check_keys(args, [*keys, *own])
     try:
@@ -163,6 +166,17 @@ def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ())
         return parser.instantiate(namespace)
     except (ArgumentError, TypeError) as error:  # TypeError: a section that is a list, say
         raise ConfigError(_readable(str(error))) from None
+
+
+def _with_files(args: Sequence[str]) -> list[str]:
+    """``args``, the name of a recipe that comes with the package replaced by its file."""
+    found = [*args]
+    for i, arg in enumerate(args):
+        if arg.startswith("--config="):
+            found[i] = f"--config={recipe_file(arg.removeprefix('--config='))}"
+        elif arg == "--config" and i + 1 < len(args):
+            found[i + 1] = recipe_file(args[i + 1])
+    return found
 
 
 def _recipe_first(args: Sequence[str]) -> list[str]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from detcenter.errors import PersonsError
 from detcenter.tensor_files import TensorFileError, bare_names, load_tensors
 
 _KEYS = {"model", "builder", "classes", "config"}
 
 
-class CheckpointError(ValueError):
+class CheckpointError(PersonsError, ValueError):
     """A checkpoint that is missing, damaged, or not one of detcenter."""
 
 

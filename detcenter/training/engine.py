@@ -9,12 +9,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from detcenter.errors import PersonsError
 from detcenter.losses import Processes, held_centers
 from detcenter.training.arrival import on_the_way
 from detcenter.training.transport import Batch, PackedBatch, as_floats, on_device
 
 
-class TrainingError(RuntimeError):
+class TrainingError(PersonsError, RuntimeError):
     """A run that cannot go on."""
 
 

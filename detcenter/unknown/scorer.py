@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcenter.class_centers import class_centers
+
 By = Literal["centers", "mahalanobis", "neighbours", "softmax", "logit", "energy"]
 WAYS: tuple[By, ...] = get_args(By)
 
@@ -158,10 +160,6 @@ def threshold_losing(scores: Tensor, lose: float) -> float:
 
 def _fitted(by: By, features: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
     if by == "centers":
-        from detcenter.analysis import (
-            class_centers,
-        )  # SciPy, which those who only attach do not need
-
         directions = F.normalize(features, dim=1).numpy()
         found = class_centers(directions, labels.numpy() - 1, classes)
         there = found.counts > 0
@@ -174,17 +172,31 @@ def _fitted(by: By, features: Tensor, labels: Tensor, classes: int) -> dict[str,
 
 def _whitened(features: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """``whitening`` [D, D], after which distances are Mahalanobis', and ``means`` [C, D] there."""
-    from sklearn.covariance import ledoit_wolf  # type: ignore[import-untyped]
-
     present, place = labels.unique(return_inverse=True)
     sums = features.new_zeros(len(present), features.shape[1]).index_add_(0, place, features)
     means = sums / place.bincount()[:, None]
-    covariance, _ = ledoit_wolf((features - means[place]).numpy(), assume_centered=True)
-    values, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
+    values, vectors = torch.linalg.eigh(_shrunk_covariance(features - means[place]))
     # Directions in which nothing varies count as the least that varies at all.
     least = values.amax().clamp(min=1e-12) * 1e-6
     whitening = vectors / values.clamp(min=least).sqrt()
     return {"whitening": whitening.float(), "means": (means @ whitening).float()}
+
+
+def _shrunk_covariance(centered: Tensor) -> Tensor:
+    """Ledoit and Wolf's (2004, lemma 3.2 to theorem 3.2), [D, D], of ``centered`` [N, D] around 0.
+
+    It leans on the mean variance m in all directions alike, by b2 / d2: how far single boxes lie
+    from the sample's covariance, over how far that lies from m I.
+    """
+    count, dim = centered.shape
+    sample = centered.T @ centered / count
+    even = sample.trace() / dim * torch.eye(dim, dtype=sample.dtype)
+    d2 = (sample - even).square().sum()
+    # The sum over boxes of |x x^T - S|^2 is that of |x|^4 - |S|^2.
+    fourth = centered.square().sum(1).square().mean()
+    b2 = ((fourth - sample.square().sum()) / count).clamp(min=0).minimum(d2)
+    share = b2 / d2 if d2 > 0 else b2
+    return share * even + (1 - share) * sample
 
 
 def _some(count: int) -> Tensor:

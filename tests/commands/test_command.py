@@ -19,8 +19,8 @@ class Finder:
             sys.exit()
 
 sys.meta_path.insert(0, Finder())
-import detcenter
-import detcenter.cli
+from detcenter.cli import main
+main(["train", "--config", "digits"])
 """
 
 

@@ -142,8 +142,8 @@ class Pull(torch.nn.Module):
     def forward(self, features, labels):
         return self.sizes[1] * features.square().mean()
 
-def three():
-    return 3
+def called():
+    raise SystemExit("a recipe may be a stranger's")
 """
 
 
@@ -164,7 +164,7 @@ def test_a_loss_of_ones_own(recipe, tmp_path, monkeypatch, capsys):
     for name, said in (
         ("my_losses.Push", "has no attribute 'Push' (is its folder in PYTHONPATH?)"),
         ("no_such_module.Pull", "No module named 'no_such_module'"),
-        ("my_losses.three", "makes a int, not a torch module"),
+        ("my_losses.called", "my_losses.called is no class of torch modules"),
     ):
         line = fails(capsys, *args, "--overwrite", "--terms.pull.loss", name)
         assert "terms.pull" in line and said in line

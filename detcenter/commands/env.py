@@ -1,0 +1,90 @@
+"""`detcenter env`: what runs here, to be pasted where a fault is told; without the extra too."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from detcenter import __version__
+from detcenter.errors import ConfigError
+from detcenter.installed import TRAIN
+
+_HELP = """usage: detcenter env
+
+Versions, devices and threads: for an issue, in one paste. It names no user, host or folder."""
+_OF_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+
+
+def main(args: Sequence[str]) -> None:
+    """Print it, a line each."""
+    if list(args) in (["-h"], ["--help"]):
+        print(_HELP)
+        return
+    if args:
+        raise ConfigError(f"it takes no arguments, such as {args[0]!r}")
+    for what, value in _lines():
+        print(f"{what + ':':13}{value}")
+
+
+def _lines() -> Iterator[tuple[str, str]]:
+    yield "detcenter", f"{__version__}{_commit(Path(__file__).parents[2])}"
+    yield "Python", f"{platform.python_version()}, {platform.platform()}"
+    for name in ("torch", "torchvision"):
+        yield name, _version(name) or "not installed"
+    yield from _of_torch()
+    chosen = [f"{name}={os.environ[name]}" for name in _OF_THREADS if name in os.environ]
+    yield "environment", " ".join(chosen) or "nothing set of threads and devices"
+    versions = {name: _version(name) for name in sorted(TRAIN.values())}
+    yield "libraries", ", ".join(f"{name} {found}" for name, found in versions.items() if found)
+    missing = [name for name, found in versions.items() if not found]
+    if missing:
+        yield "missing", f'{", ".join(missing)}: pip install "detcenter[train]"'
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit(folder: Path) -> str:
+    """Of a clone; nothing where the package was installed."""
+    if not (folder / ".git").exists():
+        return ""
+    said = _said("git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*")
+    return f", commit {said}" if said else ", a clone"
+
+
+def _of_torch() -> Iterator[tuple[str, str]]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # the latter: a library that it links to
+        yield "devices", f"torch cannot be imported: {' '.join(str(error).split())}"
+        return
+    cuda = torch.version.cuda or torch.version.hip
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("MPS")
+    built = f"CUDA {cuda}" if cuda else "no CUDA"
+    driver = _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    yield "devices", f"{', '.join(names) or 'CPU'}; torch is built for {built}, {_driver(driver)}"
+    yield "threads", f"{torch.get_num_threads()} of torch, {os.cpu_count()} cores"
+
+
+def _driver(said: str) -> str:
+    return f"driver {said.splitlines()[0]}" if said else "no driver of NVIDIA found"
+
+
+def _said(program: str, *args: str) -> str:
+    """What a program prints; nothing if it is not there or fails."""
+    if shutil.which(program) is None:
+        return ""
+    try:
+        done = subprocess.run([program, *args], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
