@@ -57,7 +57,9 @@ for build in (ssd, fasterrcnn):
     (logits,) = box_logits(model, images, [BOXES])
     for by in WAYS:
         assert UnknownScorer.fit(features, logits, labels, by)(features, logits).isfinite().all()
-    vote(model, 0.5)
+    classes = EnrolledClasses.fit(features, labels)
+    classes.add("new", features[:1])
+    enroll(vote(model, 0.5), classes)
     detect_with_features(model.eval(), images)
     detach(model)
 """
