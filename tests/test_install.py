@@ -59,6 +59,11 @@ for build in (ssd, fasterrcnn):
         assert UnknownScorer.fit(features, logits, labels, by)(features, logits).isfinite().all()
     classes = EnrolledClasses.fit(features, labels)
     classes.add("new", features[:1])
+    try:
+        classes.add("several", features)
+        raise SystemExit("modes without SciPy?")
+    except ImportError as error:
+        assert str(error).endswith('needs SciPy: pip install "detcenter[train]"')
     enroll(vote(model, 0.5), classes)
     detect_with_features(model.eval(), images)
     detach(model)

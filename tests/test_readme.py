@@ -41,7 +41,7 @@ def test_every_option_that_it_names_is_known():
         "config checkpoint json output overwrite resume detections score term raw "
         "predictions annotations help center.help terms model.options set seeds folds jobs runs "
         "fix root threshold every format no html to iou vary baseline equivalence pool "
-        "index measure part"
+        "index measure part class images"
     )
     benchmarks = {"repeats", "batch", "models"}
     known = flat(Config()).keys() | set(ours.split()) | {"center"} | benchmarks
