@@ -11,7 +11,13 @@ from second_runs import listed
 
 DATA, SEEDS, OF_SSD = range(1, 9), (100, 101), (100,)
 PAIRS = {
-    "clean": [("plain", "center"), ("one", "center"), ("softmax", "center"), ("plain", "softmax")],
+    "clean": [
+        ("plain", "center"),
+        ("one", "center"),
+        ("softmax", "center"),
+        ("plain", "softmax"),
+        ("plain", "one"),
+    ],
     "wrong_labels": [("plain", "center"), ("one", "center"), ("smoothing", "center")],
     "clean_twice": [("plain", "center")],
     "wrong_labels_twice": [("plain", "center")],
