@@ -1,0 +1,95 @@
+"""`detcenter export`: a checkpoint in, a file for other programs out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from detcenter.errors import ConfigError
+from detcenter.export import export_onnx
+from detcenter.recipe.config import config_from_dict
+from detcenter.recipe.extras import need
+from detcenter.recipe.parsing import add_votes, parse, plain_parser
+from detcenter.runs.checkpoints import checkpoint_in, detector_of, with_votes
+from detcenter.runs.published import CARD, publish
+from detcenter.training.checkpoint import WEIGHTS
+
+_ENDINGS = {"onnx": ".onnx", "safetensors": ""}
+_OF_GRAPHS = ("size", "no_nms", "features")
+
+
+def main(args: Sequence[str]) -> None:
+    """Write the detector of ``--checkpoint`` into ``--output``."""
+    checkpoint, _ = checkpoint_in(args)
+    arguments = parse(_parser(checkpoint), args)
+    path = Path(arguments.checkpoint)
+    output = Path(arguments.output or path.with_suffix(_ENDINGS[arguments.to]))
+    _check(arguments, output)
+    checkpoint = with_votes(checkpoint, arguments.center)
+    model: Any = detector_of(checkpoint, path, "cpu")  # which finds out whether it is whole
+    if arguments.to == "safetensors":
+        output.mkdir(parents=True, exist_ok=True)
+        publish(checkpoint, output, output.resolve().name)
+        print(f"{WEIGHTS} and {CARD} in {output}; detcenter.load({str(output)!r}) reads them")
+        return
+    model.classes = list(checkpoint["classes"])
+    size = None if arguments.size is None else tuple(arguments.size)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        export_onnx(model, output, size, not arguments.no_nms, arguments.features)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"--checkpoint {path}: {error}") from None
+    print(f"{output}, {output.stat().st_size / 2**20:.1f} MiB; docs/export.md says how to use it")
+
+
+def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
+    parser = plain_parser("detcenter export", "Write a detector as a file for other programs.")
+    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
+    parser.add_argument(
+        "--to",
+        choices=[*_ENDINGS],
+        default="onnx",
+        help="the format: an ONNX file, or weights and a model card",
+    )
+    parser.add_argument(
+        "--output", type=str, help="the file, of safetensors the folder; beside it unless given"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the images, for a model that keeps their shape; a square for all unless given",
+    )
+    parser.add_argument(
+        "--no-nms", action="store_true", help="give all boxes, and drop none for better ones"
+    )
+    parser.add_argument(
+        "--features",
+        action="store_true",
+        help="give the features of the boxes, and the unknown score if the checkpoint has one",
+    )
+    add_votes(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
+    return parser
+
+
+def _check(arguments: Namespace, output: Path) -> None:
+    """Before anything that takes long."""
+    if arguments.to == "safetensors":
+        for name in _OF_GRAPHS:
+            if arguments[name]:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} is for --to onnx; safetensors are weights alone")
+        there = [path for path in (output / WEIGHTS, output / CARD) if path.exists()]
+        if output.exists() and not output.is_dir():
+            raise ConfigError(f"--output {output} is a file; name a folder")
+    else:
+        for package in ("onnx", "onnxscript"):
+            need(package, "export", "writing ONNX files")
+        there = [output] if output.exists() else []
+        if output.is_dir():
+            raise ConfigError(f"--output {output} is a folder; name a file in it")
+    if there and not arguments.overwrite:
+        raise ConfigError(f"--output: {there[0]} is there already; name another, or --overwrite it")
