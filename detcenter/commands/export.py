@@ -7,15 +7,20 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from detcenter.errors import ConfigError
-from detcenter.export import export_onnx
+from detcenter.export import export_onnx, export_torch, export_torchscript
 from detcenter.recipe.config import config_from_dict
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import add_votes, parse, plain_parser
 from detcenter.runs.checkpoints import checkpoint_in, detector_of, with_votes
-from detcenter.runs.published import CARD, publish
+from detcenter.runs.published import CARD, publish, push
 from detcenter.training.checkpoint import WEIGHTS
 
-_ENDINGS = {"onnx": ".onnx", "safetensors": ""}
+_ENDINGS = {"onnx": ".onnx", "torchscript": ".ts", "torch.export": ".pt2", "safetensors": ""}
+_WRITERS = {
+    "onnx": export_onnx,
+    "torchscript": export_torchscript,
+    "torch.export": export_torch,
+}
 _OF_GRAPHS = ("size", "no_nms", "features")
 
 
@@ -32,12 +37,15 @@ def main(args: Sequence[str]) -> None:
         output.mkdir(parents=True, exist_ok=True)
         publish(checkpoint, output, output.resolve().name)
         print(f"{WEIGHTS} and {CARD} in {output}; detcenter.load({str(output)!r}) reads them")
+        if arguments.push is not None:
+            print(f"uploaded to {push(output, arguments.push)}")
         return
     model.classes = list(checkpoint["classes"])
     size = None if arguments.size is None else tuple(arguments.size)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        export_onnx(model, output, size, not arguments.no_nms, arguments.features)
+        write = _WRITERS[arguments.to]
+        write(model, output, size, not arguments.no_nms, arguments.features)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"--checkpoint {path}: {error}") from None
     print(f"{output}, {output.stat().st_size / 2**20:.1f} MiB; docs/export.md says how to use it")
@@ -50,12 +58,15 @@ def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
         "--to",
         choices=[*_ENDINGS],
         default="onnx",
-        help="the format: an ONNX file, or weights and a model card",
+        help="the format; of safetensors with a model card",
     )
     parser.add_argument(
         "--output", type=str, help="the file, of safetensors the folder; beside it unless given"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
+    parser.add_argument(
+        "--push", type=str, metavar="USER/NAME", help="upload safetensors and card to a hub too"
+    )
     parser.add_argument(
         "--size",
         type=int,
@@ -81,13 +92,17 @@ def _check(arguments: Namespace, output: Path) -> None:
         for name in _OF_GRAPHS:
             if arguments[name]:
                 option = name.replace("_", "-")
-                raise ConfigError(f"--{option} is for --to onnx; safetensors are weights alone")
+                raise ConfigError(
+                    f"--{option} is for graphs, --to onnx say; safetensors are weights alone"
+                )
         there = [path for path in (output / WEIGHTS, output / CARD) if path.exists()]
         if output.exists() and not output.is_dir():
             raise ConfigError(f"--output {output} is a file; name a folder")
     else:
-        for package in ("onnx", "onnxscript"):
+        for package in ("onnx", "onnxscript") if arguments.to == "onnx" else ():
             need(package, "export", "writing ONNX files")
+        if arguments.push is not None:
+            raise ConfigError("--push uploads what --to safetensors writes")
         there = [output] if output.exists() else []
         if output.is_dir():
             raise ConfigError(f"--output {output} is a folder; name a file in it")

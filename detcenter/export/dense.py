@@ -63,7 +63,7 @@ class _Seen:
             projections = cast(Any, terms["embedding"]).projections
             levels = [(at, f(x)) for f, (at, x) in zip(projections, levels, strict=True)]
         of_levels = [x.where(at.unsqueeze(2), 0.0) for at, x in levels]
-        alike = len({x.shape[2] for x in of_levels}) == 1
+        alike = len({int(x.shape[2]) for x in of_levels}) == 1
         placed = torch.stack(of_levels).sum(0) if alike else torch.cat(of_levels, 2)
         return placed.flatten(0, 1)
 
@@ -95,7 +95,7 @@ class _Seen:
         boxes, scores = self.all_boxes()
         scores = scores[..., 1:].transpose(1, 2)
         most = self.model.topk_candidates
-        if most < scores.shape[2]:
+        if most < int(scores.shape[2]):
             least = scores.topk(most, 2).values[..., -1:]
             scores = scores.where(scores >= least, -torch.inf)
         return boxes, scores, 1

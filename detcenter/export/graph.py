@@ -144,7 +144,7 @@ def picked(found: Candidates, suppress: Suppression) -> tuple[Tensor, Tensor, Te
     first, and which of them there are, [N, M]; the others are zeros.
     """
     boxes, scores = found.boxes, found.scores
-    labels, count = scores.shape[1:]
+    labels, count = map(int, scores.shape[1:])
     limit = min(found.limit, labels * count)
     if boxes.dim() == 4:  # each label is suppressed like an image of its own
         boxes, scores = boxes.flatten(0, 1), scores.flatten(0, 1).unsqueeze(1)

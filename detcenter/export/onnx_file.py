@@ -16,9 +16,7 @@ from torch.export import Dim
 from detcenter.export.build import detector_graph
 from detcenter.export.graph import Size
 from detcenter.export.suppression import suppressed
-
-KEY = "detcenter"
-"""of the file's metadata: the contract, as JSON"""
+from detcenter.export.torch_files import KEY, whole_file
 
 
 def export_onnx(
@@ -65,15 +63,9 @@ def export_onnx(
             custom_translation_table={torch.ops.detcenter.suppressed.default: _by_operator},
             verbose=False,
         )
-    assert made_of_it is not None
+    assert made_of_it is not None  # it is None for the old exporter
     made_of_it.model.metadata_props[KEY] = json.dumps(made.contract)
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        made_of_it.save(partial, external_data=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    whole_file(Path(path), lambda partial: made_of_it.save(partial, external_data=False))
 
 
 @torch.library.custom_op("detcenter::suppressed", mutates_args=())

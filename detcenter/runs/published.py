@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from detcenter.errors import ConfigError
 from detcenter.runs.folder import write_whole
 from detcenter.training.checkpoint import WEIGHTS
 from detcenter.training.safetensors_file import save_safetensors
@@ -35,6 +36,35 @@ def publish(checkpoint: Mapping[str, Any], folder: Path, name: str) -> None:
     finally:
         partial.unlink(missing_ok=True)
     write_whole(folder / CARD, model_card(checkpoint, name))
+
+
+def push(folder: Path, name: str) -> str:
+    """Upload a folder of :func:`publish` to a hub of ``huggingface_hub``; returns its address.
+
+    What the hub is and who asks is ``huggingface_hub``'s own: ``HF_ENDPOINT``, and the token of
+    ``hf auth login`` or ``HF_TOKEN``. A repository that is made for it is private.
+
+    Args:
+        name: of the repository, ``user/model``.
+
+    Raises:
+        ConfigError: if the hub does not take it, in one line.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    try:
+        address = hub.create_repo(name, private=True, exist_ok=True)
+        hub.upload_folder(
+            folder_path=folder,
+            repo_id=name,
+            allow_patterns=[WEIGHTS, CARD],
+            commit_message="Upload weights and model card",
+        )
+    except Exception as error:  # the hub's, the network's, of many kinds
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"--push {name}: {said}; {folder} is written") from None
+    return str(address)
 
 
 def model_card(checkpoint: Mapping[str, Any], name: str) -> str:

@@ -1,6 +1,7 @@
 """`detcenter export`, and what reads its files."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "onnx_example.py"
 def trained(recipe, tmp_path_factory):
     """A run that has learnt to see digits, if badly, with what scores the unknown beside."""
     folder = tmp_path_factory.mktemp("trained")
-    options = ["--train.epochs", "40", "--train.eval_every", "40", "--output", str(folder / "run")]
-    assert main(["train", "--config", str(recipe), *options]) == 0
+    options = "--train.epochs 30 --train.eval_every 30 --train.optimizer adamw --train.lr 0.003"
+    args = ["train", "--config", str(recipe), "--output", str(folder / "run"), *options.split()]
+    assert main(args) == 0
     checkpoint = load_checkpoint(folder / "run" / "last.pth")
     drawn = [torch.randn(300, n) for n in (64, 11)]
     scorer = detcenter.UnknownScorer.fit(*drawn, 1 + torch.arange(300) % 10)
@@ -83,6 +85,40 @@ def test_the_example_imports_no_torch(file, scenes):
     args = [sys.executable, "-c", code, EXAMPLE, file, scenes[0]]
     done = subprocess.run(args, capture_output=True, text=True, check=True)
     assert all(line.startswith(str(scenes[0])) for line in done.stdout.splitlines())
+
+
+def test_predict_takes_the_file_in_the_place_of_the_checkpoint(trained, file, scenes, tmp_path):
+    found = []
+    for name, args in (
+        ("of_model", ["--checkpoint", trained / "open.pth", "--center.vote", "0.5"]),
+        ("of_file", ["--onnx", file]),
+    ):
+        args += ["--output", tmp_path / name, "--threshold", "0.1", "--no-pictures", *scenes[:4]]
+        assert main(["predict", *map(str, args)]) == 0
+        found.append(json.loads((tmp_path / name / "detections.json").read_text()))
+    count = 0
+    for model, ours in zip(*found, strict=True):
+        assert ours["file"] == model["file"]
+        for a, b in zip(model["detections"], ours["detections"], strict=True):
+            assert a.keys() == b.keys() and {"unknown_score"} < a.keys()
+            assert [a[x] for x in ("class", "label")] == [b[x] for x in ("class", "label")]
+            assert a["score"] == pytest.approx(b["score"], abs=1e-5)
+            assert a["box"] == pytest.approx(b["box"], abs=1e-3)
+            count += 1
+    assert count > 8
+
+
+def test_what_predict_says_of_files(trained, file, scenes, tmp_path, capsys):
+    args = ["predict", scenes[0], "--output", tmp_path / "out", "--onnx"]
+    assert "give --checkpoint, or" in fails(capsys, *args[:-1])
+    assert "give --checkpoint, or" in fails(
+        capsys, *args, file, "--checkpoint", trained / "open.pth"
+    )
+    assert "has no thresholds" in fails(capsys, *args, file, "--threshold", "best")
+    assert "its votes are fixed" in fails(capsys, *args, file, "--center.vote", "0.5")
+    assert "no such file" in fails(capsys, *args, tmp_path / "none.onnx")
+    assert "onnxruntime cannot read it" in fails(capsys, *args, EXAMPLE)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_it_says(trained, file, tmp_path, capsys):

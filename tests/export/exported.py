@@ -50,6 +50,18 @@ class Graph(Exported):
         return dict(zip(self.graph.outputs, (x.numpy() for x in found), strict=True))
 
 
+class TorchFile(Exported):
+    """Called as the graph that it was made of."""
+
+    def __init__(self, program, made):
+        self.program, self.outputs = program, made.graph.outputs
+        self.inputs = {name: x.shape for name, x in made.inputs.items()}
+
+    def run(self, given):
+        found = self.program(*map(torch.from_numpy, given.values()))
+        return dict(zip(self.outputs, (x.numpy() for x in found), strict=True))
+
+
 class OnnxFile(Exported):
     def __init__(self, path):
         options = onnxruntime.SessionOptions()

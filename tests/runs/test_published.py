@@ -94,7 +94,7 @@ def test_what_it_says(run, published, tmp_path, capsys):
     assert "model.safetensors is there already" in fails(capsys, *args, published)
     assert "is a file; name a folder" in fails(capsys, *args, published / "README.md")
     said = fails(capsys, *args, tmp_path / "new", "--features")
-    assert "--features is for --to onnx" in said and not (tmp_path / "new").exists()
+    assert "--features is for graphs" in said and not (tmp_path / "new").exists()
 
 
 def test_a_damaged_file_is_one_line(published, tmp_path, capsys):
@@ -120,3 +120,41 @@ def test_numbers_that_json_has_none_of(run, tmp_path):
     assert load_checkpoint(tmp_path)["thresholds"] == checkpoint["thresholds"]
     save_checkpoint(tmp_path / "again.pth", **load_checkpoint(tmp_path))
     detcenter.load(tmp_path / "again.pth")
+
+
+class Hub:
+    """In the place of `huggingface_hub.HfApi`: keeps what is uploaded, or refuses it."""
+
+    refusal: Exception | None = None
+    made: dict[str, dict[str, bytes]] = {}
+
+    def create_repo(self, name, *, private, exist_ok):
+        assert private and exist_ok
+        if self.refusal is not None:
+            raise self.refusal
+        self.made.setdefault(name, {})
+        return f"hub/{name}"
+
+    def upload_folder(self, *, folder_path, repo_id, allow_patterns, commit_message):
+        assert commit_message
+        files = {path.name: path.read_bytes() for path in folder_path.iterdir()}
+        self.made[repo_id] |= {name: files[name] for name in allow_patterns}
+
+
+def test_it_is_pushed_when_asked(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    (tmp_path / "my own.txt").write_text("not for others")
+    args = ["export", "--checkpoint", run / "best.pth", "--output", tmp_path, "--push", "me/digits"]
+    assert "--push uploads what" in fails(capsys, *args)
+    args += ["--to", "safetensors"]
+    assert main([str(arg) for arg in args]) == 0
+    assert "uploaded to hub/me/digits" in capsys.readouterr().out
+    assert Hub.made["me/digits"].keys() == {"model.safetensors", "README.md"}
+    again = tmp_path / "again"
+    again.mkdir()
+    for name, content in Hub.made["me/digits"].items():
+        (again / name).write_bytes(content)
+    assert_same_model(detcenter.load(again, "cpu"), detcenter.load(run / "best.pth", "cpu"))
+    monkeypatch.setattr(Hub, "refusal", ConnectionError("no way there\nand more"))
+    said = fails(capsys, *args, "--overwrite")
+    assert said.endswith(f"--push me/digits: no way there; {tmp_path} is written")
