@@ -82,7 +82,9 @@ def _row(name: str, model: Any, arguments: argparse.Namespace) -> dict[str, Any]
         "onnxruntime": partial(_by_file, session),
     }
     found = [(arms["torchvision"](image), arms["onnxruntime"](image)) for image in images]
-    turns = {arm: partial(_next, detect, iter(images * 10_000)) for arm, detect in arms.items()}
+    turns: dict[str, Callable[[], None]] = {
+        arm: partial(_next, detect, iter(images * 10_000)) for arm, detect in arms.items()
+    }
     times = medians(turns, arguments.repeats)
     return (
         {"model": name[-38:], "mib": mib}

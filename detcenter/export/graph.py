@@ -61,6 +61,9 @@ class DetectorGraph(nn.Module):
             logits; only with ``features``.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         model: Any,

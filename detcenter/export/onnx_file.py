@@ -82,8 +82,9 @@ def _of_shape(boxes: Tensor, scores: Tensor, iou: float, score: float, most: int
 
 
 def _by_operator(boxes: Any, scores: Any, iou: float, score: float, most: int) -> Any:
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18
     limits = [op.Constant(value_floats=[float(x)]) for x in (iou, score)]
     kept = op.NonMaxSuppression(boxes, scores, op.Constant(value_ints=[most]), *limits)
     nothing = op.Expand(op.Constant(value_floats=[-math.inf]), op.Shape(scores))

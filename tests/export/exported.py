@@ -64,6 +64,7 @@ class TorchFile(Exported):
 
 class OnnxFile(Exported):
     def __init__(self, path):
+        self.path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])

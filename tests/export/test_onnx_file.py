@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from detcenter import export_onnx, vote
+from detcenter.export import OnnxDetector
+from detcenter.runs.passes import input_size
 from tests.export.exported import CASES, WHOLE, OnnxFile, assert_same, built, by_model, noise
 from tests.tiny_detectors import SIZE
 
@@ -63,6 +65,20 @@ def test_what_votes_and_scores_is_heard(exported):
         assert np.abs(plain["scores"][:10] - found["scores"][:10]).max() > 1e-3
     assert np.ptp(found["unknown_scores"]) > 1e-3
     assert found["features"].std(0).max() > 1e-3
+
+
+def test_it_stands_in_for_the_model(exported):
+    model, file = exported
+    detector = OnnxDetector(file.path)
+    fixed = model.transform.fixed_size is not None
+    images = noise(WHOLE, *[] if fixed else [(40, SIZE)])
+    floats = [image.float() / 255 for image in images]
+    for found, expected in zip(detector(floats), file(images), strict=True):
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name].numpy(), expected[name]) for name in found)
+    assert detector.unknown_threshold == model.unknown_scorer.threshold
+    size = input_size(detector)
+    assert size == (WHOLE if fixed else (SIZE, SIZE, WHOLE))
 
 
 def test_the_file_says_what_it_takes_and_gives(exported):
