@@ -10,8 +10,8 @@ from detcenter.errors import ConfigError
 from detcenter.export import export_onnx, export_torch, export_torchscript
 from detcenter.recipe.config import config_from_dict
 from detcenter.recipe.extras import need
-from detcenter.recipe.parsing import add_votes, parse, plain_parser
-from detcenter.runs.checkpoints import checkpoint_in, detector_of, with_votes
+from detcenter.recipe.parsing import add_vote, parse, plain_parser
+from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of, with_vote
 from detcenter.runs.published import CARD, publish, push
 from detcenter.training.checkpoint import WEIGHTS
 
@@ -31,7 +31,7 @@ def main(args: Sequence[str]) -> None:
     path = Path(arguments.checkpoint)
     output = Path(arguments.output or path.with_suffix(_ENDINGS[arguments.to]))
     _check(arguments, output)
-    checkpoint = with_votes(checkpoint, arguments.center)
+    checkpoint = with_vote(checkpoint, arguments.center.vote)
     model: Any = detector_of(checkpoint, path, "cpu")  # which finds out whether it is whole
     if arguments.to == "safetensors":
         output.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def main(args: Sequence[str]) -> None:
         if arguments.push is not None:
             print(f"uploaded to {push(output, arguments.push)}")
         return
-    model.classes = list(checkpoint["classes"])
+    model.classes = classes_of(checkpoint)
     size = None if arguments.size is None else tuple(arguments.size)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -82,7 +82,7 @@ def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
         action="store_true",
         help="give the features of the boxes, and the unknown score if the checkpoint has one",
     )
-    add_votes(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
+    add_vote(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
     return parser
 
 

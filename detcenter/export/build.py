@@ -24,7 +24,6 @@ from detcenter.export.dense import DenseEye
 from detcenter.export.graph import DetectorGraph, Size
 from detcenter.export.rcnn import RCNNEye
 from detcenter.export.suppression import Suppression, suppressed
-from detcenter.models import check_voters
 
 _TRANSFORM = ("forward", "normalize", "resize", "batch_images", "max_by_axis", "postprocess")
 _DETECTIONS = {SSD: SSDDetections, RetinaNet: RetinaNetDetections, FCOS: FCOSDetections}
@@ -48,7 +47,8 @@ def detector_graph(
     """A copy of ``model`` as one graph for images of one size, in float32 on the CPU.
 
     Args:
-        model: one of torchvision's box detectors, in any mode; what votes in it goes along.
+        model: one of torchvision's box detectors, in any mode; its vote and its enrolled classes go
+            along.
         size: height and width of the images; None is what the model brings all images to, or,
             where it keeps their shape, a square that all of them fit into.
         nms: whether boxes are dropped for better ones of their class, and for low scores.
@@ -59,15 +59,15 @@ def detector_graph(
     Returns:
         The graph, inputs for it, and its contract: ``size``; ``sides``, the shorter and the longer
         side that images are brought within, or None if each is brought to ``size``; ``classes``,
-        the names from label 1, if the model has them; ``unknown_threshold``, above which an
-        unknown score says that a box is of none of them.
+        the names from label 1, if the model has them; ``enrolled``, how many of these, the last
+        ones, it was not trained on; ``unknown_threshold``, above which an unknown score says that
+        a box is of none of the others.
 
     Raises:
         TypeError: for what is no detector of torchvision's, or does things in a way of its own.
-        ValueError: for options that do not fit the model, or votes of what has not learnt.
+        ValueError: for options that do not fit the model.
     """
     _check(model, nms, features)
-    check_voters(model, trained=True)
     detector: Any = fast(copy.deepcopy(model)).eval().requires_grad_(False).to("cpu", torch.float32)
     _check_own(detector)
     fixed = detector.transform.fixed_size
@@ -90,6 +90,7 @@ def detector_graph(
         "size": size,
         "sides": sides,
         "classes": getattr(model, "classes", None),
+        "enrolled": len(model.box_classes.names) if hasattr(model, "box_classes") else 0,
         "unknown_threshold": None if scorer is None else float(scorer.threshold),
     }
     return Made(graph, inputs, contract)

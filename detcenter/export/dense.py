@@ -11,9 +11,9 @@ from torchvision.models.detection.ssd import SSD
 
 from detcenter.batched.boxes import boxes_at
 from detcenter.batched.inputs import maps_of
-from detcenter.export.graph import Candidates, inside
+from detcenter.export.graph import Candidates, inside, thoughts_of
 from detcenter.models import family_of, terms_of
-from detcenter.models.voting import voting
+from detcenter.models.candidates import reconsidering
 
 
 class DenseEye(nn.Module):
@@ -39,8 +39,8 @@ class _Seen:
         self.model: Any = eye.model
         self.anchors, self.cells, self.corners = eye.anchors, eye.cells, corners
         self.maps = list(maps_of(self.model, ImageList(batch, [])).values())
-        self.votes = getattr(self.model, "box_vote", None)
-        with voting(self.model) if self.votes else nullcontext():
+        self.thoughts = thoughts_of(self.model)
+        with reconsidering(self.model, self.thoughts) if self.thoughts else nullcontext():
             self.outputs: dict[str, Tensor] = self.model.head(self.maps)
 
     def all_boxes(self) -> tuple[Tensor, Tensor]:
@@ -68,8 +68,9 @@ class _Seen:
         return placed.flatten(0, 1)
 
     def logits(self) -> Tensor:
-        """A vote has no part in them."""
-        all_logits = (self.model.head(self.maps) if self.votes else self.outputs)["cls_logits"]
+        """A vote and enrolled classes have no part in them."""
+        outputs = self.model.head(self.maps) if self.thoughts else self.outputs
+        all_logits = outputs["cls_logits"]
         at = self.chosen.unsqueeze(2).expand(-1, -1, all_logits.shape[2])
         logits = all_logits.gather(1, at).flatten(0, 1)
         if isinstance(self.model, SSD):

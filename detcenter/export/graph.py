@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from detcenter.batched.boxes import boxes_at
 from detcenter.export.suppression import Suppression, suppressed
+from detcenter.models.attached import Attached
+from detcenter.models.candidates import Thought
 
 Size = tuple[int, int]  # height and width
 Scorer = Callable[[Tensor, Tensor], Tensor]
@@ -164,6 +166,11 @@ def picked(found: Candidates, suppress: Suppression) -> tuple[Tensor, Tensor, Te
         box = at % count
     chosen = boxes_at(boxes, box).where(there.unsqueeze(2), 0.0)
     return chosen, best.where(there, 0.0), label.where(there, 0), there
+
+
+def thoughts_of(model: Any) -> list[Thought]:
+    """What changes its logits: its vote, and the classes that are enrolled."""
+    return model._thoughts() if isinstance(model, Attached) else []
 
 
 def inside(boxes: Tensor, corners: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ class OnnxDetector(nn.Module):
 
     Attributes:
         classes: the names from label 1.
+        taught: how many of them, the first ones, it was trained on.
         unknown_threshold: above which an unknown score says that a box is of none of them; None
             where there are no such scores.
 
@@ -51,6 +52,7 @@ class OnnxDetector(nn.Module):
             shortest, longest = contract["sides"]
             vars(self.transform).update(min_size=(shortest,), max_size=longest, canvas=self.size)
         self.classes: list[str] = contract["classes"]
+        self.taught = len(self.classes or ()) - contract["enrolled"]
         limit = contract["unknown_threshold"]
         self.unknown_threshold = None if limit is None else torch.tensor(limit)
         # Where those who call it look for the device.

@@ -31,8 +31,8 @@ def export_onnx(
     What goes in and comes out is in docs/export.md; the file says it too.
 
     Args:
-        model: one of torchvision's box detectors, attached to or not. What votes in it and its L2
-            softmax go along.
+        model: one of torchvision's box detectors, attached to or not. Its vote, its L2
+            softmax and its enrolled classes go along.
         path: of the file, which is replaced if it is there.
         size: height and width of the images; None is what the model brings all images to, or,
             where it keeps their shape, a square that all of them fit into.
@@ -45,7 +45,7 @@ def export_onnx(
     Raises:
         ImportError: if onnx or onnxscript is not installed.
         TypeError: for what is no detector of torchvision's, or does things in a way of its own.
-        ValueError: for options that do not fit the model, or votes of what has not learnt.
+        ValueError: for options that do not fit the model.
     """
     made = detector_graph(model, size, nms, features, suppressed_in_onnx)
     any_number = tuple({0: Dim("batch")} for _ in made.inputs)

@@ -13,10 +13,10 @@ from torchvision.ops import roi_align
 from detcenter.batched.boxes import boxes_at
 from detcenter.batched.detections import SMALLEST_SIDE
 from detcenter.batched.inputs import maps_of
-from detcenter.export.graph import Candidates, inside, picked
+from detcenter.export.graph import Candidates, inside, picked, thoughts_of
 from detcenter.export.suppression import Suppression
 from detcenter.models import family_of, terms_of
-from detcenter.models.voting import voting
+from detcenter.models.candidates import reconsidering
 
 
 class RCNNEye(nn.Module):
@@ -57,9 +57,9 @@ class _Seen:
         """Of each proposal a box a class."""
         heads = self.heads
         proposals, _, _, there = picked(self._proposals(), self.eye.suppress)
-        votes = getattr(self.model, "box_vote", None)
+        thoughts = thoughts_of(self.model)
         pooled = self._pooled(proposals)
-        with voting(self.model) if votes else nullcontext():
+        with reconsidering(self.model, thoughts) if thoughts else nullcontext():
             logits, codes = heads.box_predictor(pooled)
         boxes = heads.box_coder.decode_single(codes, proposals.flatten(0, 1))
         boxes = boxes.view(*there.shape, -1, 4)[:, :, 1:].transpose(1, 2)

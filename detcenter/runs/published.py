@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from detcenter.errors import ConfigError
+from detcenter.runs.checkpoints import classes_of
 from detcenter.runs.folder import write_whole
 from detcenter.training.checkpoint import WEIGHTS
 from detcenter.training.safetensors_file import save_safetensors
@@ -103,13 +104,17 @@ def _about(checkpoint: Mapping[str, Any], name: str) -> str:
     over = f" over {builder['backbone']}" if builder.get("backbone") else ""
     size = f", at {builder['image_size']} pixels" if builder.get("image_size") else ""
     term = "without a center loss" if config["center"] is None else "with a center loss"
-    classes = checkpoint["classes"]
+    classes = classes_of(checkpoint)
     lines = [
         f"# {name}\n",
         f"A detector of {len(classes)} classes: torchvision's `{builder['name']}`{over}{size}, "
         f"trained {term} on its box features.\n",
         f"Classes, from label 1: {', '.join(map(_cell, classes))}.\n",
     ]
+    enrolled = classes[len(checkpoint["classes"]) :]
+    if enrolled:
+        names = ", ".join(map(_cell, enrolled))
+        lines.append(f"Not trained on, but enrolled by the features of a few boxes: {names}.\n")
     if "unknown" in checkpoint:
         by = checkpoint["unknown"]["by"]
         lines.append(f"It scores how little a box looks like any of them, by `{by}`.\n")

@@ -14,6 +14,8 @@ _KEY = "detcenter"
 _PLAIN = ("builder", "classes", "config", "thresholds")
 _UNKNOWN = "unknown_scorer."
 """before the names of what an unknown scorer was fitted to"""
+_TAUGHT, _ENROLLED = "enrolled.taught.", "enrolled.{}."
+"""before those of the taught classes beside enrolled ones, and of these by number"""
 
 
 class SafetensorsError(ValueError):
@@ -25,7 +27,8 @@ def save_safetensors(path: Path, checkpoint: Mapping[str, Any]) -> None:
 
     The metadata have one key, ``detcenter``, which is JSON: ``builder`` (the arguments of
     :func:`detcenter.models.build_model`), ``classes`` (names from label 1), ``config`` (the
-    recipe), ``thresholds`` (by class, the score of the best F1) and ``unknown`` (how it scores).
+    recipe), ``thresholds`` (by class, the score of the best F1), ``unknown`` (how it scores)
+    and ``enrolled`` (the names of such classes).
     """
     plain = {key: checkpoint[key] for key in _PLAIN if key in checkpoint}
     tensors = dict(checkpoint["model"])
@@ -33,6 +36,12 @@ def save_safetensors(path: Path, checkpoint: Mapping[str, Any]) -> None:
     if scorer is not None:
         plain["unknown"] = {"by": scorer["by"], "threshold": scorer["threshold"]}
         tensors |= {_UNKNOWN + name: x for name, x in scorer["fitted"].items()}
+    enrolled = checkpoint.get("enrolled")
+    if enrolled is not None:
+        plain["enrolled"] = list(enrolled["enrolled"])
+        tensors |= {_TAUGHT + name: x for name, x in enrolled["taught"].items()}
+        for number, modes in enumerate(enrolled["enrolled"].values()):
+            tensors |= {_ENROLLED.format(number) + name: x for name, x in modes.items()}
     # Two names may stand for one tensor, which the format does not have.
     whole = {name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}
     save_file(whole, path, {"format": "pt", _KEY: json.dumps(plain)})
@@ -53,15 +62,21 @@ def load_safetensors(path: Path) -> dict[str, Any]:
         raise SafetensorsError(f"no safetensors file, or damaged: {error}") from None
     try:
         plain = json.loads(metadata[_KEY])
-        scorer = plain.pop("unknown", None)
+        scorer, enrolled = plain.pop("unknown", None), plain.pop("enrolled", None)
     except KeyError:
         raise SafetensorsError("its metadata say nothing of detcenter") from None
     except (ValueError, AttributeError):
         raise SafetensorsError("what its metadata say of detcenter cannot be read") from None
-    fitted = {
-        name.removeprefix(_UNKNOWN): tensors.pop(name)
-        for name in [*tensors]
-        if name.startswith(_UNKNOWN)
-    }
-    unknown = {} if scorer is None else {"unknown": {**scorer, "fitted": fitted}}
-    return {**plain, "model": tensors, **unknown}
+    more: dict[str, Any] = {}
+    if scorer is not None:
+        more["unknown"] = {**scorer, "fitted": _below(_UNKNOWN, tensors)}
+    if enrolled is not None:
+        modes = {name: _below(_ENROLLED.format(n), tensors) for n, name in enumerate(enrolled)}
+        more["enrolled"] = {"taught": _below(_TAUGHT, tensors), "enrolled": modes}
+    return {**plain, "model": tensors, **more}
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, without it, taken out of ``tensors``."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}

@@ -7,8 +7,15 @@ import onnxruntime
 import torch
 from torch import nn
 
-from detcenter import UnknownScorer, attach, detect_with_features, set_l2_softmax, vote
-from detcenter.models import terms_of
+from detcenter import (
+    EnrolledClasses,
+    UnknownScorer,
+    attach,
+    detect_with_features,
+    enroll,
+    set_l2_softmax,
+    vote,
+)
 from tests import tiny_detectors
 from tests.tiny_detectors import CLASSES, SIZE
 
@@ -131,10 +138,16 @@ def built(family):
 def with_term(family, source="embedding"):
     model = built(family)
     attach(model, features=source)
-    for _, term in terms_of(model).terms():
-        for loss in term.losses:
-            nn.init.normal_(loss.centers[1:])
     return model.eval()
+
+
+def enrolled(model, width):
+    """With two classes more."""
+    drawn = torch.randn(300, width)
+    classes = EnrolledClasses.fit(drawn, 1 + torch.arange(300) % 3)
+    for name in ("new", "newer"):
+        classes.add(name, torch.randn(4, width))
+    return enroll(model, classes)
 
 
 def with_scorer(model, by, width):
@@ -161,14 +174,14 @@ CASES = {
     "ssd, voting, features": lambda: with_scorer(vote(with_term("ssd"), 0.5), "mahalanobis", 64),
     "ssdlite, L2 softmax": lambda: set_l2_softmax(built("ssdlite"), 9.0).eval(),
     "retinanet": lambda: few_of_each(built("retinanet").eval(), 90),
-    "retinanet, voting, features": lambda: with_scorer(
-        vote(with_term("retinanet"), 0.7, by="centers", scale=8.0), "centers", 64
+    "retinanet, voting, enrolled, features": lambda: with_scorer(
+        enrolled(vote(with_term("retinanet"), 0.7), 64), "centers", 64
     ),
     "fcos, L2 softmax, own features": lambda: with_scorer(
         set_l2_softmax(with_term("fcos", "cell"), 9.0), "neighbours", 32
     ),
-    "fasterrcnn, L2 softmax, own features": lambda: with_scorer(
-        set_l2_softmax(with_many(with_term("fasterrcnn", "box")), 9.0), "energy", 32
+    "fasterrcnn, L2 softmax, enrolled, own features": lambda: with_scorer(
+        enrolled(set_l2_softmax(with_many(with_term("fasterrcnn", "box")), 9.0), 32), "energy", 32
     ),
     "fasterrcnn, voting, features": lambda: with_scorer(
         vote(with_many(with_term("fasterrcnn")), 0.5), "softmax", 64

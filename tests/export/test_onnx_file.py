@@ -17,7 +17,7 @@ from tests.tiny_detectors import SIZE
 pytestmark = pytest.mark.slow
 IN_ONNX = (
     "ssd, voting, features",
-    "retinanet, voting, features",
+    "retinanet, voting, enrolled, features",
     "fcos, L2 softmax, own features",
     "fasterrcnn, voting, features",
 )
@@ -91,6 +91,7 @@ def test_the_file_says_what_it_takes_and_gives(exported):
         "size": [SIZE, SIZE],
         "sides": None if fixed else [SIZE, SIZE],
         "classes": None,
+        "enrolled": 2 if hasattr(model, "box_classes") else 0,
         "unknown_threshold": float(model.unknown_scorer.threshold),
     }
     raw = file.raw(noise(WHOLE))

@@ -25,7 +25,7 @@ def loaded_script(path, extra):
     [
         *((export_torchscript, loaded_script, case) for case in CASES if "features" in case),
         (export_torch, loaded_program, "ssd, voting, features"),
-        (export_torch, loaded_program, "fasterrcnn, L2 softmax, own features"),
+        (export_torch, loaded_program, "fasterrcnn, L2 softmax, enrolled, own features"),
     ],
 )
 def test_it_finds_what_the_model_finds(write, load, case, tmp_path):

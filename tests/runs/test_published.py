@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import detcenter
+from detcenter import EnrolledClasses
 from detcenter.cli import main
 from detcenter.recipe.config import config_from_dict
 from detcenter.runs.published import model_card, publish
@@ -66,6 +67,18 @@ def test_what_scores_the_unknown_goes_along(by, run, tmp_path):
     again = detcenter.load(tmp_path, "cpu").unknown_scorer
     assert torch.equal(again(*drawn), scorer(*drawn)) and again.threshold == scorer.threshold
     assert f"by `{by}`" in (tmp_path / "README.md").read_text()
+
+
+def test_enrolled_classes_go_along(run, tmp_path):
+    drawn = torch.randn(50, 64)
+    classes = EnrolledClasses.fit(drawn, 1 + torch.arange(50) % 10)
+    classes.add("new", torch.randn(4, 64))
+    classes.add("a.b", torch.randn(1, 64))
+    publish(load_checkpoint(run / "best.pth") | {"enrolled": classes.state()}, tmp_path, "wide")
+    model = detcenter.load(tmp_path, "cpu")
+    assert model.classes == [*"0123456789", "new", "a.b"]
+    assert torch.equal(model.box_classes(drawn), classes(drawn))
+    assert "a few boxes: new, a.b." in (tmp_path / "README.md").read_text()
 
 
 def test_the_card_says_what_was_measured_and_how_it_was_trained(run, published):
