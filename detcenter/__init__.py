@@ -13,6 +13,7 @@ from detcenter.installed import missing_for
 
 if TYPE_CHECKING:
     from detcenter.batched import fast as fast
+    from detcenter.export import export_onnx as export_onnx
     from detcenter.losses import CenterLoss as CenterLoss
     from detcenter.losses import MultiBoxLoss as MultiBoxLoss
     from detcenter.losses import RankHardLoss as RankHardLoss
@@ -46,6 +47,7 @@ _HOMES = {
     "detach": "models",
     "detect_with_features": "models",
     "enroll": "models",
+    "export_onnx": "export",
     "fast": "batched",
     "held_centers": "losses",
     "load": "runs.checkpoints",

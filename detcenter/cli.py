@@ -27,6 +27,7 @@ USAGE = """usage: detcenter COMMAND ...
                                   detcenter audit apply decisions.json --output FOLDER
   evaluate  measure a checkpoint: detcenter evaluate --checkpoint runs/digits/best.pth
   predict   detect in images:     detcenter predict --checkpoint runs/digits/best.pth IMAGES
+  export    to ONNX and others:   detcenter export --checkpoint runs/digits/best.pth
   features  look at features:     detcenter features --checkpoint runs/digits/best.pth
   openset   meet the unknown:     detcenter openset --config digits --data.unknown "[8, 9]"
   enroll    add a class:          detcenter enroll --checkpoint runs/digits/best.pth
@@ -45,8 +46,8 @@ USAGE = """usage: detcenter COMMAND ...
 A recipe after --config is a YAML file, or the name of one that comes with detcenter."""
 
 _COMMANDS = (
-    *("init", "train", "check", "audit", "evaluate", "predict", "features", "openset", "enroll"),
-    *("similar", "sweep", "compare", "report", "pack", "convert", "env"),
+    *("init", "train", "check", "audit", "evaluate", "predict", "export", "features", "openset"),
+    *("enroll", "similar", "sweep", "compare", "report", "pack", "convert", "env"),
 )
 
 

@@ -12,6 +12,7 @@ TRAIN = {
     "PIL": "pillow",
     "psutil": "psutil",
     "pycocotools": "pycocotools",
+    "safetensors": "safetensors",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "tensorboard": "tensorboard",

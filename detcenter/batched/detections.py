@@ -14,7 +14,7 @@ from detcenter.batched.lent import Batched, exporting
 from detcenter.batched.ragged import padded
 from detcenter.batched.suppression import suppressed, top_candidates
 
-_SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
+SMALLEST_SIDE = 1e-2  # pixels, of what the R-CNNs detect
 
 
 class SSDDetections(Batched):
@@ -132,7 +132,7 @@ class RoIDetections(Batched):
         classes = scores.shape[2]
         boxes = clipped(boxes.flatten(1, 2), image_shapes)
         scores = _without_background(scores).flatten(1)
-        small = ~(boxes[..., 2:] - boxes[..., :2] >= _SMALLEST_SIDE).all(2)  # or not a number
+        small = ~(boxes[..., 2:] - boxes[..., :2] >= SMALLEST_SIDE).all(2)  # or not a number
         labels = torch.arange(classes, device=boxes.device).repeat(max(counts))
         found = suppressed(
             boxes,

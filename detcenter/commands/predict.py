@@ -14,8 +14,10 @@ from detcenter.data import DataError, Fault, Source, files_at, sources
 from detcenter.data.errors import printable
 from detcenter.errors import ConfigError
 from detcenter.evaluation import FORMATS, Prediction
+from detcenter.export import OnnxDetector
 from detcenter.progress import bar
 from detcenter.recipe.config import config_from_dict
+from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import add_vote, parse, plain_parser
 from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of, with_vote
 from detcenter.runs.drawings import drawings, drawn_files
@@ -37,8 +39,11 @@ def main(args: Sequence[str]) -> None:
     arguments = parse(_parser(checkpoint), args)
     formats = _formats(arguments.format)
     threshold = _threshold(arguments)
-    output, path = Path(arguments.output), Path(arguments.checkpoint)
-    lowest = _lowest_scores(threshold, checkpoint, path)
+    output = Path(arguments.output)
+    exported = _exported(arguments, threshold)
+    names = classes_of(checkpoint) if exported is None else exported.classes
+    taught = len(checkpoint["classes"]) if exported is None else exported.taught
+    lowest = _lowest_scores(threshold, names, checkpoint.get("thresholds"), arguments.checkpoint)
     faults: list[Fault] = []
     named = [file for name in arguments.images for file in files_at(Path(name), output)]
     files = list(sources(bar("looking at files", "file")(named), faults))
@@ -46,9 +51,11 @@ def main(args: Sequence[str]) -> None:
         raise DataError(*dict.fromkeys(faults))
     if not arguments.no_pictures:
         _check_apart(files, output, arguments.every)
-    model = detector_of(with_vote(checkpoint, arguments.center.vote), path)
-    taught = len(checkpoint["classes"])
-    classes = [*classes_of(checkpoint), *([UNKNOWN] if hasattr(model, "unknown_scorer") else [])]
+    model = exported or detector_of(
+        with_vote(checkpoint, arguments.center.vote), Path(arguments.checkpoint)
+    )
+    marks = _unknown_threshold(model) is not None
+    classes = [*names, *([UNKNOWN] if marks else [])]
     with ExitStack() as stack:
         output.mkdir(parents=True, exist_ok=True)
         writers = {name: FORMATS[name](output, classes) for name in formats}
@@ -57,7 +64,7 @@ def main(args: Sequence[str]) -> None:
         writes = [stack.enter_context(writer) for writer in writers.values()]
         count = _detect(model, files, arguments, lowest, taught, writes, faults)
     if threshold is None:
-        print(f"shown from a score of: {_in_words(classes_of(checkpoint), lowest)}")
+        print(f"shown from a score of: {_in_words(names, lowest)}")
     print(f"{count} image{'' if count == 1 else 's'} to {output}: {', '.join(writers)}")
     if faults:
         raise DataError(*dict.fromkeys(faults))
@@ -66,7 +73,8 @@ def main(args: Sequence[str]) -> None:
 def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
     parser = plain_parser("detcenter predict", "Detect in images and videos.")
     parser.add_argument("images", nargs="+", help="images, videos, or folders with such below")
-    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
+    parser.add_argument("--checkpoint", type=str, help="a .pth file of a run, or its folder")
+    parser.add_argument("--onnx", type=str, help="in its place, a file of detcenter export")
     parser.add_argument("--output", type=str, default="predictions", help="folder for the results")
     parser.add_argument(
         "--threshold",
@@ -87,6 +95,26 @@ def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
     )
     add_vote(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
     return parser
+
+
+def _exported(arguments: Namespace, threshold: float | None) -> OnnxDetector | None:
+    """The detector of ``--onnx``, if that is given in the place of ``--checkpoint``."""
+    if (arguments.onnx is None) == (arguments.checkpoint is None):
+        raise ConfigError("give --checkpoint, or in its place --onnx, a file of detcenter export")
+    if arguments.onnx is None:
+        return None
+    need("onnxruntime", "export", "--onnx")
+    if threshold is None:
+        raise ConfigError("--threshold best: an ONNX file has no thresholds; give a number")
+    if arguments.center.vote is not None:
+        raise ConfigError("--center.vote: in an ONNX file its votes are fixed; export it with them")
+    return OnnxDetector(arguments.onnx)
+
+
+def _unknown_threshold(model: nn.Module) -> Tensor | None:
+    scorer = getattr(model, "unknown_scorer", None)
+    found: Any = getattr(model, "unknown_threshold", None) if scorer is None else scorer.threshold
+    return None if found is None else torch.as_tensor(found)
 
 
 def _formats(text: str) -> list[str]:
@@ -116,12 +144,15 @@ def _threshold(arguments: Namespace) -> float | None:
     return value
 
 
-def _lowest_scores(threshold: float | None, checkpoint: Mapping[str, Any], path: Path) -> Tensor:
+def _lowest_scores(
+    threshold: float | None,
+    classes: Sequence[str],
+    best: Mapping[str, float | None] | None,
+    path: str,
+) -> Tensor:
     """By class, [K]."""
-    classes = classes_of(checkpoint)
     if threshold is not None:
         return torch.full((len(classes),), threshold)
-    best = checkpoint.get("thresholds")
     if not best:
         raise ConfigError(
             f"--threshold best: {path} has no thresholds; train on (--resume) to have them "
@@ -159,13 +190,13 @@ def _detect(
     found = predictions(
         model, files, every=arguments.every, workers=arguments.workers, faults=faults
     )
-    count, scorer = 0, getattr(model, "unknown_scorer", None)
+    count, limit = 0, _unknown_threshold(model)
     with stop_request() as request:
         try:
             for prediction in bar("detecting", total=total)(found):
                 shown = _above(prediction, lowest)
-                if scorer is not None:
-                    shown = _marked(shown, scorer.threshold, taught, len(lowest) + 1)
+                if limit is not None:
+                    shown = _marked(shown, limit, taught, len(lowest) + 1)
                 for write in writes:
                     write(shown)
                 count += 1

@@ -34,10 +34,14 @@ class WithinSides(NamedTuple):
     """pixels of the shorter side"""
     longest: int
     """pixels that the longer side must not exceed; the shorter one gives way"""
+    canvas: tuple[int, int] | None = None
+    """height and width that must not be exceeded either, if there are any"""
 
     def size_of(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) that an image of this width and height is brought to."""
         scale = min(self.shortest / min(width, height), self.longest / max(width, height))
+        if self.canvas is not None:
+            scale = min(scale, self.canvas[0] / height, self.canvas[1] / width)
         return max(1, round(float(height * scale))), max(1, round(float(width * scale)))
 
 

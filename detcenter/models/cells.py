@@ -131,7 +131,7 @@ def _responsible_point(anchors: Tensor, boxes: Tensor, radius: float) -> Tensor:
     matched = (distance < radius * strides) & (sides.amin(2) > 0) & (reach > least) & (reach < most)
     half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
     level = torch.where(half < most, strides, strides.max()).amin(1, keepdim=True)
-    allowed = torch.where(matched.any(1, keepdim=True), matched, strides == level)
+    allowed = matched | (~matched.any(1, keepdim=True) & (strides == level))
     return distance.masked_fill(~allowed, torch.inf).argmin(1)
 
 

@@ -90,7 +90,8 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Any:
     """The detector in a checkpoint of ``detcenter train``, in eval mode, ready to detect.
 
     Args:
-        path: of the checkpoint, ``runs/digits/best.pth`` say.
+        path: of the checkpoint, ``runs/digits/best.pth`` say; or of a run's folder, for its best
+            one, or of a folder or file of ``detcenter export --to safetensors``.
         device: None is the fastest.
 
     Returns:

@@ -179,7 +179,8 @@ def input_size(model: Any) -> tuple[int, int] | WithinSides:
     if model.transform.fixed_size is not None:
         width, height = model.transform.fixed_size
         return height, width
-    return WithinSides(model.transform.min_size[-1], model.transform.max_size)
+    canvas = getattr(model.transform, "canvas", None)  # of an exported one
+    return WithinSides(model.transform.min_size[-1], model.transform.max_size, canvas)
 
 
 def size_within(width: int, height: int, size: tuple[int, int] | WithinSides) -> tuple[int, int]:

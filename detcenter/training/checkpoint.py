@@ -10,6 +10,10 @@ import torch
 
 from detcenter.errors import PersonsError
 from detcenter.tensor_files import TensorFileError, bare_names, load_tensors
+from detcenter.training.safetensors_file import SafetensorsError, load_safetensors
+
+WEIGHTS = "model.safetensors"
+"""in a folder that `detcenter export --to safetensors` writes"""
 
 _KEYS = {"model", "builder", "classes", "config"}
 
@@ -52,14 +56,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Its weights have the names that the bare model gives them, also if they were saved of a model in
     DistributedDataParallel or torch.compile.
 
+    Args:
+        path: of the file, or of a folder of ``detcenter export --to safetensors`` or of a run,
+            whose best checkpoint is read.
+
     Raises:
         CheckpointError: in one line, what is wrong with the file; every byte is checked.
     """
+    if path.is_dir():
+        inside = [path / name for name in (WEIGHTS, "best.pth")]
+        path = next((file for file in inside if file.exists()), path)
     try:
-        checkpoint = load_tensors(path)
+        of_others = path.suffix == ".safetensors"
+        checkpoint = load_safetensors(path) if of_others else load_tensors(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except TensorFileError as error:
+    except (TensorFileError, SafetensorsError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
     weights: Any = checkpoint.get("model", {}) if isinstance(checkpoint, dict) else None
     missing = _KEYS - set(checkpoint) if isinstance(weights, Mapping) else _KEYS

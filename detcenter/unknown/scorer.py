@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detcenter.batched.lent import exporting
 from detcenter.class_centers import class_centers
 
 By = Literal["centers", "mahalanobis", "neighbours", "softmax", "logit", "energy"]
@@ -57,6 +58,7 @@ class UnknownScorer(nn.Module):
         for name, value in fitted.items():
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("threshold", torch.tensor(float(threshold)), persistent=False)
+        self._neighbours = int(fitted["k"]) if by == "neighbours" else 0
 
     @classmethod
     def fit(
@@ -134,8 +136,9 @@ class UnknownScorer(nn.Module):
     def _to_neighbours(self, directions: Tensor, besides: int = 0) -> Tensor:
         """Distances to the k-th nearest, ``besides`` so many nearer ones, themselves say."""
         kept = cast(Tensor, self.directions)
-        k = min(int(cast(Tensor, self.k)) + besides, len(kept))
-        nearest = [(part @ kept.T).topk(k, dim=1).values[:, -1] for part in directions.split(1024)]
+        k = min(self._neighbours + besides, len(kept))
+        parts = [directions] if exporting() else directions.split(1024)
+        nearest = [(part @ kept.T).topk(k, dim=1).values[:, -1] for part in parts]
         cosine = torch.cat(nearest) if nearest else directions.new_zeros(0)
         return (2 - 2 * cosine).clamp(min=0).sqrt()
 

@@ -279,6 +279,12 @@ def test_sides_are_bounded_as_torchvisions_transform_bounds_them(width, height, 
     assert batch.image_sizes == [size]
 
 
+def test_a_canvas_is_not_exceeded_either():
+    assert WithinSides(40, 80, (40, 64)).size_of(100, 50) == (32, 64)
+    assert WithinSides(40, 80, (40, 64)).size_of(50, 100) == (40, 20)
+    assert WithinSides(40, 80, (80, 80)).size_of(100, 50) == (40, 80)
+
+
 def test_an_image_keeps_its_aspect_ratio_and_boxes_move_along():
     image = np.zeros((60, 90, 3), dtype=np.uint8)
     image[20:40, 30:60] = 255
