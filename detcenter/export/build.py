@@ -90,7 +90,7 @@ def detector_graph(
         "size": size,
         "sides": sides,
         "classes": getattr(model, "classes", None),
-        "enrolled": len(model.box_classes.names) if hasattr(model, "box_classes") else 0,
+        "enrolled": len(detector.box_classes.names) if hasattr(detector, "box_classes") else 0,
         "unknown_threshold": None if scorer is None else float(scorer.threshold),
     }
     return Made(graph, inputs, contract)
