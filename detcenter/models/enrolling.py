@@ -49,7 +49,8 @@ class _WithBoxes(NotScripted):
         if more <= 0 or codes.shape[1] % 4:
             return made
         best = logits[:, 1:classes].argmax(1) + 1
-        own = codes.unflatten(1, (classes, 4))[torch.arange(len(best), device=best.device), best]
+        rows = best.view(-1, 1, 1).expand(-1, 1, 4)
+        own = codes.unflatten(1, (classes, 4)).gather(1, rows).squeeze(1)
         return logits, torch.cat([codes, own.repeat(1, more)], 1)
 
 

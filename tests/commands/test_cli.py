@@ -242,7 +242,7 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
         (("evaluate",), "checkpoint"),
         (("evaluate", "--checkpoint", plain), "not a detcenter checkpoint"),
         (("evaluate", "--checkpoint", run / "none.pth"), "no such checkpoint"),
-        (("evaluate", "--checkpoint", run), "not a readable checkpoint"),
+        (("evaluate", "--checkpoint", data), "not a readable checkpoint (a folder"),
         (("train", "--config", recipe, "--output", recipe), "is a file"),
         ((*train, "--train.mixed_precision", "fp16"), "fp16"),
         ((*train, "--train.batch_size", 1), "batch norm cannot learn from one image"),
