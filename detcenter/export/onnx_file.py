@@ -52,7 +52,7 @@ def export_onnx(
     with _quiet(), torch.no_grad():
         inputs = tuple(made.inputs.values())
         program = torch.export.export(made.graph, inputs, dynamic_shapes=any_number)
-        if any(node.target in _CDIST for node in program.graph.nodes):
+        if _uses(program, _CDIST):
             program = program.run_decompositions(dict.fromkeys(_CDIST, _distances))
         made_of_it = torch.onnx.export(
             program,
@@ -92,6 +92,12 @@ def _by_operator(boxes: Any, scores: Any, iou: float, score: float, most: int) -
 
 
 _CDIST = (torch.ops.aten.cdist.default, torch.ops.aten._cdist_forward.default)
+
+
+def _uses(program: torch.export.ExportedProgram, operators: tuple[Any, ...]) -> bool:
+    """In any of its graphs: what ran without gradients has one of its own."""
+    parts = [x for x in program.graph_module.modules() if isinstance(x, torch.fx.GraphModule)]
+    return any(node.target in operators for part in parts for node in part.graph.nodes)
 
 
 def _distances(x: Tensor, y: Tensor, p: float = 2.0, _: int | None = None) -> Tensor:

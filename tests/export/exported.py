@@ -141,12 +141,13 @@ def with_term(family, source="embedding"):
     return model.eval()
 
 
-def enrolled(model, width):
-    """With two classes more."""
-    drawn = torch.randn(300, width)
-    classes = EnrolledClasses.fit(drawn, 1 + torch.arange(300) % 3)
-    for name in ("new", "newer"):
-        classes.add(name, torch.randn(4, width))
+def enrolled(model):
+    """With two classes more, by boxes like those that it detects."""
+    images = [image / 255 for image in noise(WHOLE, WHOLE, seed=7)]
+    seen = torch.cat([found["features"] for found in detect_with_features(model, images)])
+    classes = EnrolledClasses.fit(seen, 1 + torch.arange(len(seen)) % 3)
+    for name, few in (("new", seen[:4]), ("newer", seen[20:29])):
+        classes.add(name, few)
     return enroll(model, classes)
 
 
@@ -175,15 +176,15 @@ CASES = {
     "ssdlite, L2 softmax": lambda: set_l2_softmax(built("ssdlite"), 9.0).eval(),
     "retinanet": lambda: few_of_each(built("retinanet").eval(), 90),
     "retinanet, voting, enrolled, features": lambda: with_scorer(
-        enrolled(vote(with_term("retinanet"), 0.7), 64), "centers", 64
+        enrolled(vote(with_term("retinanet"), 0.7)), "centers", 64
     ),
     "fcos, L2 softmax, own features": lambda: with_scorer(
         set_l2_softmax(with_term("fcos", "cell"), 9.0), "neighbours", 32
     ),
     "fasterrcnn, L2 softmax, enrolled, own features": lambda: with_scorer(
-        enrolled(set_l2_softmax(with_many(with_term("fasterrcnn", "box")), 9.0), 32), "energy", 32
+        enrolled(set_l2_softmax(with_many(with_term("fasterrcnn", "box")), 9.0)), "energy", 32
     ),
-    "fasterrcnn, voting, features": lambda: with_scorer(
-        vote(with_many(with_term("fasterrcnn")), 0.5), "softmax", 64
+    "fasterrcnn, voting, enrolled, features": lambda: with_scorer(
+        enrolled(vote(with_many(with_term("fasterrcnn")), 0.5)), "softmax", 64
     ),
 }

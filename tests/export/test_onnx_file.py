@@ -19,7 +19,7 @@ IN_ONNX = (
     "ssd, voting, features",
     "retinanet, voting, enrolled, features",
     "fcos, L2 softmax, own features",
-    "fasterrcnn, voting, features",
+    "fasterrcnn, voting, enrolled, features",
 )
 
 
