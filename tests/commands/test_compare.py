@@ -441,7 +441,7 @@ def test_without_weights_to_take(one_epoch, tmp_path, capsys):
     args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--output", str(out)]
     args += ["--center.features", "embedding", "--center.embedding_weight", "0"]
     args += ["--baseline", "silent", "--set", "soft: center.vote=0.5", "--set", "silent: recipe"]
-    args += ["--set", "weak: center.weight=0.1"]
+    args += ["--set", "weak: center.weight=0.2"]
     line = fails(capsys, *args)
     assert "2 of 6 runs failed" in line
     assert line.count("log.txt") == 1 and "2 runs say so" in line  # one cause, one line

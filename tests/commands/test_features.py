@@ -154,7 +154,7 @@ def test_wrong_use_of_features_is_one_line(run, tmp_path, capsys):
     assert "--term: no term 'rank' is attached; there are: center" in fails(
         capsys, *args, "--term", "rank"
     )
-    assert "not a readable checkpoint" in fails(capsys, "features", "--checkpoint", run)
+    assert "not a readable checkpoint" in fails(capsys, "features", "--checkpoint", tmp_path)
     assert "checkpoint" in fails(capsys, "features")
 
 
