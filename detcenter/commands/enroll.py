@@ -7,7 +7,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from detcenter.commands.given_boxes import Box, check_inside, parsed_box
 from detcenter.commands.predict import UNKNOWN
+from detcenter.data import image_size
 from detcenter.data.errors import nearest
 from detcenter.errors import ConfigError
 from detcenter.models import EnrolledClasses, enroll
@@ -124,7 +126,13 @@ def _with(
 
 def _boxes(arguments: Namespace) -> FewBoxes:
     if arguments.box:
-        return given_boxes(arguments.box, arguments.name)
+        by_file: dict[Path, list[Box]] = {}
+        for file, text in arguments.box:
+            by_file.setdefault(Path(file), []).append(parsed_box(text))
+        for path, boxes in by_file.items():
+            width, height = image_size(path)
+            check_inside(boxes, path, height, width)
+        return given_boxes(by_file, arguments.name)
     data = arguments.data
     if arguments.images is not None:
         elsewhere = {"root": arguments.images, "workers": data.workers, "on_error": data.on_error}

@@ -14,6 +14,7 @@ from torch import nn
 
 from detcenter.analysis import retrieval, retrieval_table
 from detcenter.commands.features import PARTS, check_term, datasets_of
+from detcenter.commands.given_boxes import box_in_words, check_inside, parsed_box
 from detcenter.data import DataError, Fault, read_image
 from detcenter.data.errors import printable
 from detcenter.data.splitting import name_below
@@ -40,7 +41,6 @@ logger = logging.getLogger("detcenter")
 
 _SHOWN = 5  # queries in the terminal
 _OF_DATA = ("root", "format", "train", "val")
-_Box = tuple[float, ...]
 
 
 def main(args: Sequence[str]) -> None:
@@ -51,11 +51,11 @@ def main(args: Sequence[str]) -> None:
             raise ConfigError(f"BOX {arg} reaches out of the image, whose pixels begin at 0")
     arguments = parse(_parser(defaults), args)
     _check(arguments)
-    boxes = [_box(text) for text in arguments.boxes]
+    boxes = [parsed_box(text) for text in arguments.boxes]
     path = Path(arguments.image or "")
     image = None if arguments.measure else _image(path)
     if image is not None:
-        _check_inside(boxes, path, *image.shape[:2])
+        check_inside(boxes, path, *image.shape[:2])
     classes = checkpoint["classes"]
     model = detector_of(checkpoint, Path(arguments.checkpoint))
     check_term(model, arguments.term)
@@ -131,28 +131,6 @@ def _image(path: Path) -> np.ndarray:
     return read_image(path)
 
 
-def _box(text: str) -> _Box:
-    try:
-        box = tuple(float(part) for part in text.strip("[]()").split(","))
-    except ValueError:
-        box = ()
-    if len(box) != 4 or not np.isfinite(box).all():
-        raise ConfigError(f"BOX {text!r}: four numbers are due, x1,y1,x2,y2 in pixels of the image")
-    return box
-
-
-def _check_inside(boxes: Sequence[_Box], path: Path, height: int, width: int) -> None:
-    for x1, y1, x2, y2 in boxes:
-        text = _in_words((x1, y1, x2, y2))
-        if not (x1 < x2 and y1 < y2):
-            raise ConfigError(
-                f"BOX {text} has no area: x1,y1 is its corner at the top left, x2,y2 that at the "
-                "bottom right"
-            )
-        if min(x1, y1) < 0 or x2 > width or y2 > height:
-            raise ConfigError(f"BOX {text} reaches out of {path}, {width}x{height} pixels")
-
-
 def _searched(model: nn.Module, arguments: Namespace, classes: list[str], part: str) -> Searched:
     """The boxes of ``part``, with features that are taken now, or are known from before."""
     index = None if arguments.index is None else Path(arguments.index)
@@ -190,7 +168,7 @@ def _warn_of_missing(searched: Searched, found: Sequence[Answer], classes: Seque
         if label is not None and not set(others.tolist()) - {own}:
             logger.warning(
                 "%s: no other box of its class %s is searched",
-                _in_words(answer.query.box),
+                box_in_words(answer.query.box),
                 printable(classes[label - 1]),
             )
 
@@ -285,16 +263,15 @@ def _table(row: dict[str, Any], measure: str) -> str:
     rows += [
         [
             printable(of["class"]),
-            _in_words(of["box"]),
+            box_in_words(of["box"]),
             printable(of["image"]),
             f"{of[key]:.3f}",
             of["relation"] or "",
         ]
         for of in row["neighbours"]
     ]
-    return (
-        f"{printable(row['image'])} {_in_words(row['box'])}{_known(row)}\n{aligned(rows, left=3)}"
-    )
+    head = f"{printable(row['image'])} {box_in_words(row['box'])}{_known(row)}"
+    return f"{head}\n{aligned(rows, left=3)}"
 
 
 def _known(row: dict[str, Any]) -> str:
@@ -305,10 +282,6 @@ def _known(row: dict[str, Any]) -> str:
     if row["annotated"] is not None:
         said.append(f"annotated as {printable(row['annotated'])}")
     return f": {', '.join(said)}" if said else ""
-
-
-def _in_words(box: Sequence[float]) -> str:
-    return ",".join(f"{x:.1f}".removesuffix(".0") for x in box)
 
 
 def _page(about: dict[str, Any], searched: Searched, found: Sequence[Answer], path: Path) -> str:
@@ -327,7 +300,7 @@ def _page(about: dict[str, Any], searched: Searched, found: Sequence[Answer], pa
             answer.query.box,
             row["annotated"] or row["detected"] or "",
             row["image"],
-            [*filter(None, [_known(row).removeprefix(": "), _in_words(row["box"])])],
+            [*filter(None, [_known(row).removeprefix(": "), box_in_words(row["box"])])],
         )
         neighbours = [
             Shown(

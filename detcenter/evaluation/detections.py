@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from detcenter.whole_file import whole_file
+
 
 class Detections(NamedTuple):
     """What a detector found in one image.
@@ -119,10 +121,8 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], compressed: bool =
     Features hardly shrink when they are compressed, and take many times as long to read.
     """
     save: Any = np.savez_compressed if compressed else np.savez
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as file:
         save(file, **arrays)
-    partial.replace(path)
 
 
 def load_detections(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
 from detcenter.export.build import detector_graph
 from detcenter.export.graph import Size
 from detcenter.export.suppression import suppressed
-from detcenter.export.torch_files import KEY, whole_file
+from detcenter.export.torch_files import KEY, any_number, program_of
+from detcenter.whole_file import whole_file
 
 
 def export_onnx(
@@ -48,10 +48,8 @@ def export_onnx(
         ValueError: for options that do not fit the model.
     """
     made = detector_graph(model, size, nms, features, suppressed_in_onnx)
-    any_number = tuple({0: Dim("batch")} for _ in made.inputs)
     with _quiet(), torch.no_grad():
-        inputs = tuple(made.inputs.values())
-        program = torch.export.export(made.graph, inputs, dynamic_shapes=any_number)
+        program = program_of(made)
         if _uses(program, _CDIST):
             program = program.run_decompositions(dict.fromkeys(_CDIST, _distances))
         made_of_it = torch.onnx.export(
@@ -59,13 +57,14 @@ def export_onnx(
             (),
             input_names=[*made.inputs],
             output_names=made.graph.outputs,
-            dynamic_shapes=any_number,
+            dynamic_shapes=any_number(made),
             custom_translation_table={torch.ops.detcenter.suppressed.default: _by_operator},
             verbose=False,
         )
     assert made_of_it is not None  # it is None for the old exporter
     made_of_it.model.metadata_props[KEY] = json.dumps(made.contract)
-    whole_file(Path(path), lambda partial: made_of_it.save(partial, external_data=False))
+    with whole_file(Path(path)) as file:
+        file.write(made_of_it.model_proto.SerializeToString())
 
 
 @torch.library.custom_op("detcenter::suppressed", mutates_args=())

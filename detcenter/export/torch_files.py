@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.export import Dim
 
 from detcenter.export.build import Made, detector_graph
 from detcenter.export.graph import Size
+from detcenter.whole_file import whole_file
 
 KEY = "detcenter"
 """of the files beside the graph, or of the file's metadata: the contract, as JSON"""
@@ -30,12 +30,9 @@ def export_torch(
     is called with the inputs, and returns the outputs in their order.
     """
     made = detector_graph(model, size, nms, features)
-    any_number = tuple({0: Dim("batch")} for _ in made.inputs)
-    with torch.no_grad():
-        inputs = tuple(made.inputs.values())
-        program = torch.export.export(made.graph, inputs, dynamic_shapes=any_number)
-    extra = {KEY: json.dumps(made.contract)}
-    whole_file(Path(path), lambda partial: torch.export.save(program, partial, extra_files=extra))
+    program = program_of(made)
+    with whole_file(Path(path)) as file:
+        torch.export.save(program, file, extra_files={KEY: json.dumps(made.contract)})
 
 
 def export_torchscript(
@@ -50,15 +47,17 @@ def export_torchscript(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that sizes, which are constants here, are traced as such
         traced: Any = torch.jit.trace(made.graph, tuple(made.inputs.values()), check_trace=False)
-    extra = {KEY: json.dumps(made.contract)}
-    whole_file(Path(path), lambda partial: torch.jit.save(traced, str(partial), _extra_files=extra))
+    with whole_file(Path(path)) as file:
+        torch.jit.save(traced, file, _extra_files={KEY: json.dumps(made.contract)})
 
 
-def whole_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f"partial.{path.name}")  # writers look at the ending
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def any_number(made: Made) -> tuple[dict[int, Any], ...]:
+    """Of each input the dimension that is open: how many images there are."""
+    return tuple({0: Dim("batch")} for _ in made.inputs)
+
+
+@torch.no_grad()
+def program_of(made: Made) -> torch.export.ExportedProgram:
+    """For any number of images."""
+    inputs = tuple(made.inputs.values())
+    return torch.export.export(made.graph, inputs, dynamic_shapes=any_number(made))

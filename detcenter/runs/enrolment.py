@@ -1,7 +1,7 @@
 """The boxes that a class is enrolled by, and what a detector sees in them."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,24 +64,15 @@ def annotated_boxes(data: DataConfig, name: str) -> FewBoxes:
     return FewBoxes(PooledDataset([dataset], chosen), boxes)
 
 
-def given_boxes(pairs: Iterable[Sequence[str]], name: str) -> FewBoxes:
-    """Boxes that a person names: of each an image file, and "x1,y1,x2,y2" in its pixels.
+def given_boxes(by_file: Mapping[Path, Sequence[Sequence[float]]], name: str) -> FewBoxes:
+    """Boxes that a person names, xyxy in pixels of their image files.
 
     Raises:
-        ConfigError, DataError: a box is none, or an image cannot be read.
+        DataError: an image cannot be read.
     """
-    by_file: dict[Path, list[list[float]]] = {}
-    for file, text in pairs:
-        by_file.setdefault(Path(file), []).append(_corners(file, text))
     named = []
     for path, boxes in by_file.items():
         width, height = image_size(path)
-        for x1, y1, x2, y2 in boxes:
-            if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-                raise ConfigError(
-                    f"--box {path} {x1:g},{y1:g},{x2:g},{y2:g}: x1,y1 is the upper left corner, "
-                    f"and the image has {width} x {height} pixels"
-                )
         named.append(NamedBoxes(path, path, width, height, boxes, [name] * len(boxes)))
     faults = list[Fault]()
     annotations = labelled(named, [name], faults).annotations
@@ -118,13 +109,3 @@ def taught_classes(model: nn.Module, data: DataConfig, classes: list[str]) -> En
         return EnrolledClasses.fit(*parts)
     except ValueError as error:
         raise ConfigError(f"data.train: {error}") from None
-
-
-def _corners(file: str, text: str) -> list[float]:
-    try:
-        corners = [float(part) for part in text.split(",")]
-    except ValueError:
-        corners = []
-    if len(corners) != 4:
-        raise ConfigError(f"--box {file} {text!r}: a box is x1,y1,x2,y2 in pixels of the image")
-    return corners

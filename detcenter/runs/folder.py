@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config, config_from_dict, differences
+from detcenter.whole_file import whole_file
 
 LAST, PREVIOUS = "last.pth", "previous.pth"
 """Checkpoints: the newest, and the one before it, for when the newest is damaged."""
@@ -83,9 +84,8 @@ def _begun(folder: Path) -> bool:
 
 def write_whole(path: Path, text: str) -> None:
     """Or not at all, if the process is killed meanwhile."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def clear_results(folder: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from detcenter.runs.features import described, joined_parts
+from detcenter.whole_file import whole_file
 
 _ABOUT = ("term", "embedded", "on_sphere", "model")
 
@@ -47,6 +48,5 @@ def save_parquet(
     about = described(classes, model, name)
     values = {key: about[key].tolist() for key in _ABOUT}
     table = pa.table(columns).replace_schema_metadata({"detcenter": json.dumps(values)})
-    partial = path.with_name(path.name + ".partial")
-    parquet.write_table(table, partial)
-    partial.replace(path)
+    with whole_file(path) as file:
+        parquet.write_table(table, file)

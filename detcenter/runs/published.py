@@ -30,12 +30,7 @@ def publish(checkpoint: Mapping[str, Any], folder: Path, name: str) -> None:
         checkpoint: of :func:`load_checkpoint`.
         name: the model's, the title of the card.
     """
-    partial = folder / f"{WEIGHTS}.partial"
-    try:
-        save_safetensors(partial, checkpoint)
-        partial.replace(folder / WEIGHTS)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_safetensors(folder / WEIGHTS, checkpoint)
     write_whole(folder / CARD, model_card(checkpoint, name))
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from detcenter.whole_file import whole_file
 
 _KEY = "detcenter"
 """of the metadata, what is no tensor, as JSON"""
@@ -44,7 +46,8 @@ def save_safetensors(path: Path, checkpoint: Mapping[str, Any]) -> None:
             tensors |= {_ENROLLED.format(number) + name: x for name, x in modes.items()}
     # Two names may stand for one tensor, which the format does not have.
     whole = {name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}
-    save_file(whole, path, {"format": "pt", _KEY: json.dumps(plain)})
+    with whole_file(path) as file:
+        file.write(save(whole, {"format": "pt", _KEY: json.dumps(plain)}))
 
 
 def load_safetensors(path: Path) -> dict[str, Any]:

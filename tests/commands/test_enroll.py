@@ -182,10 +182,13 @@ def test_wrong_command_lines_are_one_line(known, with_eight, data, tmp_path, cap
         ([*new, "--boxes", 999], "--boxes 999: there are "),
         ([*new, "--images", tmp_path / "none"], "is no folder"),
         ([*new, "--images", tmp_path, "--box", image, "1,2,3,4"], "--images and --box both"),
-        ([*new, "--box", image, "1,2,3"], "a box is x1,y1,x2,y2 in pixels of the image"),
-        ([*new, "--box", image, "9,9,4,20"], "9,9,4,20: x1,y1 is the upper left corner"),
-        ([*new, "--box", image, "9,9,20,2000"], "and the image has "),
-        ([*new, "--box", image, "nan,9,20,20"], "upper left"),
+        (
+            [*new, "--box", image, "1,2,3"],
+            "four numbers are due, x1,y1,x2,y2",
+        ),
+        ([*new, "--box", image, "9,9,4,20"], "BOX 9,9,4,20 has no area"),
+        ([*new, "--box", image, "9,9,20,2000"], "BOX 9,9,20,2000 reaches out of "),
+        ([*new, "--box", image, "nan,9,20,20"], "four numbers are due"),
         ([*new, "--box", tmp_path / "none.jpg", "1,2,3,4"], "none.jpg"),
         (["--remove", "8"], "the checkpoint has no enrolled classes"),
     ):

@@ -12,7 +12,7 @@ from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, Keypoi
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
-from tests.tiny_detectors import CLASSES, SIZE, Backbone, built
+from tests.tiny_detectors import CLASSES, SIZE, Backbone, batch, built
 
 
 def with_parts(kind):
@@ -137,6 +137,16 @@ def own_scores(model, box):
         return softmax(box.logits)[1:]
     p = sigmoid(box.logits[1:])
     return p if box.centerness is None else np.sqrt(p * sigmoid(box.centerness))
+
+
+def with_candidates(model, share):
+    """In eval mode, with about this share of the boxes of a batch as candidates."""
+    best = sorted(own_scores(model, box).max() for box in boxes_in(model.eval(), batch(2)[0]))
+    middle = len(best) * (10 - round(10 * share)) // 10
+    few = best[middle - len(best) // 10 : middle + len(best) // 10]
+    gap = int(np.diff(few).argmax())  # so that rounding moves no score over the threshold
+    part_of(model).score_thresh = float(few[gap] + few[gap + 1]) / 2
+    return model
 
 
 def by_loop(plain, images, change):

@@ -30,10 +30,10 @@ from tests.models.candidates import (
     detections,
     linear,
     made,
-    own_scores,
     part_of,
     sigmoid,
     softmax,
+    with_candidates,
 )
 from tests.tiny_detectors import BUILDERS, CLASSES, Flat, batch
 
@@ -42,14 +42,6 @@ NEW = ["a", "b"]
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def with_few_candidates(model):
-    best = sorted(own_scores(model, box).max() for box in boxes_in(model.eval(), batch(2)[0]))
-    few = best[len(best) * 3 // 10 : len(best) * 5 // 10]
-    gap = int(np.diff(few).argmax())  # so that rounding moves no score over the threshold
-    part_of(model).score_thresh = float(few[gap] + few[gap + 1]) / 2
-    return model
 
 
 def seen(model, box):
@@ -75,7 +67,7 @@ def enrolled(model):
 @pytest.fixture(params=BUILDERS)
 def model(request):
     """Of every family, as it is without a term; levels of one width."""
-    return with_few_candidates(made(request.param))
+    return with_candidates(made(request.param), 0.6)
 
 
 @pytest.fixture
@@ -111,7 +103,7 @@ def test_detections_are_those_of_a_loop_over_boxes_and_classes(kind, embedded, i
     model = made(kind)
     if embedded:
         attach(model, features=Embedding(dim=8))
-    with_few_candidates(model)
+    with_candidates(model, 0.6)
     own, classes = detections(model, images), enrolled(model)
     plain = fast(copy.deepcopy(model), False)
     expected, count = candidates.by_loop(plain, images, lambda box: changed(plain, classes, box))
@@ -260,7 +252,7 @@ def test_training_does_not_change(model):
 
 def test_a_vote_comes_first(images):
     model = attach(made("ssd"), features=Embedding(dim=8))
-    with_few_candidates(model)
+    with_candidates(model, 0.6)
     classes = enrolled(model)
     voted = detections(vote(copy.deepcopy(model), 1.0), images)
     both = detections(enroll(vote(model, 1.0), classes), images)
@@ -273,14 +265,14 @@ def test_a_vote_comes_first(images):
 
 def test_the_classes_go_with_the_term_that_they_are_told_by(images):
     model = attach(made("ssd"), features=Embedding(dim=8))
-    with_few_candidates(model)
+    with_candidates(model, 0.6)
     attach(model, name="other", features="cell")
     own = detections(model, images)
     enroll(model, enrolled(model))
     expected = detections(model, images)
     check(detections(detach(copy.deepcopy(model), "other"), images), expected, exact=True)
     check(detections(detach(model, "center"), images), own, exact=True)
-    plain = enroll(with_few_candidates(made("ssd")), enrolled(made("ssd").eval()))
+    plain = enroll(with_candidates(made("ssd"), 0.6), enrolled(made("ssd").eval()))
     with pytest.raises(ValueError, match="attach first, then enroll"):
         attach(plain)
 

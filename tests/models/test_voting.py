@@ -36,6 +36,7 @@ from tests.models.candidates import (
     seen_in,
     sigmoid,
     softmax,
+    with_candidates,
 )
 from tests.tiny_detectors import BUILDERS, SIZE, Flat, batch
 
@@ -48,11 +49,7 @@ def opinionated(model):
         terms_of(model).embedding.classifier.weight *= 20
         for projection in terms_of(model).embedding.projections:
             projection.weight *= 3
-    best = sorted(own_scores(model, box).max() for box in boxes_in(model.eval(), batch(2)[0]))
-    few = best[len(best) * 6 // 10 : len(best) * 8 // 10]
-    gap = int(np.diff(few).argmax())  # so that rounding moves no score over the threshold
-    part_of(model).score_thresh = float(few[gap] + few[gap + 1]) / 2
-    return model
+    return with_candidates(model, 0.3)
 
 
 @pytest.fixture(params=BUILDERS)
