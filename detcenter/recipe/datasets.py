@@ -63,7 +63,7 @@ def validation_set(
 
     With ``enrolled`` classes behind them, of which there need not be objects.
     """
-    return with_enrolled(data, classes, enrolled) if enrolled else part_of(data, "val", classes)
+    return _with_enrolled(data, classes, enrolled) if enrolled else part_of(data, "val", classes)
 
 
 def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDataset:
@@ -82,7 +82,7 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
     return dataset
 
 
-def with_enrolled(data: DataConfig, taught: list[str], enrolled: Sequence[str]) -> DetectionDataset:
+def _with_enrolled(data: DataConfig, taught: list[str], enrolled: Sequence[str]) -> DetectionDataset:
     """The images of ``data.val``, of the classes ``taught`` and then ``enrolled``."""
     data = resolved(data)
     classes = [*taught, *enrolled]
