@@ -37,15 +37,15 @@ MODEL = {
 RECIPE = {
     "model": MODEL,
     "center": {"weight": 0.3, "features": "embedding", "warmup_steps": 20},
-    "data": {"format": "digits", "digits": {"train": 40, "val": 8}, "workers": 1},
+    "data": {"format": "digits", "digits": {"train": 24, "val": 8}, "workers": 1},
     "train": {
-        "epochs": 12,
+        "epochs": 6,
         "batch_size": 4,
         "lr": 0.001,
         "warmup_steps": 5,
         "eval_every": 2,
         "ema": 0.9,
-        "save_every_steps": 3,
+        "save_every_steps": 2,
         "save_every_minutes": 60,
     },
 }
