@@ -26,8 +26,11 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """The longest tests first, so that both cores have something to do until the end."""
-    items.sort(key=lambda item: "runs" not in item.path.parts)
+    """The longest files first, so that both cores have something to do until the end."""
+    long = ("test_compare.py", "runs", "commands", "test_install.py", "export")
+    items.sort(
+        key=lambda item: min((i for i, x in enumerate(long) if x in item.path.parts), default=9)
+    )
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:
