@@ -16,6 +16,7 @@ TRAIN = {
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "tensorboard": "tensorboard",
+    "threadpoolctl": "threadpoolctl",
     "tqdm": "tqdm",
     "yaml": "pyyaml",
 }

@@ -82,7 +82,9 @@ def part_of(data: DataConfig, part: Part, classes: list[str]) -> DetectionDatase
     return dataset
 
 
-def _with_enrolled(data: DataConfig, taught: list[str], enrolled: Sequence[str]) -> DetectionDataset:
+def _with_enrolled(
+    data: DataConfig, taught: list[str], enrolled: Sequence[str]
+) -> DetectionDataset:
     """The images of ``data.val``, of the classes ``taught`` and then ``enrolled``."""
     data = resolved(data)
     classes = [*taught, *enrolled]

@@ -6,14 +6,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from detcenter.recipe.config import Config
 from detcenter.runs.folder import has_checkpoint
@@ -30,7 +31,7 @@ _CUDA_ITSELF = 0.5e9  # bytes of a GPU, about, that every process takes beside i
 
 
 class Running(NamedTuple):
-    process: SpawnProcess
+    process: BaseProcess
     folder: Path
     said: Any
     """the numbers of its :class:`Pace`, in memory that it shares"""
@@ -48,19 +49,31 @@ class Running(NamedTuple):
 
 def started(config: Config, folder: Path, place: int, jobs: int) -> Running:
     """The run in ``folder``, as number ``place``, from 0, of ``jobs`` that share the machine."""
-    # Not forked: a process that has used CUDA cannot be.
-    spawn = multiprocessing.get_context("spawn")
-    said = spawn.RawArray("d", len(Pace._fields))
-    # But what it starts is started as in a run alone: loading processes are forked where that is
+    context = _context()
+    said = context.RawArray("d", len(Pace._fields))
+    # What it starts is started as in a run alone: loading processes are forked where that is
     # usual, and again at every evaluation; each would otherwise import everything first.
     usual = multiprocessing.get_start_method()
-    process = spawn.Process(target=_work, args=(config, folder, said, usual))
-    with _environment(shares(place, jobs)):
-        process.start()
+    environment = dict(os.environ) | shares(place, jobs)
+    process = context.Process(target=_work, args=(config, folder, said, usual, environment))
+    process.start()
     return Running(process, folder, said)
 
 
-def stop(processes: Sequence[SpawnProcess]) -> None:
+def _context() -> Any:
+    """Of processes that are forked from a server, which has imported all that a run needs.
+
+    Not from this process, which may have used CUDA or OpenMP: what is forked then can use neither.
+    The server has used nothing. A run starts at once, and shares the libraries' memory.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def stop(processes: Sequence[BaseProcess]) -> None:
     """As Ctrl-C does, which does not reach them by itself; by force if that fails."""
     for process in processes:
         if process.pid is not None and sys.platform != "win32":
@@ -85,23 +98,14 @@ def shares(place: int, jobs: int) -> dict[str, str]:
     return mine
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables that a process started inside inherits."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _work(config: Config, folder: Path, said: Any, start_method: str) -> None:
+def _work(
+    config: Config, folder: Path, said: Any, start_method: str, environment: Mapping[str, str]
+) -> None:
     """In a process of its own, out of reach of a terminal's Ctrl-C: `stop` passes that on, once."""
+    os.environ.clear()
+    os.environ.update(environment)
+    if "OMP_NUM_THREADS" in environment:  # it was read when the server loaded the libraries
+        _limit_threads(int(environment["OMP_NUM_THREADS"]))
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     multiprocessing.set_start_method(start_method, force=True)
@@ -118,6 +122,11 @@ def _work(config: Config, folder: Path, said: Any, start_method: str) -> None:
             print("stopped, and saved")
             sys.exit(128 + stop.signal)
     measured_run(folder)
+
+
+def _limit_threads(count: int) -> None:
+    torch.set_num_threads(count)
+    threadpool_limits(count)
 
 
 def _saying(said: Any) -> Callable[[int, float], None]:

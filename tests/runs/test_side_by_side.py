@@ -1,11 +1,15 @@
 """Which runs are started when, and again: on processes that pretend to train."""
 
+import json
 import multiprocessing
+import os
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 from detcenter.recipe.config import Config
 from detcenter.runs import own_process, side_by_side
@@ -123,24 +127,33 @@ def test_auto_starts_one_and_then_as_many_as_fit(monkeypatch, runs, capsys):
     assert capsys.readouterr().out.splitlines()[0] == line
 
 
-def test_loading_processes_start_as_in_a_run_alone(monkeypatch, tmp_path):
+def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeypatch, tmp_path):
     """Spawned, each would import everything first, again at every evaluation."""
 
     def train(config, folder, resume, on_step):
         on_step(8, 0.5)
-        (folder / "said.txt").write_text(multiprocessing.get_start_method())
+        blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        found = (
+            multiprocessing.get_start_method(),
+            torch.get_num_threads(),
+            *{*blas},
+            dict(os.environ),
+        )
+        (folder / "said.json").write_text(json.dumps(found))
 
     def spawned(said):
         multiprocessing.set_start_method("spawn", force=True)  # as in a spawned process
-        own_process._work(Config(), tmp_path / "run", said, "fork")
+        own_process._work(Config(), tmp_path / "run", said, "fork", environment)
 
     monkeypatch.setattr(own_process, "train", train)
     monkeypatch.setattr(own_process, "measured_run", lambda folder: None)
+    environment = {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "1"}
     said = FORK.RawArray("d", len(Pace._fields))
     process = FORK.Process(target=spawned, args=(said,))
     process.start()
     process.join()
-    assert (tmp_path / "run" / "said.txt").read_text() == "fork"
+    found = json.loads((tmp_path / "run" / "said.json").read_text())
+    assert found == ["fork", 2, 2, environment]
     assert Pace(*said).steps == 0 and Pace(*said).memory > 1e7  # the first steps only warm up
 
 
