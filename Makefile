@@ -2,6 +2,7 @@
 # Both set up .venv first: Python 3.11 or later is all that a machine needs.
 # `make test-oldest` runs the tests with the oldest torch and torchvision that pyproject.toml allows, in
 # .venv-oldest; `make test-wheel` installs the wheel where nothing else is, and trains with it.
+# `make docs` builds the site of docs/ into build/docs; warnings are errors.
 # `make notebook` runs docs/first_steps.ipynb, in about five minutes.
 # `make study` trains the 32 runs of the second study's first question, in about an hour on two cores.
 # `make gpu` runs all that is to be shown on a GPU, into the folder OUT.
@@ -13,7 +14,7 @@ OLDEST = $(shell sed -nE 's/^ +"(torch|torchvision)>=([0-9.]+),.*/\1==\2.0/p' py
 PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 TESTS ?= tests
 
-.PHONY: demo test notebook test-oldest test-wheel study bench gpu clean
+.PHONY: demo test docs notebook test-oldest test-wheel study bench gpu clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/train.py --config configs/digits.yaml --output runs/demo --overwrite
@@ -33,6 +34,10 @@ test-oldest: .venv-oldest/installed
 
 test-wheel:
 	PYTHON=$(PYTHON) tests/wheel.sh
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -q --fail-on-warning --keep-going -d build/doctrees docs build/docs
+	@echo build/docs/index.html
 
 study: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/compare.py --config configs/digits_rcnn.yaml --jobs 2 \

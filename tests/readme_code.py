@@ -1,6 +1,7 @@
-"""The README's Python, as it stands there: python readme_code.py README.md
+"""The Python of a page, as it stands there: python readme_code.py README.md
 
-Without downloads, and with small images; what the features are worth does not matter here.
+A page's blocks run one after the other, with the same names. One that cannot run says so behind
+its language, with the reason: ```python not run: needs a camera
 """
 
 import re
@@ -8,30 +9,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def blocks(text: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    """Those that are to run."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-def first_names() -> dict[str, Any]:
-    """What a loop of one's own has already."""
-    boxes = torch.tensor([[10.0, 10.0, 90.0, 90.0]])
-    return {
-        "images": [torch.rand(3, 100, 120)],
-        "boxes": [boxes],
-        "targets": [{"boxes": boxes, "labels": torch.tensor([5])}],
-    }
+def left_out(text: str) -> list[str]:
+    """Why the others do not, a reason each."""
+    return re.findall(r"^```python (?:not run: )?(.*)$", text, re.MULTILINE)
 
 
-def run(code: str, names: dict[str, Any]) -> None:
-    small = "(weights_backbone=None, min_size=96" if "rcnn" in code else "(weights_backbone=None"
-    exec(code.replace('(weights_backbone="DEFAULT"', small), names)
+def run_blocks(text: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Runs the blocks; returns all names, those that were given too."""
+    names = {} if names is None else names
+    for block in blocks(text):
+        exec(block, names)
+    return names
 
 
 if __name__ == "__main__":
-    names = first_names()
-    for block in blocks(Path(sys.argv[1]).read_text(encoding="utf-8")):
-        run(block, names)
-        print({name: round(loss.item(), 3) for name, loss in names["losses"].items()})
+    losses = run_blocks(Path(sys.argv[1]).read_text(encoding="utf-8"))["losses"]
+    print({name: round(loss.item(), 3) for name, loss in losses.items()})

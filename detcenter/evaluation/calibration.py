@@ -17,7 +17,7 @@ EDGES = np.arange(3, 11) / 10
 def calibration(scores: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """The expected calibration error of detections with a score of at least 0.3.
 
-    In bins of 0.1, each with its lower end, the last one with both, for the n detections of all:
+    In bins of 0.1, each with its lower end, the last one with both, for the n detections of all::
 
         error = sum over bins of count / n * |precision - mean score|       (Guo et al., eq. 3)
 
