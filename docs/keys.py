@@ -18,10 +18,10 @@ _MANY = {str: "texts", int: "whole numbers", float: "numbers"}
 
 def page() -> str:
     """Markdown: a heading for every section of a recipe, and a definition for every key."""
-    parts = ["## At the top\n", *_definitions(Config, "")]
+    parts = ["### At the top\n", *_definitions(Config, "")]
     for name, of in sections(Config):
         about = docstring_parser.parse_from_object(of).short_description
-        parts += [f"## `{name}`\n", f"{about}\n", *_definitions(of, f"{name}.")]
+        parts += [f"### `{name}`\n", f"{about}\n", *_definitions(of, f"{name}.")]
     return "\n".join(parts)
 
 
