@@ -42,7 +42,7 @@ def _definitions(of: type, prefix: str) -> Iterator[str]:
         if field.name in below:
             continue
         kind, default = in_words(kinds[field.name]), _as_yaml(_default(field))
-        yield f"`{prefix}{field.name}`\n: {kind}; default `{default}`\n\n  {meanings[field.name]}\n"
+        yield f"`{prefix}{field.name}`\n: {meanings[field.name]}\\\n  {kind}; default `{default}`\n"
 
 
 def _meanings(of: type) -> dict[str, str]:

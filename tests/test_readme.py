@@ -190,8 +190,8 @@ def test_the_reference_has_every_key_of_a_recipe(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     import keys
 
-    entries = re.findall(r"^`([\w.]+)`\n: (.+); default `(.+)`\n\n  (.+)$", keys.page(), re.M)
-    found = {key: (kind, default, meaning) for key, kind, default, meaning in entries}
+    entries = re.findall(r"^`([\w.]+)`\n: (.+)\\\n  (.+); default `(.+)`$", keys.page(), re.M)
+    found = {key: (kind, default, meaning) for key, meaning, kind, default in entries}
     config = Config(center=CenterConfig(), terms={"NAME": LossConfig()})
     assert found.keys() == {key for key in leaves(config) if key != "terms"}
     assert len(found) == len(entries) > 100
