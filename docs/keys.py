@@ -31,8 +31,8 @@ def sections(of: type, prefix: str = "") -> Iterator[tuple[str, type]]:
         for part in (kind, *typing.get_args(kind)):
             if dataclasses.is_dataclass(part):
                 key = f"{prefix}{name}.NAME" if part is LossConfig else prefix + name
-                yield key, typing.cast(type, part)
-                yield from sections(typing.cast(type, part), f"{key}.")
+                yield key, part
+                yield from sections(part, f"{key}.")
 
 
 def _definitions(of: type, prefix: str) -> Iterator[str]:

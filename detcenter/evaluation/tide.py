@@ -25,7 +25,7 @@ def error_split(
     foreground: float = 0.5,
     background: float = 0.1,
 ) -> dict[str, dict[str, float]]:
-    """Every false positive and missed object by its cause, with the AP that mending it would give.
+    """Every false positive and missed object by its cause, and how much AP each cause costs.
 
     Detections are matched class by class as COCO does, at an IoU of `foreground`. One that took
     nothing is the first of these that holds:

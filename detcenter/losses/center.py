@@ -42,17 +42,17 @@ class CenterLoss(Holding):
             to :func:`detcenter.attach`, which sizes it for the model.
         feature_dim: D, the width of a feature.
         alpha: the step of the centers, in 0..1; the paper's is 0.5.
-        normalize: put features and centers on the unit sphere first, so that the loss lies in
-            0..2 and one weight means the same whatever the detector's feature scale is. False is
-            the paper's loss, which on a detector's raw features is tens to hundreds.
+        normalize: L2-normalise features and centers first, so that the loss lies in 0..2,
+            whatever the scale of the features. False is the paper's loss, which on a detector's
+            raw features is tens to hundreds.
         process_group: of torch.distributed, the processes that train this loss together; None is
             all of the job. Two models that are trained in one job, each by some of its processes,
             need a group each.
 
     Shapes:
         features [P, D] of any floating dtype, labels [P] of integers in 1..num_classes-1 → a
-        scalar in float32 (float64 for float64 features). P may be 0: the loss is then a zero that
-        still carries a graph. weights [P], not negative, make the mean and the sums of equation 4
+        scalar in float32 (float64 for float64 features). P may be 0: the loss is then 0, and
+        ``backward()`` works. weights [P], not negative, make the mean and the sums of equation 4
         weighted ones (P and n_j become sums of weights); None is 1 for each.
 
     Raises:

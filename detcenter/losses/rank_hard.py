@@ -47,7 +47,7 @@ class RankHardLoss(nn.Module):
     Shapes:
         features [P, D] of any floating dtype, labels [P] of any integers → a scalar in float32
         (float64 for float64 features). Without a block or a violating negative, and for P = 0, it
-        is a zero that still carries a graph.
+        is 0, and ``backward()`` works.
 
     Raises:
         ValueError: for other shapes, and for arguments out of range.

@@ -152,7 +152,7 @@ def errors(
     meanings: Mapping[str, str],
     ap: str = "AP50",
 ) -> go.Figure:
-    """How much of that AP mending each kind of error would give."""
+    """How much of that AP each kind of error costs."""
     bars = [
         go.Bar(
             x=list(meanings),

@@ -7,7 +7,7 @@ _GROUPS = {
     "Losses": r"train/[^/]+",
     "Average precision": r"AP|AP50|AP75|mAP_12|AP_(rare|common|frequent)",
     "AP of classes": r"AP_by_class/.*",
-    "Errors: AP50 that mending would give": r"errors/\w+",
+    "Errors: how much AP50 each kind costs": r"errors/\w+",
     "Features: scatter within and between classes": r"train/.+/(ratio|within|between|silhouette)",
     "Rate, time and memory": r"lr|seconds|step_seconds|memory_mib",
     "Other numbers": r"(?!epoch$).*",
