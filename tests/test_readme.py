@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import detcenter
 from detcenter.cli import _COMMANDS, main
 from detcenter.data import video_writer
 from detcenter.recipe.config import CenterConfig, Config, LossConfig, flat
@@ -127,17 +128,18 @@ def test_every_file_that_is_named_exists():
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_every_link_of_the_readme_leads_somewhere():
-    """Those of the pages are `make docs`'s to check."""
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
-    assert len(links) > 20
-    for link in links:
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_link_leads_somewhere_in_the_repository_too(page):
+    """On the site `make docs` checks them."""
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", TEXTS[page]):
         file, _, heading = link.partition("#")
-        assert (ROOT / file).is_file(), link
-        assert not heading or heading in anchors((ROOT / file).read_text()), link
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.exists(), link
+        assert not heading or heading in anchors(target.read_text()), link
 
 
 def anchors(text):
+    """Of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -171,6 +173,12 @@ def help_of(command, capsys):
             main([command, asked])
         said += capsys.readouterr().out
     return said
+
+
+def test_every_command_and_every_name_of_the_package_is_on_its_page():
+    assert [name for name in _COMMANDS if f"`detcenter {name}`" not in PAGES["commands.md"]] == []
+    listed = re.findall(r"^\.\. auto\w+:: (\w+)$", PAGES["api.md"], re.M)
+    assert sorted(listed) == sorted(detcenter.__all__)
 
 
 def test_the_recipes_that_are_shown_are_valid(tmp_path):
