@@ -73,9 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     _show_remarks()
     try:
-        # Only the one that is asked for: most import torch and much else.
-        command = import_module(f"detcenter.commands.{args[0]}")
-        return command.main(args[1:]) or 0
+        return _run(args[0], args[1:])
     except KeyboardInterrupt as stop:
         print(f"\ndetcenter {args[0]}: stopped{stop}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)  # as a shell has it
@@ -85,6 +83,31 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"detcenter {args[0]}: {message}", file=sys.stderr)
         return 2
+
+
+def _run(name: str, args: list[str]) -> int:
+    """Run a command, which is imported for that: most of them need torch and much else."""
+    if name == "env":
+        return import_module("detcenter.commands.env").main(args) or 0
+    from detcenter.options.device import check_device, on_device
+    from detcenter.options.help import help_page
+    from detcenter.recipe.parsing import parse_any
+
+    # Help, and what is wrong with the arguments, do not wait for torch.
+    options = import_module(f"detcenter.options.{name}")
+    parser = options.parser(args)
+    page = help_page(parser, options.COMMON, args)
+    if page is not None:
+        print(page)
+        return 0
+    arguments = parse_any(parser, args)
+    if hasattr(options, "check"):
+        options.check(arguments)
+    device = arguments.get("device")
+    with on_device(device):
+        command = import_module(f"detcenter.commands.{name}")
+        check_device(device)
+        return command.main(args) or 0
 
 
 def _show_remarks() -> None:

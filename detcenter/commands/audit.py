@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from detcenter.audit import KINDS, Suspect, look_alikes, suspects_in
 from detcenter.data.errors import printable
 from detcenter.data.splitting import name_below
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
+from detcenter.options import audit as options
 from detcenter.progress import bar
 from detcenter.recipe.config import Config
 from detcenter.recipe.corrected import write_corrected
 from detcenter.recipe.decided import data_of_audit, decided
 from detcenter.recipe.layouts import resolved
-from detcenter.recipe.parsing import parse, parse_recipe, plain_parser, recipe_parser
+from detcenter.recipe.parsing import parse, parse_recipe
 from detcenter.runs.audited import Fold, fold_of, fold_runs
 from detcenter.runs.compared import causes, train_runs
 from detcenter.runs.folder import write_whole
@@ -38,19 +39,14 @@ _NEIGHBOURS = 4  # boxes that are shown beside a wrong label, of either class
 def main(args: Sequence[str]) -> None:
     """``audit`` and ``audit apply``."""
     if args[:1] == ["apply"]:
-        _apply(args[1:])
+        _apply(args)
     else:
         _audit(args)
 
 
 def _apply(args: Sequence[str]) -> None:
     """Write the data set that decisions on the page are of, with what they change."""
-    parser = plain_parser("detcenter audit apply", "Write corrected annotations.")
-    parser.add_argument("decisions", type=str, help="decisions.json, of the page of an audit")
-    where = "a folder outside the data set, new or empty"
-    parser.add_argument("--output", type=str, required=True, help=where)
-    parser.add_argument("--root", type=str, help="where the data set is now, if it was moved")
-    arguments = parse(parser, args)
+    arguments = parse(options.apply_parser(), args)
     data, corrections = decided(Path(arguments.decisions), arguments.root)
     changes = write_corrected(data, corrections, Path(arguments.output))
     for what, number in sorted(changes.items()):
@@ -62,7 +58,7 @@ def _apply(args: Sequence[str]) -> None:
 
 def _audit(args: Sequence[str]) -> None:
     """Train the folds that are not trained yet, write ``audit.html``, ``.json`` and ``.csv``."""
-    config, arguments = parse_recipe(_parser(), args)
+    config, arguments = parse_recipe(options.audit_parser(), args)
     jobs = jobs_of(arguments.jobs)
     _check(config, arguments)
     folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
@@ -78,34 +74,8 @@ def _audit(args: Sequence[str]) -> None:
     _write(folder, config, folds, arguments.show)
 
 
-def _parser() -> ArgumentParser:
-    parser = recipe_parser(
-        "detcenter audit",
-        "Find annotations of data.train and data.val that are probably wrong. (What was decided "
-        "about them: detcenter audit apply --help)",
-    )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        default=3,
-        help="parts; each is judged by a detector that was trained on the others",
-    )
-    parser.add_argument(
-        "--jobs", type=str, help="trainings at a time, a number or auto; else one a GPU, or one"
-    )
-    parser.add_argument(
-        "--show",
-        type=int,
-        default=2000,
-        help="suspects on the page, the worst ones; the files list all",
-    )
-    return parser
-
-
 def _check(config: Config, arguments: Namespace) -> None:
     """Before hours of training."""
-    if not arguments.config:
-        raise ConfigError("--config FILE is missing: the recipe whose data is looked at")
     if config.data.folds is not None:
         raise ConfigError("data.folds is for a single run; give audit --folds instead")
     if config.data.unknown:

@@ -13,13 +13,14 @@ from detcenter.data.findings import Finding, all_findings, findings_json
 from detcenter.data.findings import Part as Seen
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
+from detcenter.options import check as options
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import look_through
 from detcenter.recipe.extras import need
 from detcenter.recipe.fixed import check_new, write_fixed
 from detcenter.recipe.layouts import Part, resolved
-from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.parsing import parse_recipe
 
 _LONGEST = 72  # letters of an example in the table
 
@@ -39,11 +40,7 @@ def main(args: Sequence[str]) -> int:
     Returns:
         1 if there are faults, else 0.
     """
-    parser = recipe_parser("detcenter check", "Find what is wrong with data.train and data.val.")
-    parser.add_argument("--fix", type=str, help="write the data set without its faults, a new root")
-    parser.add_argument("--json", type=str, help="write all of it for programs, into this file")
-    parser.add_argument("--html", type=str, help="write a page with pictures of it, this file")
-    config, arguments = parse_recipe(parser, args)
+    config, arguments = parse_recipe(options.parser(), args)
     _check_arguments(arguments, config.data)
     data = resolved(config.data)
     if arguments.fix:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from detcenter.analysis import (
     Failure,
@@ -15,9 +15,10 @@ from detcenter.analysis import (
     comparison_table,
 )
 from detcenter.errors import ConfigError
+from detcenter.options import compare as options
 from detcenter.recipe.config import Config, differences
 from detcenter.recipe.extras import need
-from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.parsing import parse_recipe, with_whole_key, with_whole_names
 from detcenter.recipe.variants import variants_of
 from detcenter.runs.compared import causes, failures, laid_out, train_runs, units_in, whole
 from detcenter.runs.measured import MeasuredRun, measured_run
@@ -31,8 +32,11 @@ _OF_TRAINING = {"config", "set", "seeds", "folds", "jobs", "vary"}
 
 def main(args: Sequence[str]) -> None:
     """Train what is not trained yet, write ``compare.json`` and ``compare.png``, print tables."""
-    parser = _parser()
+    parser = options.parser()
+    args = with_whole_names(parser, args)
     config, arguments = parse_recipe(parser, args)
+    if arguments.vary is not None:
+        arguments.vary = with_whole_key(parser, arguments.vary)
     need("matplotlib", "plots", "the picture")
     if _pools(args, arguments):
         pairs = pooled_pairs(arguments.pool, arguments.pair, arguments.same_validation or [])
@@ -42,8 +46,6 @@ def main(args: Sequence[str]) -> None:
     if arguments.runs:
         _compare_runs(config, args, arguments, asked)
         return
-    if not arguments.config:
-        raise ConfigError("--config FILE or --runs FOLDER ... is missing: what is compared")
     recipes = variants_of(parser, args, arguments.set or [], arguments.vary)
     vary = arguments.vary and arguments.vary.partition("=")[0]
     seeds = (6 if vary is None else 1) if arguments.seeds is None else arguments.seeds
@@ -60,51 +62,6 @@ class _Asked(NamedTuple):
     baseline: str | None  # the first variant where it is None
     equivalence: float | None  # in [0, 1]
     vary: str | None
-
-
-def _parser() -> ArgumentParser:
-    parser = recipe_parser(
-        "detcenter compare", "Train variants of a recipe with several seeds, and compare them."
-    )
-    parser.add_argument(
-        "--set",
-        type=str,
-        action="append",
-        help="a variant: [NAME:] KEY=VALUE ..., quoted if several; recipe for the recipe as it is",
-    )
-    parser.add_argument(
-        "--seeds", type=int, help="runs of each variant: 6, or 1 of each value of --vary"
-    )
-    parser.add_argument(
-        "--folds", type=int, help="cut data.train and data.val into this many parts instead"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=str,
-        help="runs at a time; null is one a GPU, auto as many as pay",
-    )
-    parser.add_argument(
-        "--vary",
-        type=str,
-        help="KEY=1..8 or KEY=A,B,C: data sets, say, which are then paired in place of the seeds",
-    )
-    parser.add_argument(
-        "--baseline",
-        type=str,
-        help="the variant that all others are judged against; else the first",
-    )
-    parser.add_argument(
-        "--equivalence",
-        type=float,
-        help="points of AP; say so where a difference is surely smaller",
-    )
-    parser.add_argument("--runs", nargs="+", help="compare these folders of finished runs instead")
-    parser.add_argument("--pool", nargs="+", help="put these comparisons together instead")
-    parser.add_argument("--pair", nargs=2, help="of --pool: two variants, the baseline first")
-    parser.add_argument(
-        "--same-validation", nargs="+", help="those of --pool that share their validation data"
-    )
-    return parser
 
 
 def _pools(args: Sequence[str], arguments: Namespace) -> bool:

@@ -22,32 +22,22 @@ from detcenter.data import (
 from detcenter.data.errors import count, printable
 from detcenter.data.layouts.written import copy_image, link_image
 from detcenter.errors import ConfigError
+from detcenter.options import convert as options
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import read_parts
 from detcenter.recipe.fixed import check_empty
 from detcenter.recipe.layouts import resolved
-from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
+from detcenter.recipe.parsing import parse
 
 logger = logging.getLogger("detcenter")
 
-# What a data set is read with in training, not what it is.
-_OF_READING = {
-    *("augment", "fold", "folds", "keep_difficult", "keep_unknown_images", "unknown", "workers")
-}
 _WRITERS = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}
 
 
 def main(args: Sequence[str]) -> None:
     """Write data.train and data.val into the new folder OUT."""
-    prog, description = "detcenter convert", "Write data.train and data.val in another layout."
-    parser = data_parser(prog, description, data_of_recipe(prog, args), skip=_OF_READING)
-    parser.add_argument("--config", type=str, help="a recipe, whose data section is converted")
-    parser.add_argument("--to", choices=[*_WRITERS], required=True, help="the layout")
-    parser.add_argument("--copy", action="store_true", help="copies of images, not links")
-    parser.add_argument("out", metavar="OUT", type=str, help="a folder that is new or empty")
-    arguments = parse(parser, args)
-
+    arguments = parse(options.parser(args), args)
     data, out = arguments.data, Path(arguments.out)
     _check(data, out)
     with _whole(out) as making:

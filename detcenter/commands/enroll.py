@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from detcenter.commands.given_boxes import Box, check_inside, parsed_box
 from detcenter.commands.predict import UNKNOWN
@@ -13,8 +13,9 @@ from detcenter.data import image_size
 from detcenter.data.errors import nearest
 from detcenter.errors import ConfigError
 from detcenter.models import EnrolledClasses, enroll
+from detcenter.options import enroll as options
 from detcenter.recipe.config import DataConfig
-from detcenter.recipe.parsing import data_parser, parse
+from detcenter.recipe.parsing import parse
 from detcenter.runs.checkpoints import checkpoint_in, detector_of
 from detcenter.runs.enrolment import (
     FewBoxes,
@@ -26,13 +27,11 @@ from detcenter.runs.enrolment import (
 )
 from detcenter.training import save_checkpoint
 
-_ABOUT = "Let a trained detector find a class that it was not taught, by a few of its boxes."
-
 
 def main(args: Sequence[str]) -> None:
     """Write the checkpoint with the class, or without it, to ``--output``."""
-    checkpoint, defaults = checkpoint_in(args)
-    arguments = parse(_parser(defaults), args)
+    checkpoint, recipe = checkpoint_in(args)
+    arguments = parse(options.parser(args, recipe), args)
     _check(arguments, checkpoint)
     classes = EnrolledClasses(**checkpoint["enrolled"]) if checkpoint.get("enrolled") else None
     if arguments.remove is not None:
@@ -46,29 +45,6 @@ def main(args: Sequence[str]) -> None:
     save_checkpoint(output, **{**checkpoint, "enrolled": state})
     known = ", ".join(map(repr, classes.names)) or "none"
     print(f"{output}: {said}; enrolled classes: {known}")
-
-
-def _parser(defaults: DataConfig) -> ArgumentParser:
-    parser = data_parser("detcenter enroll", _ABOUT, defaults)
-    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
-    parser.add_argument("--class", dest="name", type=str, help="the new class")
-    parser.add_argument(
-        "--images",
-        type=str,
-        help="a data set in any layout with boxes of it; data.train of the checkpoint otherwise",
-    )
-    parser.add_argument(
-        "--box",
-        nargs=2,
-        action="append",
-        metavar=("IMAGE", "X1,Y1,X2,Y2"),
-        help="instead: one box in an image, in pixels; again for each further box",
-    )
-    parser.add_argument("--boxes", type=int, help="so many of them, by chance; all otherwise")
-    parser.add_argument("--seed", type=int, default=0, help="of that chance")
-    parser.add_argument("--remove", type=str, help="instead: forget this enrolled class")
-    parser.add_argument("--output", type=str, required=True, help="the checkpoint to write")
-    return parser
 
 
 def _check(arguments: Namespace, checkpoint: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ _OF_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 def main(args: Sequence[str]) -> None:
     """Print it, a line each."""
-    if list(args) in (["-h"], ["--help"]):
+    if list(args) in (["-h"], ["--help"], ["--help-all"]):
         print(_HELP)
         return
     if args:

@@ -1,6 +1,5 @@
 """`detcenter evaluate`: detections, of a checkpoint or from a file, in; tables and JSON out."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from detcenter.data import COCODataset, DetectionDataset
 from detcenter.data.dataset import Annotation
@@ -25,10 +24,11 @@ from detcenter.evaluation import (
     metrics_json,
     results_table,
 )
+from detcenter.options import evaluate as options
 from detcenter.progress import bar
-from detcenter.recipe.config import DataConfig, EvaluationConfig, config_from_dict
+from detcenter.recipe.config import EvaluationConfig
 from detcenter.recipe.datasets import check_backend, validation_set
-from detcenter.recipe.parsing import add_vote, data_parser, parse
+from detcenter.recipe.parsing import parse, with_whole_names
 from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of, with_vote
 from detcenter.runs.passes import detect_in, remark_limits
 
@@ -40,9 +40,11 @@ _OF_CHECKPOINTS = ("--checkpoint", "--detections", "--data.", "--center.")
 
 def main(args: Sequence[str]) -> None:
     """Print the tables; a checkpoint's data set is its own unless told otherwise."""
-    checkpoint, defaults = checkpoint_in(args)
-    arguments = parse(_parser(checkpoint, defaults), args)
-    chosen = _chosen(args, arguments)
+    checkpoint, recipe = checkpoint_in(args)
+    parser = options.parser(args, recipe)
+    args = with_whole_names(parser, args)
+    arguments = parse(parser, args)
+    chosen: EvaluationConfig = arguments.evaluation
     check_backend(chosen)
     if arguments.predictions or arguments.annotations:
         dataset, found = _from_files(args, arguments)
@@ -76,39 +78,9 @@ def _tables(metrics: Mapping[str, Any], classes: Sequence[str], iou: float) -> l
     ]
 
 
-def _parser(checkpoint: Mapping[str, Any], defaults: DataConfig) -> ArgumentParser:
-    parser = data_parser(
-        "detcenter evaluate", "Measure a checkpoint on data.val, or a result file.", defaults
-    )
-    parser.add_argument("--checkpoint", type=str, help="a .pth file of a run")
-    parser.add_argument("--predictions", type=str, help="instead: a COCO result file")
-    parser.add_argument("--annotations", type=str, help="the COCO annotation file to it")
-    parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
-    parser.add_argument("--detections", type=str, help="write a COCO result file")
-    parser.add_argument("--iou", type=float, help="short for --evaluation.iou")
-    parser.add_class_arguments(EvaluationConfig, "evaluation")
-    recipe = config_from_dict(checkpoint["config"]) if checkpoint else None
-    add_vote(parser, None if recipe is None else recipe.center)
-    if recipe is not None:
-        values = dataclasses.asdict(recipe.evaluation)
-        parser.set_defaults({f"evaluation.{key}": value for key, value in values.items()})
-    return parser
-
-
-def _chosen(args: Sequence[str], arguments: Namespace) -> EvaluationConfig:
-    chosen: EvaluationConfig = arguments.evaluation
-    if arguments.iou is None:
-        return chosen
-    if any(argument.startswith("--evaluation.iou") for argument in args):
-        raise ConfigError("--iou is short for --evaluation.iou; give one of them")
-    return dataclasses.replace(chosen, iou=arguments.iou)
-
-
 def _by_checkpoint(
     checkpoint: Mapping[str, Any], arguments: Namespace
 ) -> tuple[DetectionDataset, list[dict[str, Any]]]:
-    if not checkpoint:
-        raise ConfigError("--checkpoint FILE is missing, or --predictions with --annotations")
     if arguments.detections and arguments.data.folds:
         raise ConfigError(
             "--detections: the images of data.folds are numbered anew, so that no COCO file fits "

@@ -11,12 +11,12 @@ from detcenter.analysis import compactness_table, projections, scatter
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
 from detcenter.models import terms_of
+from detcenter.options import features as options
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import part_of
 from detcenter.recipe.extras import need
-from detcenter.recipe.layouts import Part
-from detcenter.recipe.parsing import data_parser, parse
+from detcenter.recipe.parsing import parse
 from detcenter.runs.checkpoints import checkpoint_in, detector_of
 from detcenter.runs.features import (
     centers_of,
@@ -30,24 +30,13 @@ from detcenter.runs.features import (
 from detcenter.runs.parquet import save_parquet
 
 _FORMATS = {"npz": save_features, "parquet": save_parquet}
-PARTS: dict[str, list[Part]] = {"train": ["train"], "val": ["val"], "both": ["train", "val"]}
 
 
 def main(args: Sequence[str]) -> None:
     """Write the features, ``features.png`` and ``compactness.json``, print the table."""
     need("matplotlib", "plots", "drawing features")
-    checkpoint, defaults = checkpoint_in(args)
-    about = "What the features of annotated boxes say, those of data.val unless told otherwise."
-    parser = data_parser("detcenter features", about, defaults)
-    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
-    parser.add_argument("--output", type=str, default="features", help="folder for the results")
-    parser.add_argument("--term", type=str, help="whose features; the first one's unless given")
-    parser.add_argument("--part", type=str, default="val", help=f"of the data: {', '.join(PARTS)}")
-    parser.add_argument(
-        "--format", type=str, default="npz", help="of the features: npz, parquet, or npz,parquet"
-    )
-    parser.add_argument("--raw", action="store_true", help="never put features on the unit sphere")
-    arguments = parse(parser, args)
+    checkpoint, recipe = checkpoint_in(args)
+    arguments = parse(options.parser(args, recipe), args)
     formats = _formats(arguments.format)
 
     classes, folder = checkpoint["classes"], Path(arguments.output)
@@ -91,9 +80,9 @@ def _formats(text: str) -> list[str]:
 
 def datasets_of(data: DataConfig, part: str, classes: list[str]) -> dict[str, DetectionDataset]:
     """Those of ``--part``, by their names."""
-    if part not in PARTS:
-        raise ConfigError(f"--part is one of {', '.join(PARTS)}, not {part!r}")
-    return {name: part_of(data, name, classes) for name in PARTS[part]}
+    if part not in options.PARTS:
+        raise ConfigError(f"--part is one of {', '.join(options.PARTS)}, not {part!r}")
+    return {name: part_of(data, name, classes) for name in options.PARTS[part]}
 
 
 def check_term(model: nn.Module, name: str | None) -> None:

@@ -12,27 +12,22 @@ from detcenter.errors import ConfigError
 from detcenter.models import OVER_BACKBONES
 from detcenter.models.custom import ANCHOR_SCALES, ASPECT_RATIOS, build_over_backbone
 from detcenter.models.weights import is_file
+from detcenter.options import init as options
 from detcenter.recipe.anchors import Anchors, near_points, reached
 from detcenter.recipe.config import Config
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.recipe.detectors import builder_arguments, detector
 from detcenter.recipe.facts import Facts, downloaded_weights, facts_of, this_machine
 from detcenter.recipe.layouts import resolved
-from detcenter.recipe.parsing import given_keys, keys_parser, parse_recipe
+from detcenter.recipe.parsing import given_keys, parse_recipe, with_whole_names
 from detcenter.recipe.proposal import propose
 from detcenter.recipe.written import config_of, recipe_text
 
 
 def main(args: Sequence[str]) -> None:
     """Write ``--output``, and print what was found and how many objects the anchors reach."""
-    parser = keys_parser(
-        "detcenter init",
-        "Look at a data set and write a recipe that fits it. Keys of a recipe that are given, "
-        "--model.name fasterrcnn say, are kept, and the others fitted to them.",
-    )
-    parser.add_argument("folder", type=str, help="the data set")
-    parser.add_argument("--output", type=str, help="the recipe; null is <name of the folder>.yaml")
-    parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
+    parser = options.parser()
+    args = with_whole_names(parser, args)
     asked, arguments = parse_recipe(parser, args)
     folder = Path(arguments.folder)
     output = Path(arguments.output or f"{folder.resolve().name}.yaml")

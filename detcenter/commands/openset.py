@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from detcenter.commands.predict import UNKNOWN
 from detcenter.errors import ConfigError
 from detcenter.evaluation import metrics_json
 from detcenter.evaluation.table import aligned
+from detcenter.options import openset as options
 from detcenter.recipe.config import DataConfig, config_from_dict
-from detcenter.recipe.parsing import data_parser, parse, parse_recipe, recipe_parser
+from detcenter.recipe.parsing import parse, parse_recipe
 from detcenter.runs.checkpoints import checkpoint_in, detector_of
 from detcenter.runs.compared import causes, train_runs
 from detcenter.runs.folder import LAST
@@ -22,7 +23,6 @@ from detcenter.unknown import WAYS
 
 logger = logging.getLogger("detcenter")
 
-_ABOUT = "What a detector makes of objects of classes that it was not taught (data.unknown)."
 _COLUMNS = {
     "AUROC": "AUROC",
     "FPR95": "FPR95",
@@ -36,11 +36,9 @@ _COLUMNS = {
 
 def main(args: Sequence[str]) -> None:
     """Print the table; write ``--json``, and with ``--save`` a checkpoint that has the scorer."""
-    checkpoint, defaults = checkpoint_in(args)
+    checkpoint, recipe = checkpoint_in(args)
     if checkpoint:
-        parser = data_parser("detcenter openset", _ABOUT, defaults)
-        parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
-        arguments = parse(_with_options(parser), args)
+        arguments = parse(options.parser(args, recipe), args)
         data, path = arguments.data, Path(arguments.checkpoint)
         _check(arguments)
     else:
@@ -74,27 +72,6 @@ def main(args: Sequence[str]) -> None:
         print(f"{arguments.save} marks what is unknown, by {arguments.by}: detcenter predict")
 
 
-def _with_options(parser: ArgumentParser) -> ArgumentParser:
-    parser.add_argument("--by", type=str, default="centers", help=f"for --save: {', '.join(WAYS)}")
-    parser.add_argument(
-        "--lose",
-        type=float,
-        default=0.05,
-        help="the share of rightly detected objects that may be taken for unknown",
-    )
-    parser.add_argument(
-        "--score",
-        type=float,
-        default=0.05,
-        help="detections of a lower score are passed over, as in the public code",
-    )
-    parser.add_argument("--json", type=str, help="write the numbers to this file as JSON")
-    parser.add_argument(
-        "--save", type=str, help="write the checkpoint with the scorer --by to this file"
-    )
-    return parser
-
-
 def _check(arguments: Namespace) -> None:
     if arguments.by not in WAYS:
         raise ConfigError(f"--by is one of {', '.join(WAYS)}, not {arguments.by!r}")
@@ -106,12 +83,8 @@ def _check(arguments: Namespace) -> None:
 
 def _trained(args: Sequence[str]) -> tuple[Namespace, DataConfig, Path]:
     """The recipe's run, which is trained, or gone on with, if it is not finished."""
-    parser = recipe_parser("detcenter openset", _ABOUT)
-    parser.add_argument("--checkpoint", type=str, help="a .pth file of a run, and no --config")
-    config, arguments = parse_recipe(_with_options(parser), args)
+    config, arguments = parse_recipe(options.parser(args), args)
     _check(arguments)
-    if not arguments.config:
-        raise ConfigError("--config FILE is missing, a recipe to train; or --checkpoint FILE")
     if not config.data.unknown:
         raise ConfigError("data.unknown names the classes to leave out, '[8, 9]' say")
     name = Path(str(arguments.config[-1])).stem

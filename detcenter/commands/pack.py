@@ -8,28 +8,17 @@ from tqdm import tqdm
 
 from detcenter.data import write_lmdb
 from detcenter.errors import ConfigError
+from detcenter.options import pack as options
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set, warn_of_copies
 from detcenter.recipe.extras import need
 from detcenter.recipe.layouts import resolved
-from detcenter.recipe.parsing import data_of_recipe, data_parser, parse
-
-# What a packed data set is read with, not packed with.
-_OF_READING = {
-    *("augment", "fold", "folds", "keep_difficult", "keep_unknown_images", "unknown", "workers")
-}
+from detcenter.recipe.parsing import parse
 
 
 def main(args: Sequence[str]) -> None:
     """Write data.train and data.val into ``--output``, under their own names."""
-    description = "Pack data.train and data.val into one file that data.format: lmdb reads."
-    defaults = data_of_recipe("detcenter pack", args)
-    parser = data_parser("detcenter pack", description, defaults, skip=_OF_READING)
-    parser.add_argument("--config", type=str, help="a recipe, whose data section is packed")
-    parser.add_argument("--output", type=str, required=True, help="the file, data/dice.lmdb say")
-    parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
-    arguments = parse(parser, args)
-
+    arguments = parse(options.parser(args), args)
     output = Path(arguments.output)
     _check(arguments.data, output, arguments.overwrite)
     _check_apart(arguments.data)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from torch import Tensor, nn
 
 from detcenter.data import DataError, Fault, Source, files_at, sources
@@ -15,10 +15,10 @@ from detcenter.data.errors import printable
 from detcenter.errors import ConfigError
 from detcenter.evaluation import FORMATS, Prediction
 from detcenter.export import OnnxDetector
+from detcenter.options import predict as options
 from detcenter.progress import bar
-from detcenter.recipe.config import config_from_dict
 from detcenter.recipe.extras import need
-from detcenter.recipe.parsing import add_vote, parse, plain_parser
+from detcenter.recipe.parsing import parse
 from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of, with_vote
 from detcenter.runs.drawings import drawings, drawn_files
 from detcenter.runs.prediction import predictions
@@ -27,16 +27,14 @@ from detcenter.training import stop_request
 UNKNOWN = "unknown"
 """The class of what looks like none that was taught."""
 
-_LOWEST = 0.5  # score that is shown, unless told otherwise, or where a class has no best one
-
 
 def main(args: Sequence[str]) -> None:
     """Write pictures, and the files of ``--format``, into ``--output``.
 
     Images that cannot be read do not keep the others waiting; they are an error at the end.
     """
-    checkpoint, _ = checkpoint_in(args)
-    arguments = parse(_parser(checkpoint), args)
+    checkpoint, recipe = checkpoint_in(args)
+    arguments = parse(options.parser(args, recipe), args)
     formats = _formats(arguments.format)
     threshold = _threshold(arguments)
     output = Path(arguments.output)
@@ -70,37 +68,8 @@ def main(args: Sequence[str]) -> None:
         raise DataError(*dict.fromkeys(faults))
 
 
-def _parser(checkpoint: Mapping[str, Any]) -> ArgumentParser:
-    parser = plain_parser("detcenter predict", "Detect in images and videos.")
-    parser.add_argument("images", nargs="+", help="images, videos, or folders with such below")
-    parser.add_argument("--checkpoint", type=str, help="a .pth file of a run, or its folder")
-    parser.add_argument("--onnx", type=str, help="in its place, a file of detcenter export")
-    parser.add_argument("--output", type=str, default="predictions", help="folder for the results")
-    parser.add_argument(
-        "--threshold",
-        type=str,
-        help=f"lowest score that is shown, {_LOWEST} by default; best: for each class that of the "
-        "best F1 on the validation images",
-    )
-    parser.add_argument("--score", type=float, help="the same, a number only")
-    parser.add_argument(
-        "--every", type=int, default=1, help="of videos and the like, every so-many-th frame"
-    )
-    parser.add_argument(
-        "--format", type=str, default="json", help=f"{', '.join(FORMATS)}, or several: json,coco"
-    )
-    parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
-    parser.add_argument(
-        "--workers", type=int, default=0, help="threads that load images, and as many that draw"
-    )
-    add_vote(parser, config_from_dict(checkpoint["config"]).center if checkpoint else None)
-    return parser
-
-
 def _exported(arguments: Namespace, threshold: float | None) -> OnnxDetector | None:
     """The detector of ``--onnx``, if that is given in the place of ``--checkpoint``."""
-    if (arguments.onnx is None) == (arguments.checkpoint is None):
-        raise ConfigError("give --checkpoint, or in its place --onnx, a file of detcenter export")
     if arguments.onnx is None:
         return None
     need("onnxruntime", "export", "--onnx")
@@ -134,7 +103,7 @@ def _threshold(arguments: Namespace) -> float | None:
     if given == "best":
         return None
     try:
-        value = _LOWEST if given is None else float(given)
+        value = options.LOWEST if given is None else float(given)
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
@@ -159,7 +128,7 @@ def _lowest_scores(
             "measured with the validation images, or give a number"
         )
     values = [best.get(name) for name in classes]
-    return torch.tensor([math.nan if x is None else x for x in values]).nan_to_num(_LOWEST)
+    return torch.tensor([math.nan if x is None else x for x in values]).nan_to_num(options.LOWEST)
 
 
 def _in_words(classes: Sequence[str], lowest: Tensor) -> str:

@@ -12,11 +12,12 @@ import yaml
 
 from detcenter.data import DetectionDataset
 from detcenter.errors import ConfigError
+from detcenter.options import report as options
 from detcenter.progress import bar
 from detcenter.recipe.config import Config, differences, flat
 from detcenter.recipe.datasets import validation_set
 from detcenter.recipe.extras import need
-from detcenter.recipe.parsing import parse, plain_parser
+from detcenter.recipe.parsing import parse
 from detcenter.report import Comparison, ReportedData, ReportedRun, report_page
 from detcenter.runs.features import features_of_run
 from detcenter.runs.measured import detections_of, finished_recipe, history_of
@@ -30,11 +31,7 @@ _ABOVE = 4
 
 def main(args: Sequence[str]) -> None:
     """Write the page of one run, or of several side by side."""
-    parser = plain_parser("detcenter report", "Show what runs learnt, in one HTML file.")
-    parser.add_argument("runs", nargs="+", help="folders of finished runs")
-    parser.add_argument("--output", type=str, default="report.html", help="the file to write")
-    parser.add_argument("--root", type=str, help="where the data set is now, if it was moved")
-    arguments = parse(parser, args)
+    arguments = parse(options.parser(), args)
     for package in ("plotly", "jinja2"):
         need(package, "report", "a report")
     output = Path(arguments.output)

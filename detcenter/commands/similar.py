@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from torch import nn
 
 from detcenter.analysis import retrieval, retrieval_table
-from detcenter.commands.features import PARTS, check_term, datasets_of
+from detcenter.commands.features import check_term, datasets_of
 from detcenter.commands.given_boxes import box_in_words, check_inside, parsed_box
 from detcenter.data import DataError, Fault, read_image
 from detcenter.data.errors import printable
 from detcenter.data.splitting import name_below
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
+from detcenter.options import similar as options
 from detcenter.progress import bar
-from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import warn_of_copies
-from detcenter.recipe.parsing import data_parser, parse
+from detcenter.recipe.parsing import parse
 from detcenter.runs.checkpoints import checkpoint_in, classes_of, detector_of
 from detcenter.runs.features import name_of_term
 from detcenter.runs.folder import write_whole
@@ -45,11 +45,11 @@ _OF_DATA = ("root", "format", "train", "val")
 
 def main(args: Sequence[str]) -> None:
     """Write ``similar.html`` and ``similar.json``, or with ``--measure`` ``retrieval.json``."""
-    checkpoint, defaults = checkpoint_in(args)
+    checkpoint, recipe = checkpoint_in(args)
     for arg in args:
         if re.match(r"-[\d.]+,", arg):  # which the parser takes for an option
             raise ConfigError(f"BOX {arg} reaches out of the image, whose pixels begin at 0")
-    arguments = parse(_parser(defaults), args)
+    arguments = parse(options.parser(args, recipe), args)
     _check(arguments)
     boxes = [parsed_box(text) for text in arguments.boxes]
     path = Path(arguments.image or "")
@@ -79,46 +79,13 @@ def main(args: Sequence[str]) -> None:
     _write(model, arguments, names, searched, found, path)
 
 
-def _parser(defaults: DataConfig) -> ArgumentParser:
-    about = "The annotated boxes of a data set that are most like one, by the detector's features."
-    parser = data_parser("detcenter similar", about, defaults)
-    parser.add_argument("image", type=str, nargs="?", help="an image file")
-    parser.add_argument(
-        "boxes",
-        type=str,
-        nargs="*",
-        help="x1,y1,x2,y2 in pixels of the image, one or several; none: all that is detected in it",
-    )
-    parser.add_argument("--checkpoint", type=str, required=True, help="a .pth file of a run")
-    parser.add_argument("--output", type=str, default="similar", help="folder for the results")
-    parser.add_argument(
-        "--part", type=str, default="train", help=f"of the data, to search in: {', '.join(PARTS)}"
-    )
-    parser.add_argument("--nearest", type=int, default=10, help="boxes to show for each")
-    parser.add_argument(
-        "--index",
-        type=str,
-        help="folder that keeps the features of all boxes, so that they are taken once",
-    )
-    parser.add_argument("--term", type=str, help="whose features; the first one's unless given")
-    parser.add_argument(
-        "--score", type=float, default=0.5, help="of detections: the lowest to look for"
-    )
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="no image: how well every box of data.val finds its class in data.train",
-    )
-    return parser
-
-
 def _check(arguments: Namespace) -> None:
     if arguments.measure and arguments.image:
         raise ConfigError("--measure is about the data set alone; leave the image out")
     if not arguments.measure and not arguments.image:
         raise ConfigError("an image is missing: detcenter similar --checkpoint FILE IMAGE BOX")
-    if arguments.part not in PARTS:
-        raise ConfigError(f"--part is one of {', '.join(PARTS)}, not {arguments.part!r}")
+    if arguments.part not in options.PARTS:
+        raise ConfigError(f"--part is one of {', '.join(options.PARTS)}, not {arguments.part!r}")
     if arguments.nearest < 1:
         raise ConfigError(f"--nearest is {arguments.nearest}, the least is 1")
     if not 0 <= arguments.score <= 1:

@@ -14,28 +14,21 @@ import numpy as np
 
 from detcenter.analysis import SweepCell, sweep_figure
 from detcenter.errors import ConfigError
+from detcenter.options import sweep as options
 from detcenter.recipe.config import Config
 from detcenter.recipe.datasets import part_of
 from detcenter.recipe.extras import need
-from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.recipe.parsing import parse_recipe
 from detcenter.runs.checkpoints import detector_of
 from detcenter.runs.features import centers_of, compactness_of, part_features, save_features, unit
 from detcenter.runs.folder import check_same_run, has_checkpoint
 from detcenter.runs.run import train
 from detcenter.training import load_checkpoint
 
-_WEIGHTS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0)  # 0, the paper's, and more
-
 
 def main(args: Sequence[str]) -> None:
     """Train what is not trained yet, and write ``sweep.png`` and ``sweep.json``."""
-    parser = recipe_parser("detcenter sweep", "Train a recipe at several weights of its term.")
-    parser.add_argument(
-        "--weights", type=list[float], default=list(_WEIGHTS), help="the weights, [0, 0.01, ...]"
-    )
-    config, arguments = parse_recipe(parser, args)
-    if not arguments.config:
-        raise ConfigError("--config FILE is missing: the recipe, digits_2d say")
+    config, arguments = parse_recipe(options.parser(), args)
     need("matplotlib", "plots", "the picture")
     _check(config, arguments.weights)
     folder = Path(config.output or f"runs/{Path(str(arguments.config[-1])).stem}")

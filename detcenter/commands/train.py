@@ -5,24 +5,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from detcenter.errors import ConfigError
-from detcenter.recipe.parsing import parse_recipe, recipe_parser
+from detcenter.options import train as options
+from detcenter.recipe.parsing import parse_recipe
 from detcenter.runs.folder import has_checkpoint
+from detcenter.runs.run import train
 
 
 def main(args: Sequence[str]) -> None:
     """Train, and say how to go on if that is stopped."""
-    parser = recipe_parser("detcenter train", "Train a detector as a recipe says.")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
-    parser.add_argument("--overwrite", action="store_true", help="delete a run that is in --output")
-    config, arguments = parse_recipe(parser, args)
-    if not arguments.config:
-        raise ConfigError("--config FILE is missing: the recipe, digits say")
+    config, arguments = parse_recipe(options.parser(), args)
     if config.output is None:
         config.output = f"runs/{Path(str(arguments.config[-1])).stem}"
     folder = Path(config.output)
-    from detcenter.runs.run import train  # slow to import: --help and wrong keys do not wait for it
-
     try:
         train(config, folder, arguments.resume, arguments.overwrite)
     except KeyboardInterrupt as stop:

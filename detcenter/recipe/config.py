@@ -10,8 +10,11 @@ from detcenter.errors import ConfigError
 _GONE = {"vote_by", "vote_scale"}
 """Keys of the center term that earlier versions wrote, which its vote has no more."""
 
-RENAMED = {"warmup": "warmup_steps"}
+RENAMED_OF_TERMS = {"warmup": "warmup_steps"}
 """Keys of terms that had other names in earlier versions."""
+
+RENAMED = {"train.backbone_lr": "train.backbone_lr_factor"}
+"""Other keys that had other names; a checkpoint with the old ones loads."""
 
 
 @dataclass
@@ -21,43 +24,50 @@ class ModelConfig:
     name: str = "ssd"
     """a detector of torchvision; ssd, fasterrcnn, retinanet, fcos: over any torchvision backbone"""
     num_classes: int | None = None
-    """with background; null takes it from the data"""
+    """number of classes, with the background; null takes it from the data"""
     weights: str | None = None
-    """of the whole detector: a torchvision weight set (DEFAULT, COCO_V1) or a file"""
+    """weights of the whole detector: a torchvision weight set (DEFAULT, COCO_V1) or a file of a
+    torchvision model; for a checkpoint of detcenter see init_from"""
     weights_backbone: str | None = None
-    """of the backbone alone: a torchvision weight set or a file"""
+    """weights of the backbone alone: a torchvision weight set (DEFAULT, IMAGENET1K_V1) or a file"""
     trainable_backbone_layers: int | None = None
-    """stages of the backbone that are trained, counted from the end"""
+    """stages of the backbone that are trained, counted from its end"""
     min_negatives: int = 0
-    """of SSDs: background boxes mined in every image at least; 0 is torchvision's way"""
+    """SSD only: the least number of background boxes that an image is trained with; 0 is
+    torchvision's way, in which images without objects teach nothing"""
     l2_softmax: float | None = None
-    """radius that the features which are classified are scaled to (L2-constrained softmax)"""
+    """length that features are scaled to before they are classified (L2-constrained softmax); null
+    leaves them as they are"""
     l2_softmax_learnt: bool = False
-    """whether that radius is trained"""
+    """whether the length of model.l2_softmax is trained"""
     options: dict[str, Any] = field(default_factory=dict)
-    """further arguments of torchvision's builder: min_size, box_batch_size_per_image, ..."""
+    """further arguments of torchvision's builder, such as min_size or box_batch_size_per_image"""
     backbone: str | None = None
-    """of ssd, fasterrcnn, retinanet, fcos: a torchvision classification model, mobilenet_v2 say"""
+    """the backbone of ssd, fasterrcnn, retinanet or fcos: a torchvision classification model, such
+    as mobilenet_v2"""
     image_size: int | None = None
-    """over a backbone: images are resized to this many pixels, square"""
+    """side that images are resized to, in pixels, square; needs model.backbone"""
     strides: list[int] | None = None
-    """over a backbone: strides of the feature maps that boxes are predicted on"""
+    """strides of the feature maps that boxes are predicted on; needs model.backbone"""
     anchor_scales: list[list[float]] | None = None
-    """of all these but fcos: for each stride the sides of its anchors, as parts of the image"""
+    """for each stride the sides of its anchors, as parts of the image's side; needs
+    model.backbone"""
     aspect_ratios: list[float] | None = None
-    """of all these but fcos: width by height of the anchors"""
+    """width divided by height of the anchors; needs model.backbone"""
     top_stride: int | None = None
-    """over a backbone: stride of the coarsest map that is merged top-down into the others"""
+    """stride of the coarsest feature map that is merged into the finer ones; needs
+    model.backbone"""
     out_channels: int | None = None
-    """over a backbone: width of the feature maps"""
+    """channels of the feature maps; needs model.backbone"""
     frozen_batch_norm: bool | None = None
-    """over a backbone: keep the backbone's batch norm as its weights have it"""
+    """whether the backbone keeps the batch-norm statistics of its weights; needs model.backbone"""
     score_thresh: float | None = None
-    """detections below this score are dropped"""
+    """the lowest score of a detection that the model gives at all; what is measured and what is
+    shown is chosen from these (evaluation.score, predict --threshold)"""
     nms_thresh: float | None = None
-    """of two detections of a class that overlap by more than this IoU one is dropped"""
+    """the IoU above which the less sure one of two detections of a class is dropped"""
     detections_per_img: int | None = None
-    """detections kept in an image"""
+    """most detections that the model gives in an image"""
 
 
 @dataclass
@@ -65,35 +75,38 @@ class TermConfig:
     """What all terms on box features have."""
 
     weight: float | None = None
-    """of the loss in the sum of losses; null: on an R-CNN's own vectors 3 for center loss, 1 for
-    another; 0.3 elsewhere"""
+    """what the loss is multiplied with in the sum of losses; null is, on an R-CNN's own vectors, 3
+    for center loss and 1 for another loss, and 0.3 elsewhere"""
     features: Literal["cell", "box", "embedding"] | None = None
-    """box: an R-CNN's own vector; cell: that of the others; embedding: a projection of either;
-    null: box for an R-CNN, embedding for the others"""
+    """which feature of a box is meant. box: the vector that an R-CNN classifies; cell: the vector
+    of the feature map at the box, of other detectors; embedding: a projection of either; null is
+    box for an R-CNN, embedding for the others"""
     embedding_dim: int | None = None
-    """of embedding: its dimensions; null is 64, or those of the embedding that another term made"""
+    """dimensions of the embedding; null is 64, or those of the embedding that another loss made"""
     embedding_weight: float | None = None
-    """of embedding: weight of its auxiliary softmax, loss_embedding; null is 1, or likewise"""
+    """weight of the softmax that trains the embedding, loss_embedding; null is 1, or that of the
+    embedding that another loss made"""
     warmup_steps: int = 0
-    """steps over which the weight rises from 0, while the centers already follow"""
+    """steps over which the weight rises from 0, while the centers already follow the features"""
     start_epoch: int = 0
-    """epochs before that, at weight 0"""
+    """epochs at weight 0, before the weight begins to rise"""
     min_iou: float = 0.0
-    """only positive boxes of at least this IoU with their object"""
+    """the least IoU that a positive box has with its object to count, 0 to 1"""
     per_object: bool = False
-    """every object counts once, however many boxes are matched with it"""
+    """whether every object counts once, however many boxes are matched with it"""
 
 
 @dataclass
 class CenterConfig(TermConfig):
-    """The center-loss term; `center: null` is the baseline without it."""
+    """The center loss; `center: null` is the baseline without it."""
 
     alpha: float = 0.5
-    """step of the centers, 0 to 1"""
+    """how far a center moves towards the features of its class in a step, 0 to 1"""
     normalize: bool = True
-    """measure on the unit sphere"""
+    """whether features and centers are scaled to length 1 before they are compared"""
     vote: float | None = None
-    """weight, 0 to 1, in detection, of what the embedding thinks a box is; null: it is not asked"""
+    """how much the embedding has to say, 0 to 1, about the class of a detected box; null is
+    nothing"""
 
 
 @dataclass
@@ -101,13 +114,14 @@ class LossConfig(TermConfig):
     """Another loss on box features."""
 
     loss: str = "CenterLoss"
-    """CenterLoss, RankHardLoss, a class of pytorch_metric_learning.losses, or module.Class"""
+    """the loss: CenterLoss, RankHardLoss, a class of pytorch_metric_learning.losses, or
+    module.Class"""
     args: dict[str, Any] = field(default_factory=dict)
-    """of the loss"""
+    """arguments of the loss"""
     miner: str | None = None
     """a class of pytorch_metric_learning.miners, which picks the loss's pairs or triplets"""
     miner_args: dict[str, Any] = field(default_factory=dict)
-    """of the miner"""
+    """arguments of the miner"""
 
 
 @dataclass
@@ -115,17 +129,18 @@ class AugmentConfig:
     """Augmentation of the training images. Parts that are null are as in the preset."""
 
     preset: Literal["ssd", "light", "none"] = "ssd"
-    """ssd: the recipe of the SSD paper; light: mild crops and colours; none: resize only"""
+    """what is done to the images. ssd: all that the SSD paper does; light: mild crops and colours;
+    none: nothing"""
     photometric: bool | None = None
-    """brightness, contrast, saturation and hue"""
+    """whether brightness, contrast, saturation and hue are changed"""
     zoom_out: bool | None = None
-    """the image shrunk onto a larger canvas"""
+    """whether the image is shrunk onto a larger canvas"""
     crop: bool | None = None
-    """random crops"""
+    """whether the image is cropped at random"""
     flip: bool | None = None
-    """left and right exchanged; off for digits, cards and writing"""
+    """whether left and right are exchanged; not for digits, cards and writing"""
     rotate90: bool | None = None
-    """right-angle turns, for objects without an upright position"""
+    """whether the image is turned by right angles, for objects without an upright position"""
 
 
 @dataclass
@@ -133,19 +148,20 @@ class DigitsConfig:
     """The scenes of handwritten digits, which are made on first use."""
 
     train: int = 400
-    """training images"""
+    """number of training images"""
     val: int = 200
-    """validation images"""
+    """number of validation images"""
     seed: int = 0
-    """of the scenes; other than train.seed"""
+    """seed of the scenes; that of the training is train.seed"""
     digits: list[int] = field(default_factory=lambda: list(range(10)))
-    """those that are drawn"""
+    """which digits are drawn, such as [0, 1, 7]"""
     styles: list[str] = field(default_factory=lambda: ["plain"])
-    """of plain, hollow, striped, underlined; every digit in every style is a class"""
+    """how digits are drawn: some of plain, hollow, striped, underlined; every digit in every style
+    is a class"""
     imbalance: float = 1.0
-    """how many times as frequent in training the first class is as the last"""
+    """how many times as often as the last class the first one occurs in training"""
     wrong_labels: float = 0.0
-    """part of the training boxes that bear a wrong class"""
+    """part of the training boxes that get a wrong class, 0 to 1"""
 
 
 @dataclass
@@ -164,48 +180,54 @@ class DataConfig:
         "digits",
         "lmdb",
     ] = "auto"
-    """how it is laid out (docs/layouts.md); auto finds out; digits: made on first use; lmdb: what
-    detcenter pack wrote"""
+    """layout of the data set (docs/layouts.md). auto finds it out; digits are made on first use;
+    lmdb is what detcenter pack wrote"""
     root: str = "data"
-    """folder of the data set; lmdb: the file"""
+    """folder of the data set, or file of format lmdb; one that is not absolute is looked for below
+    $DETCENTER_DATA first"""
     train: str | None = None
-    """the part to train on, by the name below root of its annotation file or folder; of VOC's lists
-    in ImageSets/Main without .txt; null finds it"""
+    """part to train on: its annotation file or folder below data.root, of VOC the name of its list
+    in ImageSets/Main; null finds it"""
     val: float | str | None = None
-    """likewise, for evaluation; or 0.2, say: the fraction of data.train that is held out instead;
-    null finds it, and holds out 0.2 where there is none"""
+    """part to evaluate on, named as in data.train; or the fraction of data.train that is held out
+    for it, such as 0.2; null finds the part, and holds out 0.2 where there is none"""
     val_seed: int = 0
-    """of a fraction: which images are held out"""
+    """which images are held out, where data.val is a fraction"""
     train_images: str | None = None
-    """coco: folder of the training images below root; null finds it"""
+    """folder of the training images below data.root, of COCO's layout; null finds it"""
     val_images: str | None = None
-    """coco: folder of the validation images below root; null finds it"""
+    """folder of the validation images below data.root, of COCO's layout; null finds it"""
     classes: list[str] | None = None
-    """names in the order of their labels; null takes those that are declared or occur"""
+    """names of the classes in the order of their labels; null takes those that are declared or
+    occur"""
     unknown: list[str | int] | None = None
-    """classes that are not taught, for detcenter openset; training images with such objects are
+    """classes that are not taught, for detcenter openset; training images with objects of these are
     left out"""
     keep_unknown_images: bool = False
-    """these images stay, and such objects are background to the detector"""
+    """whether images with objects of data.unknown stay in training, these objects being
+    background"""
     keep_difficult: bool = False
-    """train on objects flagged difficult too"""
+    """whether objects that are flagged as difficult are trained on too"""
     on_error: Literal["raise", "skip"] = "raise"
-    """faulty files: raise stops and lists them, skip leaves them out and says how many"""
+    """what is done about faulty files: raise stops and lists them, skip leaves them out and says
+    how many there are"""
     folds: int | None = None
-    """cross-validation: the images of train and val together, cut into this many parts"""
+    """number of parts that the images of data.train and data.val are cut into for cross-validation;
+    null leaves them as they are"""
     fold: int = 0
-    """of folds: the part for evaluation, from 0; training is on the others"""
+    """which of data.folds is evaluated on, from 0; the others are trained on"""
     digits: DigitsConfig = field(default_factory=DigitsConfig)
-    """of format digits: what the scenes are like"""
+    """what the scenes of data.format digits are like"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """augmentation of the training images"""
     workers: int = 2
     """processes that load images; 0 loads in the main process"""
     draft: bool = False
-    """JPEGs much larger than the model's images are decoded at 1/2, 1/4 or 1/8, which is faster"""
+    """whether JPEGs much larger than the model's images are decoded at 1/2, 1/4 or 1/8, which is
+    faster"""
     cache: Literal["ram"] | None = None
-    """ram: training decodes every image once and keeps it in memory, where all runs share it; null
-    decodes it every time"""
+    """ram keeps every training image decoded in memory, which all runs share; null decodes it every
+    time"""
 
 
 @dataclass
@@ -215,55 +237,63 @@ class TrainConfig:
     epochs: int = 120
     """passes over the training images"""
     batch_size: int = 32
-    """images a step"""
+    """images in a batch"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """sgd with momentum, or adamw"""
+    """sgd, with train.momentum, or adamw"""
     lr: float = 0.002
-    """the learning rate after warm-up"""
-    backbone_lr: float = 1.0
-    """the backbone's learning rate, as a part of lr"""
+    """learning rate, once it has risen over train.warmup_steps"""
+    backbone_lr_factor: float = 1.0
+    """what train.lr is multiplied with for the backbone"""
     momentum: float = 0.9
-    """of sgd"""
+    """momentum of sgd"""
     weight_decay: float = 0.0005
-    """of the weights; adamw leaves norms and biases out"""
+    """weight decay; adamw leaves norms and biases out"""
     schedule: Literal["multistep", "cosine"] = "multistep"
-    """multistep: times gamma at each milestone; cosine: to zero along half a cosine"""
+    """how the learning rate falls. multistep: by train.gamma at each of train.milestones; cosine:
+    to zero along half a cosine"""
     milestones: list[int] = field(default_factory=lambda: [80, 110])
-    """of multistep: the epochs after which the rate falls"""
+    """epochs after which the learning rate falls, of schedule multistep"""
     gamma: float = 0.1
-    """of multistep: what the rate is multiplied with"""
+    """what the learning rate is multiplied with at each milestone"""
     warmup_steps: int = 500
-    """steps in which the rate rises from a thousandth"""
+    """steps over which the learning rate rises from a thousandth of train.lr"""
     accumulate: int = 1
-    """passes over batch_size images before a step; in several processes each makes so many"""
+    """batches whose gradients are summed up before a step; in several processes each takes so
+    many"""
     clip_grad_norm: float | None = None
-    """bound on the norm of the gradient"""
+    """largest norm of the gradient, to which it is scaled down; null is no bound"""
     on_nan: Literal["raise", "skip"] = "raise"
-    """a loss that is not finite ends the run, or its step is passed over (ten in a row at most)"""
+    """what is done about a loss that is not finite: raise ends the run, skip passes over its step,
+    ten in a row at most"""
     ema: float | None = None
-    """decay of a moving average of the weights, 0.999 say, which is then evaluated and kept"""
+    """decay of a moving average of the weights, such as 0.999, which is then evaluated and kept;
+    null makes no average"""
     exact_losses: bool = False
-    """several processes or passes: an SSD's losses and terms are means over the boxes of all"""
+    """SSD only, in several processes or with train.accumulate: whether losses are means over the
+    boxes of all batches of a step"""
     sync_batch_norm: bool = False
-    """several GPUs: statistics of batch norm over the images of all"""
+    """whether batch norm takes its statistics over the images of all GPUs"""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """of training; evaluation runs in float32"""
+    """precision of the training, the amp of other programs; evaluation runs in float32"""
     compile: bool = False
-    """torch.compile of the backbone and the head: a wait at first, then faster steps"""
+    """whether backbone and head are compiled by torch.compile: a wait at first, then faster
+    steps"""
     gradient_checkpointing: bool = False
-    """stages of torchvision's backbones are computed twice, for less memory"""
+    """whether stages of the backbone are computed twice, which takes less memory"""
     channels_last: bool = False
-    """memory format of the convolutions; often faster, on CPUs too"""
+    """whether convolutions run in the memory format channels_last; often faster, on CPUs too"""
     seed: int = 0
-    """of weights, order and augmentation"""
+    """seed of the first weights, the order of the images and the augmentation"""
     eval_every: int = 1
     """epochs between evaluations"""
     save_every_minutes: float = 10.0
     """minutes between checkpoints inside an epoch; there is one after every epoch as well"""
     save_every_steps: int | None = None
-    """steps between checkpoints inside an epoch, beside those"""
+    """steps between checkpoints inside an epoch, beside those of save_every_minutes; null makes
+    none"""
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """what gets the numbers of metrics.csv too: tensorboard, wandb, mlflow, ...; [] is none"""
+    """trackers that get the numbers of metrics.csv too: tensorboard, wandb, mlflow and others; []
+    is none"""
 
 
 @dataclass
@@ -271,14 +301,15 @@ class EvaluationConfig:
     """How detections are measured."""
 
     backend: Literal["pycocotools", "hotcoco"] = "pycocotools"
-    """what computes COCO's numbers: the reference, or a faster one that gives the same"""
+    """what computes COCO's numbers: pycocotools, the reference, or hotcoco, which is faster and
+    gives the same"""
     score: float = 0.5
-    """detections of a lower score stay out of the confusion matrix"""
+    """the lowest score of a detection that the confusion matrix counts; AP counts all"""
     max_detections: int = 100
-    """how many detections of an image and class COCO's numbers count, the surest; a model gives
-    model.detections_per_img an image at most (R-CNNs and FCOS 100, SSD 200, RetinaNet 300)"""
+    """most detections of an image and class that COCO's numbers count, the surest ones; a model
+    gives model.detections_per_img an image at most (R-CNNs and FCOS 100, SSD 200, RetinaNet 300)"""
     iou: float = 0.5
-    """IoU with its object from which on a detection is right, in all but COCO's numbers"""
+    """the least IoU that a right detection has with its object, in all but COCO's numbers"""
 
 
 @dataclass
@@ -288,11 +319,12 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     """the detector"""
     center: CenterConfig | None = field(default_factory=CenterConfig)
-    """the center-loss term; null is the baseline"""
+    """the center loss; null trains without it, the baseline"""
     terms: dict[str, LossConfig] = field(default_factory=dict)
-    """other losses on box features, by a name of your choice"""
+    """further losses on box features, each under a name of your choice (docs/terms.md)"""
     init_from: str | None = None
-    """a checkpoint, of detcenter or torchvision; what fits the model is loaded from it"""
+    """checkpoint of detcenter or torchvision to start from; of its weights all that fit this model
+    are loaded, over those of model.weights"""
     data: DataConfig = field(default_factory=DataConfig)
     """the data set"""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -300,7 +332,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """the numbers"""
     output: str | None = None
-    """the run's folder; null is runs/<name of the recipe>"""
+    """folder of the run; null is runs/<name of the recipe>"""
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
@@ -310,11 +342,12 @@ def config_from_dict(values: dict[str, Any]) -> Config:
         ConfigError: if another version of the package made it.
     """
     for name, term in {"center": values.get("center"), **values.get("terms", {})}.items():
-        old = next((key for key in term or {} if key in RENAMED), None)
+        old = next((key for key in term or {} if key in RENAMED_OF_TERMS), None)
         if old is not None:
             raise ConfigError(
                 f"the recipe is of an earlier version of detcenter: {old} of {name} is "
-                f"{RENAMED[old]} now; train it again, or start from its weights by init_from"
+                f"{RENAMED_OF_TERMS[old]} now; train it again, or start from its weights by "
+                "init_from"
             )
     if (values.get("center") or {}).get("vote_by") == "centers":
         raise ConfigError(
@@ -331,6 +364,7 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 
 def _from_dict(values: dict[str, Any]) -> Config:
+    values = _with_new_names(values)
     center, data = values["center"], values["data"]
     sections = {
         "augment": AugmentConfig(**data["augment"]),
@@ -347,6 +381,16 @@ def _from_dict(values: dict[str, Any]) -> Config:
         evaluation=EvaluationConfig(**values.get("evaluation", {})),
         output=values["output"],
     )
+
+
+def _with_new_names(values: dict[str, Any]) -> dict[str, Any]:
+    renamed = dict(values)
+    for old, new in RENAMED.items():
+        section, _, key = old.partition(".")
+        if key in renamed[section]:
+            others = {name: value for name, value in renamed[section].items() if name != key}
+            renamed[section] = others | {new.partition(".")[2]: renamed[section][key]}
+    return renamed
 
 
 def _center(values: dict[str, Any]) -> CenterConfig:

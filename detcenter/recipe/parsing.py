@@ -2,29 +2,28 @@
 
 import argparse
 import dataclasses
-import difflib
 import re
-import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import (
     RENAMED,
+    RENAMED_OF_TERMS,
     CenterConfig,
     Config,
     DataConfig,
     LossConfig,
     flat,
 )
+from detcenter.recipe.keys import all_keys, in_words, nearest_in_words, section_in, whole_names
 from detcenter.recipe.shipped import recipe_file
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 # Smallest sensible values; what a builder checks itself is not repeated here.
 _LEAST: dict[str, float] = {
@@ -38,12 +37,11 @@ _LEAST: dict[str, float] = {
     "evaluation.iou": 1e-6,
     "evaluation.max_detections": 1,
     "evaluation.score": 0,
-    "iou": 1e-6,
     "every": 1,
     "model.min_negatives": 0,
     "show": 0,
     "train.accumulate": 1,
-    "train.backbone_lr": 0,
+    "train.backbone_lr_factor": 0,
     "train.batch_size": 1,
     "train.clip_grad_norm": 1e-6,
     "train.epochs": 1,
@@ -58,67 +56,104 @@ _LEAST: dict[str, float] = {
     "train.weight_decay": 0,
     "workers": 0,
 }
-_MOST: dict[str, float] = {"center.vote": 1, "evaluation.iou": 1, "iou": 1}
+_MOST: dict[str, float] = {"center.vote": 1, "evaluation.iou": 1}
 _OF_TRAINING = {"classes", "keep_difficult", "augment"}
 
 
-class _Parser(ArgumentParser):
+class Parser(ArgumentParser):
+    """One whose errors are :class:`ConfigError`, and which knows the keys of a recipe in it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.keys: list[str] = []
+        """dotted names, of sections too"""
+        super().__init__(*args, **kwargs)
+
+    def add_keys(self, of: type, section: str | None = None, skip: Collection[str] = ()) -> None:
+        """Let it take the keys of a dataclass, but for those of ``skip``."""
+        self.add_class_arguments(of, section, skip=set(skip))
+        prefix = "" if section is None else f"{section}."
+        names = [key.name for key in all_keys(of) if key.name.partition(".")[0] not in skip]
+        self.keys += [*([section] if section else []), *(prefix + name for name in names)]
+
     def error(self, message: str, ex: Exception | None = None) -> typing.NoReturn:
         raise ConfigError(_readable(message))
 
 
-def recipe_parser(prog: str, description: str) -> ArgumentParser:
+def recipe_parser(prog: str, description: str) -> Parser:
     """A parser for ``--config FILE`` and every key of :class:`Config`."""
-    parser = _Parser(prog=prog, description=description)
-    what = "the recipe: a YAML file, or the name of one that comes with detcenter, digits say"
-    parser.add_argument("--config", action="config", help=what)
-    parser.add_class_arguments(Config, None)
+    parser = Parser(prog=prog, description=description)
+    what = "the recipe: a YAML file, or the name of one that comes with detcenter, such as digits"
+    parser.add_argument("--config", action="config", metavar="RECIPE", help=what)
+    parser.add_keys(Config)
     return parser
 
 
-def keys_parser(prog: str, description: str) -> ArgumentParser:
+def keys_parser(prog: str, description: str) -> Parser:
     """A parser for every key of :class:`Config` but ``output``, without a recipe."""
-    parser = _Parser(prog=prog, description=description)
-    parser.add_class_arguments(Config, None, skip={"output"})
+    parser = Parser(prog=prog, description=description)
+    parser.add_keys(Config, skip={"output"})
     return parser
 
 
 def data_parser(
-    prog: str, description: str, defaults: DataConfig, skip: set[str] = _OF_TRAINING
-) -> ArgumentParser:
+    prog: str, description: str, defaults: DataConfig, skip: Collection[str] = _OF_TRAINING
+) -> Parser:
     """A parser for ``--data.KEY``, but for those of ``skip``, which keep their own defaults.
 
     Unless told otherwise it skips what evaluation does not read.
     """
-    parser = _Parser(prog=prog, description=description)
-    parser.add_class_arguments(DataConfig, "data", skip=skip)
+    parser = Parser(prog=prog, description=description)
+    parser.add_keys(DataConfig, "data", skip)
     values = dataclasses.asdict(defaults)
     parser.set_defaults({f"data.{k}": v for k, v in values.items() if k not in skip})
     return parser
 
 
-def add_vote(parser: ArgumentParser, center: CenterConfig | None) -> None:
+def add_vote(parser: Parser, center: CenterConfig | None) -> None:
     """Let ``parser`` take ``--center.vote``, by default what ``center`` has."""
     others = {f.name for f in dataclasses.fields(CenterConfig)} - {"vote"}
-    parser.add_class_arguments(CenterConfig, "center", skip=others)
+    parser.add_keys(CenterConfig, "center", others)
     parser.set_defaults({"center.vote": center and center.vote})
 
 
-def plain_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser whose errors are :class:`ConfigError`."""
-    return _Parser(prog=prog, description=description)
+def parse_any(parser: Parser, args: Sequence[str]) -> Namespace:
+    """As :func:`parse_recipe` or :func:`parse`, whichever is for ``parser``."""
+    return parse_recipe(parser, args)[1] if "train" in parser.keys else parse(parser, args)
 
 
-def parse_recipe(parser: ArgumentParser, args: Sequence[str]) -> tuple[Config, Namespace]:
+def parse_recipe(parser: Parser, args: Sequence[str]) -> tuple[Config, Namespace]:
     """The recipe that ``args`` ask for, and all arguments.
 
     Raises:
         ConfigError: naming the key and, if it is unknown, its nearest neighbour.
     """
-    arguments = parse(parser, _recipe_first(args), [*_known_keys(Config)])
+    arguments = parse(parser, _recipe_first(args))
     config = Config(**{f.name: arguments[f.name] for f in dataclasses.fields(Config)})
     _check_nulls(config)
     return config, arguments
+
+
+def with_whole_names(parser: Parser, args: Sequence[str]) -> list[str]:
+    """``args`` with the names that ``parser`` has for its options, and for keys of a recipe.
+
+    Raises:
+        ConfigError: for a short name that several keys have.
+    """
+    own = option_names(parser)
+    try:
+        return whole_names(args, [*parser.keys, *own], own)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def with_whole_key(parser: Parser, text: str) -> str:
+    """``KEY=VALUES`` with the whole name of its key."""
+    return with_whole_names(parser, [f"--{text}"])[0].removeprefix("--")
+
+
+def option_names(parser: Parser) -> list[str]:
+    """Without the dashes in front."""
+    return [o.lstrip("-") for action in parser._actions for o in action.option_strings]
 
 
 def given_keys(config: Config, args: Sequence[str]) -> dict[str, Any]:
@@ -146,15 +181,14 @@ def data_of_recipe(prog: str, args: Sequence[str]) -> DataConfig:
     return dataclasses.replace(config.data, folds=None, unknown=None)
 
 
-def parse(parser: ArgumentParser, args: Sequence[str], keys: Sequence[str] = ()) -> Namespace:
-    """Parsed and instantiated ``args``; ``keys`` are known beside the parser's own.
+def parse(parser: Parser, args: Sequence[str]) -> Namespace:
+    """Parsed and instantiated ``args``.
 
     Raises:
         ConfigError: see :func:`parse_recipe`.
     """
-    args = _with_files(args)
-    own = [o.removeprefix("--") for action in parser._actions for o in action.option_strings]
-    _check_keys(args, [*keys, *own])
+    args = _with_files(with_whole_names(parser, args))
+    _check_keys(args, [*parser.keys, *option_names(parser)])
     try:
         namespace = parser.parse_args(list(args))
         for key, least in _LEAST.items():
@@ -221,7 +255,7 @@ def _check_section(
         name = f"{prefix}{key}"
         if key not in kinds:
             raise ConfigError(f"{path}: {_unknown(f'key {name!r}', name, known)}")
-        section = _section_in(kinds[key])
+        section = section_in(kinds[key])
         if section is None or (value is None and type(None) in typing.get_args(kinds[key])):
             continue
         if not isinstance(value, dict):
@@ -235,12 +269,6 @@ def _check_section(
             _check_section(section, item, f"{name}.{given}.", path, known)
 
 
-def _section_in(kind: Any) -> type | None:
-    """The dataclass in a field's type: itself, one that may be null, or the values of a dict."""
-    kinds = (kind, *typing.get_args(kind))
-    return next((typing.cast(type, k) for k in kinds if dataclasses.is_dataclass(k)), None)
-
-
 def _check_nulls(section: Any, prefix: str = "") -> None:
     """A section's keys take null only where their type says so; the parser lets all pass."""
     for f in dataclasses.fields(section):
@@ -249,21 +277,15 @@ def _check_nulls(section: Any, prefix: str = "") -> None:
             raise ConfigError(f"{prefix}{f.name} is null, but needs a value")
         if dataclasses.is_dataclass(value):
             _check_nulls(value, f"{prefix}{f.name}.")
-        elif _section_in(f.type) is not None and value is not None:
+        elif section_in(f.type) is not None and value is not None:
             for name, item in value.items():
                 _check_nulls(item, f"{prefix}{f.name}.{name}.")
 
 
-def _known_keys(cls: type, prefix: str = "") -> dict[str, Any]:
+@cache
+def _kinds() -> dict[str, Any]:
     """The type of every key by its dotted name; NAME stands for a name of the user's choice."""
-    keys: dict[str, Any] = {}
-    for f in dataclasses.fields(cls):
-        keys[prefix + f.name] = f.type
-        named = "NAME." if typing.get_origin(f.type) is dict else ""
-        section = _section_in(f.type)
-        if section is not None:
-            keys |= _known_keys(section, f"{prefix}{f.name}.{named}")
-    return keys
+    return {key.name: key.kind for key in all_keys()}
 
 
 def _is_known(key: str, known: Sequence[str]) -> bool:
@@ -275,10 +297,12 @@ def _is_known(key: str, known: Sequence[str]) -> bool:
 
 def _unknown(what: str, key: str, known: list[str]) -> str:
     section, _, name = key.rpartition(".")
-    if name in RENAMED and section.partition(".")[0] in ("", "center", "terms"):
-        return f"{what} has another name now: {key.removesuffix(name)}{RENAMED[name]}"
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"unknown {what}; the nearest known is {nearest[0]!r}"
+    if name in RENAMED_OF_TERMS and section.partition(".")[0] in ("", "center", "terms"):
+        return f"{what} has another name now: {key.removesuffix(name)}{RENAMED_OF_TERMS[name]}"
+    now = next((new for old, new in RENAMED.items() if key in (old, old.rpartition(".")[2])), None)
+    if now is not None:
+        return f"{what} has another name now: {now}"
+    return f"unknown {what}; {nearest_in_words(key, known)}"
 
 
 def _readable(message: str) -> str:
@@ -288,33 +312,32 @@ def _readable(message: str) -> str:
         return "terms maps names of your choice to sections of keys, see docs/terms.md"
     unknown = re.match(r"Parser key \"terms\": Option '(\w+)' is not accepted", line)
     if unknown:
-        return _unknown(f"key {unknown[1]!r} of a term", unknown[1], [*_known_keys(LossConfig)])
+        return _unknown(
+            f"key {unknown[1]!r} of a term", unknown[1], [key.name for key in all_keys(LossConfig)]
+        )
     found = re.match(r'Parser key "([\w.]+)".*(?:Got|Given) value: (.*)', line)
-    kinds = _known_keys(Config)
+    kinds = _kinds()
     if found is None or found[1] not in kinds:
         return line
     inner = re.match(r'Parser key "terms": Parser key "(\w+)"', line)
     if inner:
         kind = kinds[f"terms.NAME.{inner[1]}"]
-        return f"{inner[1]} of a term in terms takes {_type_name(kind)}, not {found[2]}"
+        return f"{inner[1]} of a term in terms takes {_a(kind)}, not {found[2]}"
     nested = re.match(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)", found[2])
     if nested and f"{found[1]}.{nested[1]}" in kinds:  # a key of a section that may be null
         key = f"{found[1]}.{nested[1]}"
-        return f"{key} takes {_type_name(kinds[key])}, not {nested[2]}"
+        return f"{key} takes {_a(kinds[key])}, not {nested[2]}"
     kind = kinds[found[1]]
     if any(dataclasses.is_dataclass(k) for k in (kind, *typing.get_args(kind))):
         null = ", or null" if type(None) in typing.get_args(kind) else ""
         return f"{found[1]} is a section of keys, see --{found[1]}.help{null}, not {found[2]}"
-    return f"{found[1]} takes {_type_name(kind)}, not {found[2]}"
+    return f"{found[1]} takes {_a(kind)}, not {found[2]}"
 
 
-def _type_name(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return " or ".join(map(repr, typing.get_args(kind)))
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " | ".join(map(_type_name, typing.get_args(kind)))
-    name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-    return name.replace("NoneType", "null")
+def _a(kind: Any) -> str:
+    """A type in words, with its article."""
+    words = in_words(kind)
+    return f"a {words}" if words.startswith(("whole", "number", "list", "section")) else words
 
 
 def _one_line(message: str) -> str:

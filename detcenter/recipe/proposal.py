@@ -227,7 +227,7 @@ def _train(draft: Draft, facts: Facts, machine: Machine) -> int:
     rate = float(f"{rate * math.sqrt(batch / 8):.1g}")
     draft.settle("train.lr", rate, "for this batch size; half of it if losses do not fall")
     if _pretrained(draft):
-        draft.settle("train.backbone_lr", *_backbone_lr(draft))
+        draft.settle("train.backbone_lr_factor", *_backbone_lr(draft))
     draft.settle("train.weight_decay", 0.01, "")
     draft.settle("train.schedule", "cosine", "nothing to choose but the epochs")
     steps = epochs * max(1, facts.images // batch)

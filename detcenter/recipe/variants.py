@@ -6,18 +6,16 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
-from jsonargparse import ArgumentParser
-
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config, differences, flat
-from detcenter.recipe.parsing import parse_recipe
+from detcenter.recipe.parsing import Parser, parse_recipe, with_whole_names
 
 # What tells the runs of one variant apart, or has to be the same in all.
 _OF_RUNS = {"train.seed", "output", "data.folds", "data.fold", "evaluation.max_detections"}
 
 
 def variants_of(
-    parser: ArgumentParser, args: Sequence[str], texts: Sequence[str], vary: str | None
+    parser: Parser, args: Sequence[str], texts: Sequence[str], vary: str | None
 ) -> dict[str, list[Config]]:
     """The recipes of every variant by its name: one, or one for each value of ``vary``.
 
@@ -37,6 +35,7 @@ def variants_of(
     variants: dict[str, list[Config]] = {}
     for text in texts:
         name, overrides = _named(text, options)
+        overrides = with_whole_names(parser, overrides)
         if name in variants:
             raise ConfigError(f"--set {name} is there twice; every variant is trained once")
         own = parse_recipe(parser, [*args, *overrides])[0]

@@ -6,29 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 
 from detcenter.errors import ConfigError
 from detcenter.models import EnrolledClasses, enroll
-from detcenter.recipe.config import DataConfig, config_from_dict
+from detcenter.recipe.config import Config, config_from_dict
 from detcenter.recipe.detectors import detector
 from detcenter.training import CheckpointError, load_checkpoint
 from detcenter.unknown import UnknownScorer
 
 
-def checkpoint_in(args: Sequence[str]) -> tuple[dict[str, Any], DataConfig]:
-    """The checkpoint that ``--checkpoint`` names, and the data section of its recipe.
+def checkpoint_in(args: Sequence[str]) -> tuple[dict[str, Any], Config | None]:
+    """The checkpoint that ``--checkpoint`` names, and its recipe.
 
     It is looked for before the other arguments, whose defaults are in its recipe; without one
-    both are empty, for a parser to say so.
+    there is nothing, for a parser to say so.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--checkpoint", type=Path, nargs="?")
     path: Path | None = finder.parse_known_args(args)[0].checkpoint
     if path is None:
-        return {}, DataConfig()
+        return {}, None
     checkpoint = load_checkpoint(path)
-    return checkpoint, config_from_dict(checkpoint["config"]).data
+    return checkpoint, config_from_dict(checkpoint["config"])
 
 
 def with_vote(checkpoint: Mapping[str, Any], asked: float | None) -> dict[str, Any]:
@@ -76,8 +77,14 @@ def detector_of(
         enroll(model, EnrolledClasses(**checkpoint["enrolled"]))
     if checkpoint.get("unknown") is not None:  # of detcenter openset --save
         model.unknown_scorer = UnknownScorer(**checkpoint["unknown"])
-    fastest = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return model.eval().to(device or fastest)
+    return model.eval().to(device or _fastest())
+
+
+def _fastest() -> torch.device:
+    """Of those that may be used: accelerate's variable is how --device cpu says so."""
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    found = None if on_cpu else torch.accelerator.current_accelerator(check_available=True)
+    return found or torch.device("cpu")
 
 
 def classes_of(checkpoint: Mapping[str, Any]) -> list[str]:

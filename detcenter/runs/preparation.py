@@ -153,7 +153,7 @@ def optimizer_for(model: nn.Module, training: TrainConfig) -> torch.optim.Optimi
         training.lr,
         training.weight_decay,
         training.momentum,
-        training.backbone_lr,
+        training.backbone_lr_factor,
     )
 
 

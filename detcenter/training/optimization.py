@@ -15,24 +15,25 @@ def make_optimizer(
     lr: float,
     weight_decay: float,
     momentum: float = 0.9,
-    backbone_lr: float = 1.0,
+    backbone_lr_factor: float = 1.0,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW, over the parameters that are trained.
 
     Scales and shifts of norms and all biases are not decayed under AdamW; under SGD everything is,
     as in the published recipes. The backbone, without a feature pyramid on it, is trained at
-    ``backbone_lr`` x ``lr``: pretrained layers want less than new ones.
+    ``backbone_lr_factor`` x ``lr``: pretrained layers want less than new ones.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
-            pretrained = backbone_lr != 1 and key.startswith("backbone.") and ".fpn." not in key
+            of_backbone = key.startswith("backbone.") and ".fpn." not in key
+            pretrained = backbone_lr_factor != 1 and of_backbone
             decayed = name == "sgd" or parameter.dim() > 1
             groups.setdefault((pretrained, decayed), []).append(parameter)
     settings = [
         {
             "params": parameters,
-            "lr": lr * (backbone_lr if pretrained else 1),
+            "lr": lr * (backbone_lr_factor if pretrained else 1),
             "weight_decay": weight_decay if decayed else 0.0,
         }
         for (pretrained, decayed), parameters in groups.items()

@@ -91,7 +91,7 @@ def test_votes_that_cannot_be_are_one_line(run, recipe, tmp_path, capsys):
     for options, message in (
         (("--center.vote", 1.5), "center.vote is 1.5, the most is 1"),
         (("--center.vote", -1), "center.vote is -1.0, the least is 0"),
-        (("--center.vote", "much"), "center.vote takes float | null, not much"),
+        (("--center.vote", "much"), "center.vote takes a number or null, not much"),
         (("--center.votes", 1), "the nearest known is 'center.vote'"),
         (("--center.vote", 0.5, "--center.features", "cell"), "center.vote: nothing embeds"),
         (("--center.vote", 0.5, "--center.embedding_weight", 0), "center.vote: the embedding's"),

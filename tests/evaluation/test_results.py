@@ -111,7 +111,7 @@ def test_a_wrong_command_line_is_one_line(files, tmp_path, capsys):
         (("evaluate", "--annotations", truth), "--predictions FILE is missing"),
         ((*both, "--data.val", "x"), "--data.val is for checkpoints"),
         ((*both, "--detections", "x"), "--detections is for checkpoints"),
-        ((*both, "--evaluation.backend", "cocoapi"), "takes 'pycocotools' or 'hotcoco'"),
+        ((*both, "--evaluation.backend", "cocoapi"), "takes pycocotools or hotcoco"),
         ((*both, "--prediction", "x"), "nearest known is 'predictions'"),
         ((*both[:3], "--annotations", results), "no list 'images'"),
         (("evaluate", "--predictions", tmp_path / "no.json", *both[3:]), "No such file"),

@@ -134,17 +134,21 @@ def test_weights_and_what_follows_from_them():
     assert lines["model.weights_backbone"].value == "IMAGENET1K_V1"
     assert "already" in lines["model.weights_backbone"].why
     values = values_of(proposed())
-    assert values["model.weights_backbone"] == "DEFAULT" and values["train.backbone_lr"] == 1
+    assert values["model.weights_backbone"] == "DEFAULT" and values["train.backbone_lr_factor"] == 1
     deep = values_of(proposed(facts(boxes_of(0.06, 0.5, count=10))))
-    assert deep["model.strides"][-1] == 32 and deep["train.backbone_lr"] == 0.3
-    assert values_of(proposed(model__name="fasterrcnn"))["train.backbone_lr"] == 0.2
+    assert deep["model.strides"][-1] == 32 and deep["train.backbone_lr_factor"] == 0.3
+    assert values_of(proposed(model__name="fasterrcnn"))["train.backbone_lr_factor"] == 0.2
     assert values["model.frozen_batch_norm"] is True
     scratch = values_of(proposed(model__weights_backbone=None))
     assert scratch["model.backbone"] == "resnet18" and scratch["model.weights_backbone"] is None
-    for key in ("model.frozen_batch_norm", "train.backbone_lr", "model.trainable_backbone_layers"):
+    for key in (
+        "model.frozen_batch_norm",
+        "train.backbone_lr_factor",
+        "model.trainable_backbone_layers",
+    ):
         assert key not in scratch
     whole = values_of(proposed(model__weights="run.pth"))
-    assert "model.weights_backbone" not in whole and whole["train.backbone_lr"] == 1
+    assert "model.weights_backbone" not in whole and whole["train.backbone_lr_factor"] == 1
     many = [f"part {chr(97 + n)}{chr(97 + n)}" for n in range(40)]
     given = {"model__name": "fasterrcnn", "model__weights_backbone": None, "train__epochs": 8}
     assert "center.warmup_steps" not in values_of(proposed(**given))

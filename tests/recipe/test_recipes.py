@@ -206,7 +206,9 @@ def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
         assert message in fails(capsys, *args, "--model.options", json.dumps(options))
     assert "radius of L2Softmax" in fails(capsys, *args, "--model.l2_softmax", -2)
     assert "without model.l2_softmax" in fails(capsys, *args, "--model.l2_softmax_learnt", "true")
-    assert "train.backbone_lr is -1.0" in fails(capsys, *args, "--train.backbone_lr", -1)
+    assert "train.backbone_lr_factor is -1.0" in fails(
+        capsys, *args, "--train.backbone_lr_factor", -1
+    )
     assert "is no folder of a run" in fails(capsys, *args[:-1], "")
     assert not (tmp_path / "run").exists()
 
@@ -250,7 +252,7 @@ def test_it_starts_from_torchvisions_weights_and_other_classes(recipe, run, tmp_
 
 
 def test_the_backbone_can_have_a_rate_of_its_own(recipe, tmp_path):
-    args = ["--config", str(recipe), "--train.epochs", "1", "--train.backbone_lr", "0"]
+    args = ["--config", str(recipe), "--train.epochs", "1", "--train.backbone_lr_factor", "0"]
     ends = []
     for lr in ("0.01", "0.02"):
         folder = tmp_path / lr

@@ -133,7 +133,7 @@ def test_what_cannot_be_tracked_is_one_line_and_nothing_is_lost(run, recipe, cap
         ("[tensorboard,all]", "train.trackers: unknown tracker 'all'; the nearest known is"),
         ("[tensorboard,tensorboard]", "train.trackers names 'tensorboard' twice"),
         ("[tensorboard,wandb]", "train.trackers: wandb is not installed: pip install wandb"),
-        ("wandb", "train.trackers takes list[str], not wandb"),
+        ("wandb", "train.trackers takes a list of texts, not wandb"),
     ):
         assert message in fails(capsys, *args, names)
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}

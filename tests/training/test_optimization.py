@@ -56,7 +56,7 @@ def test_the_backbone_has_its_part_of_the_rate_and_the_pyramid_the_whole():
     )
     names = {p: name for name, p in model.named_parameters()}
     for kind in ("sgd", "adamw"):
-        optimizer = make_optimizer(model, kind, 0.1, 0.5, backbone_lr=0.2)
+        optimizer = make_optimizer(model, kind, 0.1, 0.5, backbone_lr_factor=0.2)
         rates = {names[p]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
         assert rates.pop("backbone.body.weight") == rates.pop("backbone.body.bias") == 0.1 * 0.2
         assert set(rates.values()) == {0.1} and "backbone.fpn.weight" in rates
