@@ -89,7 +89,8 @@ def _asked(arguments: Namespace) -> _Asked:
 
 
 def _compare_runs(config: Config, args: Sequence[str], arguments: Namespace, asked: _Asked) -> None:
-    others = [key for key, _, _ in differences(config, Config()) if key != "output"]
+    usual, _ = parse_recipe(options.parser(), [])
+    others = [key for key, _, _ in differences(config, usual) if key != "output"]
     if others or not _OF_TRAINING.isdisjoint(_given(args)):
         raise ConfigError(
             "--runs compares what is trained; leave --config, --set, --seeds, --folds, --jobs, "

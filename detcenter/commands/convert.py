@@ -1,13 +1,15 @@
 """`detcenter convert`: a data set in another layout, with links to its images or copies of them."""
 
+import dataclasses
 import json
 import logging
 import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 from detcenter.data import (
@@ -21,6 +23,7 @@ from detcenter.data import (
 )
 from detcenter.data.errors import count, printable
 from detcenter.data.layouts.written import copy_image, link_image
+from detcenter.data.tfrecords import unpack_tfrecords
 from detcenter.errors import ConfigError
 from detcenter.options import convert as options
 from detcenter.progress import bar
@@ -39,10 +42,16 @@ def main(args: Sequence[str]) -> None:
     """Write data.train and data.val into the new folder OUT."""
     arguments = parse(options.parser(args), args)
     data, out = arguments.data, Path(arguments.out)
+    if arguments.tfrecords:
+        data.root = arguments.tfrecords
     _check(data, out)
-    with _whole(out) as making:
+    with _whole(out) as making, ExitStack() as stack:
+        if arguments.tfrecords:
+            unpacked = stack.enter_context(TemporaryDirectory(dir=making.parent))
+            unpack_tfrecords(Path(data.root), Path(unpacked))
+            data = dataclasses.replace(data, format="coco", root=unpacked)
         parts = _sound(resolved(data))
-        place = copy_image if arguments.copy else link_image
+        place = copy_image if arguments.copy or arguments.tfrecords else link_image
         boxes = _WRITERS[arguments.to](making, parts, place, bar("writing"))
     counts = [f"{len(parts[p])} images and {boxes[p]} boxes of data.{p}" for p in parts]
     print(f"{', '.join(counts)} in {out}; read them with")

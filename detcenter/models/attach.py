@@ -42,13 +42,14 @@ def attach(
     num_classes: int | None = None,
     process_group: Group | None = None,
 ) -> Model:
-    """Add center loss, or another loss on box features, to a torchvision detector; in place.
+    """Add center loss to a torchvision detector.
 
-    In training ``model(images, targets)`` returns one more entry, ``loss_<name>``, already
-    weighted, so that ``sum(losses.values())`` stays right; the other losses do not change. In eval
-    mode nothing does. All but the R-CNNs are made fast as well, see :func:`detcenter.fast`: the
-    same numbers, sooner. Checkpoint keys are only added, below ``box_terms``. Attach after changing
-    heads and loading plain weights, and before making the optimizer, wrapping or compiling.
+    Or another loss on box features; in place. In training ``model(images, targets)`` returns one
+    more entry, ``loss_<name>``, already weighted, so that ``sum(losses.values())`` stays right; the
+    other losses do not change. In eval mode nothing does. All but the R-CNNs are made fast as well,
+    see :func:`detcenter.fast`: the same numbers, sooner. Checkpoint keys are only added, below
+    ``box_terms``. Attach after changing heads and loading plain weights, and before making the
+    optimizer, wrapping or compiling.
 
     Args:
         model: an SSD, RetinaNet, FCOS, Faster R-CNN, Mask R-CNN or Keypoint R-CNN of torchvision,
@@ -69,7 +70,8 @@ def attach(
             ``"box"`` for the R-CNNs, ``"embedding"`` for the others.
         name: of the term; several may be attached under different names.
         warmup_steps: training steps over which the weight rises from 0, while the centers already
-            follow; for a model that was trained without the term.
+            follow; for a model that was trained without the term. ``loss_<name>``, which is
+            weighted, is therefore 0.0 in the first step and small in the next ones.
         start_step: training steps before that, at weight 0.
         min_iou: only positives of at least this IoU with their object, 0..1. torchvision's
             matchers let worse boxes match where an object has no better one. Not for FCOS, which

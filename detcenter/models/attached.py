@@ -91,8 +91,9 @@ class Attached(Listener, NotScripted):
         strict = args[0] if args else kwargs.get("strict", True)
         if strict and plain and self.box_terms:
             raise RuntimeError(
-                "nothing below box_terms is in these weights: load a plain model's before attach, "
-                "or with strict=False; until version 0.2 it lay below head or roi_heads"
+                "these weights are of a plain model, with nothing below box_terms: load them "
+                "first, then attach (or load with strict=False; until version 0.2 terms lay below "
+                "head or roi_heads)"
             )
         return super().load_state_dict(state_dict, *args, **kwargs)  # type: ignore[misc]
 

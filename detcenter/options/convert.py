@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from jsonargparse import Namespace
+
+from detcenter.errors import ConfigError
 from detcenter.recipe.parsing import Parser, data_of_recipe, data_parser
 
 COMMON = ("data.root", "data.format", "data.train", "data.val", "data.classes", "data.on_error")
@@ -18,7 +21,18 @@ def parser(args: Sequence[str] = ()) -> Parser:
     parser.add_argument(
         "--config", type=str, metavar="RECIPE", help="a recipe, whose data section is converted"
     )
+    parser.add_argument(
+        "--tfrecords",
+        type=str,
+        metavar="FOLDER",
+        help="in place of data.root, TFRecord files of the TensorFlow Object Detection API",
+    )
     parser.add_argument("--to", choices=LAYOUTS, required=True, help="the layout")
     parser.add_argument("--copy", action="store_true", help="copies of images, not links")
     parser.add_argument("out", metavar="OUT", type=str, help="a folder that is new or empty")
     return parser
+
+
+def check(arguments: Namespace) -> None:
+    if arguments.tfrecords and arguments.config:
+        raise ConfigError("--tfrecords and --config both say which data set; give one of them")

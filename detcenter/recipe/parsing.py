@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import re
 import typing
 from collections.abc import Collection, Sequence
@@ -24,6 +25,9 @@ from detcenter.recipe.config import (
 )
 from detcenter.recipe.keys import all_keys, in_words, nearest_in_words, section_in, whole_names
 from detcenter.recipe.shipped import recipe_file
+
+DATA = "DETCENTER_DATA"
+"""In the environment: a folder that a ``data.root`` which is not absolute is looked for in."""
 
 # Smallest sensible values; what a builder checks itself is not repeated here.
 _LEAST: dict[str, float] = {
@@ -197,9 +201,19 @@ def parse(parser: Parser, args: Sequence[str]) -> Namespace:
         for key, most in _MOST.items():
             if isinstance(namespace.get(key), int | float) and namespace[key] > most:
                 raise ConfigError(f"{key} is {namespace[key]}, the most is {most}")
-        return parser.instantiate(namespace)
+        return _with_found_root(parser.instantiate(namespace))
     except (ArgumentError, TypeError) as error:  # TypeError: a section that is a list, say
         raise ConfigError(_readable(str(error))) from None
+
+
+def _with_found_root(arguments: Namespace) -> Namespace:
+    """With the ``data.root`` that is below $DETCENTER_DATA, if it is there."""
+    data = arguments.get("data")
+    if isinstance(data, DataConfig):
+        elsewhere = Path(os.environ.get(DATA, ""), data.root)
+        if os.environ.get(DATA) and elsewhere.exists():
+            data.root = str(elsewhere)
+    return arguments
 
 
 def _with_files(args: Sequence[str]) -> list[str]:

@@ -311,7 +311,7 @@ def test_a_refused_loss_keeps_no_sizes(small_model):
 def test_plain_weights_are_loaded_before(small_model):
     plain = copy.deepcopy(small_model).state_dict()
     attach(small_model)
-    with pytest.raises(RuntimeError, match="before attach, or with strict=False"):
+    with pytest.raises(RuntimeError, match="load them first, then attach"):
         small_model.load_state_dict(plain)
     small_model.load_state_dict(plain, strict=False)
     small_model.load_state_dict(small_model.state_dict())
