@@ -109,6 +109,8 @@ def _boxes(example: dict[str, list[Any]], classes: dict[int, str]) -> list[_Box]
         name = texts[i].decode() if texts else str(label)
         if classes.setdefault(label, name) != name:
             raise ValueError(f"label {label} is called {name!r} and {classes[label]!r}")
+    if len({*classes.values()}) < len(classes):
+        raise ValueError("two labels have one name")
     return [_Box(label, list(box)) for label, *box in zip(labels, *columns, strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shlex
 from collections import Counter
 from contextlib import redirect_stdout
@@ -27,7 +28,7 @@ from tests.command_line import fails
 from tests.data.layouts import OBJECT, picture
 
 DIFFICULT = OBJECT.replace("<bndbox>", "<difficult>1</difficult><bndbox>")
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(os.environ.get("DETCENTER_DATA") or Path(__file__).parents[3] / "shared") / "data"
 
 
 def options(config):
