@@ -46,5 +46,5 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         action="store_true",
         help="give the features of the boxes, and the unknown score if the checkpoint has one",
     )
-    add_vote(parser, recipe and recipe.center)
+    add_vote(parser, None if recipe is None else recipe.center)
     return parser

@@ -121,8 +121,10 @@ def _names(action: argparse.Action) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null"}.get(value, str(value).lower())
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value).replace("'", "")
 
 

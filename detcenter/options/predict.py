@@ -55,7 +55,7 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         help="threads that load images, and as many that draw",
     )
     add_device(parser)
-    add_vote(parser, recipe and recipe.center)
+    add_vote(parser, None if recipe is None else recipe.center)
     return parser
 
 

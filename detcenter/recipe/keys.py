@@ -18,6 +18,7 @@ _MANY = {str: "texts", int: "whole numbers", float: "numbers"}
 _ELSEWHERE = {
     "amp": "train.mixed_precision",
     "batch": "train.batch_size",
+    "conf": "threshold",
     "imgsz": "model.image_size",
     "learning_rate": "train.lr",
     "lr0": "train.lr",

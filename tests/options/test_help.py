@@ -131,3 +131,8 @@ def test_corrections_have_help_of_their_own(capsys):
 )
 def test_wrong_names_are_one_line(args, message, capsys):
     assert message in fails(capsys, "train", "--config", "digits", *args)
+
+
+def test_options_of_other_programs(capsys):
+    said = fails(capsys, "predict", "a.jpg", "--checkpoint", "a.pth", "--conf", "0.3")
+    assert "unknown --conf; it is 'threshold' here" in said
