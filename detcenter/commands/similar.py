@@ -21,6 +21,7 @@ from detcenter.data.splitting import name_below
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.options import similar as options
+from detcenter.options.features import PARTS
 from detcenter.progress import bar
 from detcenter.recipe.datasets import warn_of_copies
 from detcenter.recipe.parsing import parse
@@ -84,8 +85,8 @@ def _check(arguments: Namespace) -> None:
         raise ConfigError("--measure is about the data set alone; leave the image out")
     if not arguments.measure and not arguments.image:
         raise ConfigError("an image is missing: detcenter similar --checkpoint FILE IMAGE BOX")
-    if arguments.part not in options.PARTS:
-        raise ConfigError(f"--part is one of {', '.join(options.PARTS)}, not {arguments.part!r}")
+    if arguments.part not in PARTS:
+        raise ConfigError(f"--part is one of {', '.join(PARTS)}, not {arguments.part!r}")
     if arguments.nearest < 1:
         raise ConfigError(f"--nearest is {arguments.nearest}, the least is 1")
     if not 0 <= arguments.score <= 1:

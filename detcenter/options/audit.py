@@ -30,17 +30,20 @@ def audit_parser() -> Parser:
         type=int,
         default=3,
         metavar="N",
-        help="parts; each is judged by a detector that was trained on the others",
+        help="parts of the data; each is judged by a detector that was trained on the others",
     )
     parser.add_argument(
-        "--jobs", type=str, metavar="N", help="trainings at a time, or auto; one a GPU unless given"
+        "--jobs",
+        type=str,
+        metavar="N",
+        help="how many trainings run at a time, or auto; one a GPU unless given",
     )
     parser.add_argument(
         "--show",
         type=int,
         default=2000,
         metavar="N",
-        help="suspects on the page, the worst ones; the files list all",
+        help="how many suspects the page shows, the worst ones; the files list all",
     )
     add_device(parser)
     return parser

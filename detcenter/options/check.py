@@ -12,7 +12,13 @@ COMMON = (
 
 def parser(args: Sequence[str] = ()) -> Parser:
     parser = recipe_parser("detcenter check", "Find what is wrong with data.train and data.val.")
-    parser.add_argument("--fix", type=str, metavar="FOLDER", help="write the data set without it")
-    parser.add_argument("--json", type=str, metavar="FILE", help="write all of it for programs")
-    parser.add_argument("--html", type=str, metavar="FILE", help="write a page with pictures of it")
+    parser.add_argument(
+        "--fix", type=str, metavar="FOLDER", help="write the data set without its faults"
+    )
+    parser.add_argument(
+        "--json", type=str, metavar="FILE", help="write what is found, for programs"
+    )
+    parser.add_argument(
+        "--html", type=str, metavar="FILE", help="write a page with pictures of what is found"
+    )
     return parser

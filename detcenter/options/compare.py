@@ -68,13 +68,16 @@ def parser(args: Sequence[str] = ()) -> Parser:
         "--pool", nargs="+", metavar="FILE", help="put these compare.json together instead"
     )
     parser.add_argument(
-        "--pair", nargs=2, metavar="VARIANT", help="of --pool: two variants, the baseline first"
+        "--pair",
+        nargs=2,
+        metavar="VARIANT",
+        help="the two variants that --pool compares, the baseline first",
     )
     parser.add_argument(
         "--same-validation",
         nargs="+",
         metavar="FILE",
-        help="those of --pool that share their validation data",
+        help="files of --pool that share their validation data",
     )
     add_device(parser)
     return parser

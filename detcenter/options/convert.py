@@ -27,8 +27,8 @@ def parser(args: Sequence[str] = ()) -> Parser:
         metavar="FOLDER",
         help="in place of data.root, TFRecord files of the TensorFlow Object Detection API",
     )
-    parser.add_argument("--to", choices=LAYOUTS, required=True, help="the layout")
-    parser.add_argument("--copy", action="store_true", help="copies of images, not links")
+    parser.add_argument("--to", choices=LAYOUTS, required=True, help="layout to write")
+    parser.add_argument("--copy", action="store_true", help="write copies of the images, not links")
     parser.add_argument("out", metavar="OUT", type=str, help="a folder that is new or empty")
     return parser
 

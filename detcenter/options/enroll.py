@@ -22,21 +22,27 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--images",
         type=str,
         metavar="FOLDER",
-        help="a data set in any layout with boxes of it; data.train of the checkpoint unless given",
+        help="a data set, in any layout, with boxes of the class; data.train of the checkpoint unless "
+        "given",
     )
     parser.add_argument(
         "--box",
         nargs=2,
         action="append",
         metavar=("IMAGE", "X1,Y1,X2,Y2"),
-        help="instead: one box in an image, in pixels; again for each further box",
+        help="in place of --images: one box in an image, in pixels; again for each further box",
     )
     parser.add_argument(
-        "--boxes", type=int, metavar="N", help="so many of them, by chance; all unless given"
+        "--boxes",
+        type=int,
+        metavar="N",
+        help="take so many of the boxes, drawn by chance; all unless given",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that chance")
     parser.add_argument(
-        "--remove", type=str, metavar="NAME", help="instead: forget this enrolled class"
+        "--seed", type=int, default=0, metavar="N", help="seed of the draw of --boxes"
+    )
+    parser.add_argument(
+        "--remove", type=str, metavar="NAME", help="in place of --class: forget this enrolled class"
     )
     parser.add_argument(
         "--output", type=str, metavar="FILE", required=True, help="the checkpoint to write"

@@ -25,7 +25,10 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
     )
     parser.add_argument("--checkpoint", type=str, metavar="FILE", help="a .pth file of a run")
     parser.add_argument(
-        "--predictions", type=str, metavar="FILE", help="instead: a COCO result file"
+        "--predictions",
+        type=str,
+        metavar="FILE",
+        help="in place of --checkpoint: a COCO result file",
     )
     parser.add_argument(
         "--annotations", type=str, metavar="FILE", help="the COCO annotation file to --predictions"

@@ -19,13 +19,13 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--to",
         choices=[*ENDINGS],
         default="onnx",
-        help="the format; of safetensors with a model card",
+        help="format of the file; of safetensors a folder, with a model card",
     )
     parser.add_argument(
         "--output",
         type=str,
         metavar="FILE",
-        help="the file, of safetensors the folder; beside the checkpoint unless given",
+        help="the file to write, or the folder of safetensors; beside the checkpoint unless given",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace --output if it is there")
     parser.add_argument(
@@ -36,7 +36,7 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the images, for a model that keeps their shape; a square for all unless given",
+        help="size of the images, for a model that keeps their shape; a square for all unless given",
     )
     parser.add_argument(
         "--no-nms", action="store_true", help="give all boxes, and drop none for better ones"

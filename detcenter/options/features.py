@@ -28,9 +28,14 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--output", type=str, metavar="FOLDER", default="features", help="where the results go"
     )
     parser.add_argument("--term", type=str, metavar="NAME", help=OF_TERM)
-    parser.add_argument("--part", type=str, default="val", help=f"of the data: {', '.join(PARTS)}")
     parser.add_argument(
-        "--format", type=str, default="npz", help="of the features: npz, parquet, or npz,parquet"
+        "--part", type=str, default="val", help=f"part of the data: {', '.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--format",
+        type=str,
+        default="npz",
+        help="format of the features: npz, parquet, or npz,parquet",
     )
     parser.add_argument("--raw", action="store_true", help="never put features on the unit sphere")
     add_device(parser)

@@ -30,7 +30,13 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         required=recipe is not None,
         help="a .pth file of a run, in the place of --config",
     )
-    parser.add_argument("--by", type=str, default="centers", help=f"for --save: {', '.join(WAYS)}")
+    parser.add_argument(
+        "--by",
+        type=str,
+        metavar="WAY",
+        default="centers",
+        help=f"how the checkpoint of --save tells what is unknown: {', '.join(WAYS)}",
+    )
     parser.add_argument(
         "--lose",
         type=float,
@@ -51,7 +57,7 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--save",
         type=str,
         metavar="FILE",
-        help="write the checkpoint with the scorer --by to this file",
+        help="write the checkpoint, with what tells unknown objects, to this file",
     )
     add_device(parser)
     return parser

@@ -22,7 +22,10 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--checkpoint", type=str, metavar="FILE", help="a .pth file of a run, or its folder"
     )
     parser.add_argument(
-        "--onnx", type=str, metavar="FILE", help="in its place, a file of detcenter export"
+        "--onnx",
+        type=str,
+        metavar="FILE",
+        help="in place of --checkpoint: a file of detcenter export",
     )
     parser.add_argument(
         "--output", type=str, metavar="FOLDER", default="predictions", help="where the results go"
@@ -44,7 +47,7 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--format",
         type=str,
         default="json",
-        help=f"of the results: {', '.join(FORMATS)}, or several, such as json,coco",
+        help=f"format of the results: {', '.join(FORMATS)}, or several, such as json,coco",
     )
     parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
     parser.add_argument(

@@ -29,10 +29,13 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--output", type=str, metavar="FOLDER", default="similar", help="where the results go"
     )
     parser.add_argument(
-        "--part", type=str, default="train", help=f"of the data, to search in: {', '.join(PARTS)}"
+        "--part",
+        type=str,
+        default="train",
+        help=f"part of the data to search in: {', '.join(PARTS)}",
     )
     parser.add_argument(
-        "--nearest", type=int, default=10, metavar="N", help="boxes to show for each"
+        "--nearest", type=int, default=10, metavar="N", help="how many boxes to show for each"
     )
     parser.add_argument(
         "--index",
