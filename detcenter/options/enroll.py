@@ -22,8 +22,8 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         "--images",
         type=str,
         metavar="FOLDER",
-        help="a data set, in any layout, with boxes of the class; data.train of the checkpoint unless "
-        "given",
+        help="a data set, in any layout, with boxes of the class; data.train of the checkpoint "
+        "unless given",
     )
     parser.add_argument(
         "--box",

@@ -36,7 +36,7 @@ def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="size of the images, for a model that keeps their shape; a square for all unless given",
+        help="size of images, for a model that keeps their shape; a square for all unless given",
     )
     parser.add_argument(
         "--no-nms", action="store_true", help="give all boxes, and drop none for better ones"
