@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from detcenter.errors import ConfigError
 from detcenter.options.device import add_device
+from detcenter.options.launching import add_launching
 from detcenter.recipe.parsing import Parser, recipe_parser
 
 COMMON = (
@@ -32,12 +33,7 @@ def audit_parser() -> Parser:
         metavar="N",
         help="parts of the data; each is judged by a detector that was trained on the others",
     )
-    parser.add_argument(
-        "--jobs",
-        type=str,
-        metavar="N",
-        help="how many trainings run at a time, or auto; one a GPU unless given",
-    )
+    add_launching(parser)
     parser.add_argument(
         "--show",
         type=int,

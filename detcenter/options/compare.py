@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 
 from detcenter.errors import ConfigError
 from detcenter.options.device import add_device
+from detcenter.options.launching import add_launching
 from detcenter.recipe.parsing import Parser, recipe_parser
 
 COMMON = (
@@ -37,12 +38,7 @@ def parser(args: Sequence[str] = ()) -> Parser:
         metavar="N",
         help="cut data.train and data.val into this many parts instead of taking several seeds",
     )
-    parser.add_argument(
-        "--jobs",
-        type=str,
-        metavar="N",
-        help="runs at a time, or auto, as many as pay; one a GPU unless given",
-    )
+    add_launching(parser)
     parser.add_argument(
         "--vary",
         type=str,
