@@ -49,9 +49,14 @@ def unpack_tfrecords(folder: Path, out: Path) -> list[str]:
     return list(contents)
 
 
-class _Box(NamedTuple):
-    label: int
-    corners: list[float]  # as parts of the image
+class _Image(NamedTuple):
+    """What a record holds."""
+
+    encoded: bytes
+    name: str  # empty where it has none
+    size: tuple[int, int]  # width, height
+    labels: list[int]
+    corners: list[tuple[float, ...]]  # x1, y1, x2, y2 as parts of the image
 
 
 def _unpacked(files: list[Path], part: str, out: Path, classes: dict[int, str]) -> dict[str, Any]:
@@ -60,46 +65,55 @@ def _unpacked(files: list[Path], part: str, out: Path, classes: dict[int, str]) 
     annotations: list[dict[str, Any]] = []
     (out / "images" / part).mkdir(parents=True)
     for path in files:
-        for number, data in enumerate(_records(path), start=1):
-            try:
-                example = _example(data)
-                encoded, name = example["image/encoded"][0], _name(example, len(images) + 1)
-                size = [example[f"image/{side}"][0] for side in ("width", "height")]
-                boxes = _boxes(example, classes)
-            except (KeyError, IndexError, ValueError, struct.error) as error:
-                what = f"record {number} is no image with boxes ({error})"
-                raise DataError(Fault(path, what)) from None
+        for image in _images(path, classes):
+            name = _file_name(image, len(images) + 1)
             file = out / "images" / part / name
             if file.exists():
                 raise DataError(Fault(path, f"two images are called {name}"))
-            file.write_bytes(encoded)
-            image = {"id": len(images) + 1, "file_name": f"{part}/{name}"}
-            images.append(image | {"width": size[0], "height": size[1]})
-            for box in boxes:
-                x1, y1, x2, y2 = (x * size[i % 2] for i, x in enumerate(box.corners))
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": len(images),
-                        "category_id": box.label,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": 0,
-                    }
-                )
+            file.write_bytes(image.encoded)
+            width, height = image.size
+            entry = {"id": len(images) + 1, "file_name": f"{part}/{name}"}
+            images.append(entry | {"width": width, "height": height})
+            annotations += _annotations(image, len(images), len(annotations) + 1)
     return {"images": images, "annotations": annotations}
 
 
-def _name(example: dict[str, list[Any]], number: int) -> str:
-    """Of the image: its own, without folders, or else a number."""
-    named = example.get("image/filename") or example.get("image/source_id") or [b""]
-    name = named[0].decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
-    ending = "png" if example["image/encoded"][0].startswith(b"\x89PNG") else "jpg"
+def _annotations(image: _Image, image_id: int, first_id: int) -> Iterator[dict[str, Any]]:
+    boxes = zip(image.labels, image.corners, strict=True)
+    for number, (label, corners) in enumerate(boxes, start=first_id):
+        x1, y1, x2, y2 = (part * side for part, side in zip(corners, image.size * 2, strict=True))
+        box = [x1, y1, x2 - x1, y2 - y1]
+        of = {"id": number, "image_id": image_id, "category_id": label, "iscrowd": 0}
+        yield of | {"bbox": box, "area": box[2] * box[3]}
+
+
+def _images(path: Path, classes: dict[int, str]) -> Iterator[_Image]:
+    for number, data in enumerate(_records(path), start=1):
+        try:
+            example = _example(data)
+            named = example.get("image/filename") or example.get("image/source_id") or [b""]
+            sides = example["image/width"][0], example["image/height"][0]
+            labels, corners = _boxes(example, classes)
+            encoded = example["image/encoded"][0]
+        except (KeyError, IndexError, ValueError, struct.error) as error:
+            raise DataError(
+                Fault(path, f"record {number} is no image with boxes ({error})")
+            ) from None
+        yield _Image(encoded, named[0].decode("utf-8", "replace"), sides, labels, corners)
+
+
+def _file_name(image: _Image, number: int) -> str:
+    """Its own, without folders, or else a number."""
+    name = image.name.replace("\\", "/").rpartition("/")[2]
+    ending = "png" if image.encoded.startswith(b"\x89PNG") else "jpg"
     name = re.sub("[\x00-\x1f]", "_", name) or f"{number:06}"
     return name if "." in name else f"{name}.{ending}"
 
 
-def _boxes(example: dict[str, list[Any]], classes: dict[int, str]) -> list[_Box]:
+def _boxes(
+    example: dict[str, list[Any]], classes: dict[int, str]
+) -> tuple[list[int], list[tuple[float, ...]]]:
+    """Labels and corners."""
     labels = example.get("image/object/class/label", [])
     texts = example.get("image/object/class/text", [])
     columns = [example.get(f"image/object/bbox/{corner}", []) for corner in _CORNERS]
@@ -111,7 +125,7 @@ def _boxes(example: dict[str, list[Any]], classes: dict[int, str]) -> list[_Box]
             raise ValueError(f"label {label} is called {name!r} and {classes[label]!r}")
     if len({*classes.values()}) < len(classes):
         raise ValueError("two labels have one name")
-    return [_Box(label, list(box)) for label, *box in zip(labels, *columns, strict=True)]
+    return labels, [*zip(*columns, strict=True)]
 
 
 def _records(path: Path) -> Iterator[bytes]:

@@ -131,7 +131,7 @@ def test_what_is_wrong_is_one_line(folder, tmp_path, capsys):
         (b"\x1f\x8b" + sound[2:], "no TFRecord file, or one that is damaged or compressed"),
         (sound + b"more", "no TFRecord file"),
         (record(b"\x0f\x01\x02"), "record 1 is no image with boxes (no protocol buffer)"),
-        (record(field(1, b"")), "record 1 is no image with boxes ('image/encoded')"),
+        (record(field(1, b"")), "record 1 is no image with boxes ('image/width')"),
         (sound + sound, "two images are called a.jpg"),
         (
             record(example(picture, **{"image/object/class/label": integers([1, 2, 1])})),

@@ -79,6 +79,7 @@ def test_trainings_follow(monkeypatch, tmp_path):
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_option(tmp_path):
     args = [
         "train",

@@ -78,6 +78,7 @@ def test_every_key_has_a_meaning_and_a_type_in_words():
         assert in_words(key.kind)
 
 
+@pytest.mark.slow
 def test_help_and_wrong_arguments_wait_for_no_torch():
     code = f"""
 import sys
