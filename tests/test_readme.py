@@ -206,7 +206,7 @@ def test_the_reference_has_every_key_of_a_recipe(monkeypatch):
     assert all(len(meaning) > 5 for _, _, meaning in found.values())
     assert found["data.digits.val"][:2] == ("whole number", "200")
     assert "validation images" in found["data.digits.val"][2]
-    assert found["train.optimizer"][:2] == ("`sgd`, `adamw`", "sgd")
+    assert found["train.optimizer"][:2] == ("sgd or adamw", "sgd")
     assert found["center.vote"][0] == "number or null"
     assert found["terms.NAME.per_object"][:2] == ("true or false", "false")
     assert found["model.anchor_scales"][:2] == ("list of lists of numbers or null", "null")
