@@ -13,6 +13,7 @@ import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 
 from detcenter.audit import KINDS, Suspect, look_alikes, suspects_in
+from detcenter.commands.launching import add_launching, launch_of
 from detcenter.data.errors import printable
 from detcenter.data.splitting import name_below
 from detcenter.errors import ConfigError
@@ -26,7 +27,6 @@ from detcenter.recipe.parsing import parse, parse_recipe, plain_parser, recipe_p
 from detcenter.runs.audited import Fold, fold_of, fold_runs
 from detcenter.runs.compared import causes, train_runs
 from detcenter.runs.folder import write_whole
-from detcenter.runs.side_by_side import jobs_of
 from detcenter.training import TrainingError
 
 logger = logging.getLogger("detcenter")
@@ -63,11 +63,10 @@ def _apply(args: Sequence[str]) -> None:
 def _audit(args: Sequence[str]) -> None:
     """Train the folds that are not trained yet, write ``audit.html``, ``.json`` and ``.csv``."""
     config, arguments = parse_recipe(_parser(), args)
-    jobs = jobs_of(arguments.jobs)
     _check(config, arguments)
     folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
     runs = fold_runs(folder, config, arguments.folds)
-    failed = train_runs(runs, jobs, None)
+    failed = train_runs(runs, launch_of(arguments, folder))
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(runs)} trainings failed; the same command tries again: "
@@ -90,9 +89,7 @@ def _parser() -> ArgumentParser:
         default=3,
         help="parts; each is judged by a detector that was trained on the others",
     )
-    parser.add_argument(
-        "--jobs", type=str, help="trainings at a time, a number or auto; else one a GPU, or one"
-    )
+    add_launching(parser)
     parser.add_argument(
         "--show",
         type=int,
