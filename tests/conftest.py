@@ -115,7 +115,7 @@ def forked(monkeypatch):
 
     def work(*args):
         torch.set_num_threads(1)  # OpenMP's others were not forked, and would be waited for
-        sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))  # not pytest's
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))  # not pytest's
         own_process._work(*args)
 
     def started(config, claim, place, jobs):

@@ -74,12 +74,15 @@ def _predictions(
     annotations: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
 ) -> np.ndarray:
     """[N, 7]: image, x, y, width, height, score and label."""
-    rows = [np.zeros((0, 7))]
+    rows = np.empty((sum(len(detection["labels"]) for detection in detections), 7))
+    start = 0
     for place, detection in zip(places(annotations), detections, strict=True):
         found = Detections.of(detection)
-        image = np.full(len(found.scores), place)
-        rows.append(np.column_stack([image, xywh(detection), found.scores, found.labels]))
-    return np.concatenate(rows)
+        mine = rows[start : start + len(found.labels)]
+        mine[:, 0], mine[:, 1:5] = place, xywh(detection)
+        mine[:, 5], mine[:, 6] = found.scores, found.labels
+        start += len(mine)
+    return rows
 
 
 def _joined(parts: Sequence[Any]) -> np.ndarray:

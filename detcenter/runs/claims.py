@@ -113,8 +113,13 @@ class Claim:
             "expires": self.expires,
             "beat": secrets.token_hex(4),
         }
-        with open(os.open(self._path, os.O_WRONLY | os.O_TRUNC), "w") as file:
-            file.write(json.dumps(text))
+        line = json.dumps(text).encode()
+        file = os.open(self._path, os.O_WRONLY)
+        try:
+            os.write(file, line)  # as long as before, mostly: one that is killed leaves no half
+            os.ftruncate(file, len(line))
+        finally:
+            os.close(file)
 
     def _renew(self) -> None:
         while not self._ended.wait(self.expires / _BEATS):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ class Run:
         if training.compile:
             compile_in_place(model)
         self.metrics: Mapping[str, Any] = {}
-        self.detections: list[dict[str, Any]] = []
+        self.detections: Sequence[dict[str, Any]] = []
         rows = self._take_up() if continued else []
         self.parallel = parallel(model, self.accelerator)
         self._open_folder(rows, clear=overwrite and not resume)

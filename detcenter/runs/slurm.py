@@ -70,7 +70,10 @@ class Job:
         self._run, self._lenders = run, lenders
 
     def __call__(self) -> None:
-        train_side_by_side(self._run, 1, self._lenders, wait_for_others=False)
+        try:
+            train_side_by_side(self._run, 1, self._lenders, wait_for_others=False)
+        except KeyboardInterrupt as stop:  # of which submitit would not say that the job has ended
+            raise RuntimeError("the job was told to stop") from stop
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
