@@ -23,7 +23,7 @@ def launched(
     lenders: Mapping[Path, Sequence[Path]] | None = None,
 ) -> dict[Path, str]:
     """Train every run as :func:`train_side_by_side` does, where ``launch`` says."""
-    if launch.slurm is None:
+    if launch.slurm is None or not runs:
         return train_side_by_side(runs, launch.jobs, lenders)
     from detcenter.runs.slurm import train_on_slurm  # needs the extra
 

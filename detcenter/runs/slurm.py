@@ -1,6 +1,7 @@
 """Every run a job of SLURM, by submitit: https://github.com/facebookincubator/submitit."""
 
 import re
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from detcenter.runs.folder import note_failure
 from detcenter.runs.measured import epochs_done, is_measured
 from detcenter.runs.side_by_side import Jobs, progress_of, train_side_by_side, waits_for
 
-_LOOK = 2.0  # seconds between looks at the runs
+_LOOK = 10.0  # seconds between looks at the runs and the queue
 _NAMES = {"partition": "partition", "gpus": "gpus_per_node", "cpus": "cpus_per_task"}
 _MOST_CONTINUED = 100  # times that a job whose time is up goes on in another
 
@@ -106,24 +107,24 @@ def train_on_slurm(
     try:
         with progress_of(runs) as progress:
             while waiting:
-                others = {}
+                ended, others = _ended([*waiting.values()], cluster), dict[Path, str]()
                 for path, job in [*waiting.items()]:
-                    ended, other = job.done(), claims.look(path)
+                    other = claims.look(path)  # which opens the folder, for what has come there
                     if is_measured(path):
                         progress.write(f"{path}: done")
                     elif other is not None and other.state == "failed":
                         failed[path] = other.why or "not known"
                         progress.write(f"{path}: failed: {failed[path]} (see its log.txt)")
-                    elif ended and other is None:
+                    elif other is None and job.job_id in ended:
                         failed[path] = f"job {job.job_id} has ended too early"
                         note_failure(path, failed[path])
                         progress.write(f"{path}: failed: {failed[path]} (see {job.paths.stderr})")
                     else:
-                        if ended and other is not None:
+                        if other is not None and job.job_id in ended:
                             others[path] = other.who
                         continue
                     del waiting[path]
-                if (text := waits_for(others)) != said:
+                if (text := waits_for(others)) and text != said:
                     progress.write(text)
                 said = text
                 progress.update(sum(map(epochs_done, runs)) - progress.n)
@@ -132,6 +133,18 @@ def train_on_slurm(
         for job in waiting.values():
             job.cancel(check=False)
     return failed
+
+
+def _ended(jobs: Sequence[Any], cluster: str) -> set[str]:
+    """The numbers of those that neither wait nor run."""
+    if cluster != "slurm":
+        return {job.job_id for job in jobs if job.done()}
+    # sacct, which submitit asks, is not on every cluster.
+    asked = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    queue = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    if queue.returncode:  # SLURM is busy, or being restarted
+        return set()
+    return {job.job_id for job in jobs} - set(queue.stdout.split())
 
 
 def _submitted(
@@ -167,5 +180,5 @@ def _submitted(
             }
     except RuntimeError as error:
         raise ConfigError(f"--launcher slurm: {' '.join(str(error).split())}") from None
-    print(f"{len(submitted)} jobs of SLURM; what they print is in {folder}")
+    print(f"jobs of SLURM: {len(submitted)}; what they print is in {folder}")
     return submitted

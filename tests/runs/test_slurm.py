@@ -57,7 +57,7 @@ def cluster(tmp_path, monkeypatch):
     asked = tmp_path / "asked"
     texts = {
         "srun": "",
-        "sacct": "",
+        "squeue": "echo 12_0; echo 12_2",
         "scancel": f'echo "scancel $@" >> {shlex.quote(str(asked))}',
         "sbatch": f'cat "$1" >> {shlex.quote(str(asked))}; echo Submitted batch job 12',
     }
@@ -80,11 +80,19 @@ def test_each_run_is_a_job_of_an_array(cluster, tmp_path, monkeypatch):
     for line in ("array=0-2%2", "time=120", "gpus-per-node=1", "cpus-per-task=8", "account=me",
                  "partition=gpu", "job-name=detcenter"):  # fmt: skip
         assert f"#SBATCH --{line}\n" in said
-    assert "scancel 12_2" in said and "scancel 12_0" not in said  # those that are done
+    assert "scancel 12_2" in said and "scancel 12_0" not in said  # which is done
 
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def test_a_job_that_is_gone_without_a_result_has_failed(cluster, tmp_path):
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\n")
+    run = tmp_path / "a"
+    failed = train_on_slurm({run: Config()}, None, {}, {"time": "1"}, tmp_path / "jobs")
+    assert failed == {run: "job 12 has ended too early"}
+    assert (run / "failed.txt").read_text() == "job 12 has ended too early\n"
 
 
 def test_a_cluster_that_refuses_is_one_line(cluster, tmp_path):
@@ -126,7 +134,7 @@ def test_jobs_here(recipe, tmp_path, monkeypatch, capsys):
     args += ["--output", str(tmp_path / "out"), "--launcher", "slurm", "--slurm", "time=10"]
     assert main(args) == 2
     printed, line = capsys.readouterr()
-    assert "4 jobs of SLURM" in printed and "2 of 4 runs failed" in line
+    assert "jobs of SLURM: 4" in printed and "2 of 4 runs failed" in line
     assert "the loss is not finite" in line
     done = {path.parent.name for path in (tmp_path / "out" / "plain").glob("*/measured.json")}
     assert done == {"seed_0", "seed_1"} and not [*(tmp_path / "out").glob("plain/*/claim.*")]
