@@ -6,8 +6,9 @@
 #     PYTHON=.venv/bin/python benchmarks/slurm_one_node.sh
 #
 # Four short trainings, two at a time. One job is cancelled while it trains: the run is reported as
-# failed, and the same command trains it to its end. Nothing is left running; no file outside a
-# temporary folder is written, but for munge's socket.
+# failed, and the same command trains it to its end. On the way that job is told, by SLURM's signal,
+# that its time is nearly up: it saves, and comes again from the queue. Nothing is left running, and
+# no file is written outside a temporary folder.
 set -eu
 
 PYTHON=${PYTHON:-python3}
@@ -70,7 +71,7 @@ cat > "$WORK/recipe.yaml" <<END
 model: {name: ssd, backbone: shufflenet_v2_x0_5, image_size: 64, strides: [8],
         anchor_scales: [[0.25]], top_stride: 16}
 data: {format: digits, root: $WORK/digits, digits: {train: 80, val: 20}, workers: 0}
-train: {epochs: ${EPOCHS:-6}, batch_size: 8, lr: 0.001, eval_every: 1000, save_every_steps: 5}
+train: {epochs: ${EPOCHS:-8}, batch_size: 8, lr: 0.001, eval_every: 1000, save_every_steps: 5}
 END
 compare() {
     "$PYTHON" "$HERE/tools/compare.py" --config "$WORK/recipe.yaml" --seeds 2 \
@@ -86,7 +87,15 @@ scancel "$(squeue -h -t R -o %i | sort | head -1)"
 wait "$FIRST" && STATUS=0 || STATUS=$?
 cat "$WORK/first.log"
 echo "exit status $STATUS; the same command again:"
-compare
+RUN=$(dirname "$(ls "$WORK"/runs/*/seed_*/failed.txt)")
+compare > "$WORK/second.log" 2>&1 &
+SECOND=$!
+until grep -qs "^epoch 3/" "$RUN/log.txt"; do sleep 0.5; done
+scancel --signal=USR2 "$(squeue -h -t R -o %i)"
+wait "$SECOND"
+cat "$WORK/second.log"
+echo "what its job said:"
+grep -h "signal\|Requeued\|completed" "$WORK"/runs/slurm/*/*.out
 echo "epochs that were ended in each run, and claims that are left:"
 grep -c "^epoch" "$WORK"/runs/*/seed_*/log.txt | sed "s|$WORK/||"
 ls "$WORK"/runs/*/seed_*/claim.* 2>/dev/null | wc -l

@@ -8,6 +8,9 @@ trains all eight. Then, in another folder, two do, as on two machines. One of th
 are wall seconds, processor seconds of all processes but the killed run's, and the machine's load:
 beside other work wall times say little. Then what must hold, or the exit status is 1: no epoch of a
 run was trained twice, and both comparisons have the same numbers.
+
+Each run is forked from its command here. `detcenter compare` starts a new Python for each, which
+imports torch, and would take as long as these trainings.
 """
 
 import argparse
@@ -33,6 +36,13 @@ data: {format: digits, root: ROOT, digits: {train: 40, val: 10}, workers: 0}
 train: {epochs: EPOCHS, batch_size: 8, lr: 0.001, eval_every: 1000, save_every_steps: 5}
 """
 _RUNS = 8
+_FORKING = """\
+import multiprocessing, sys
+fork = multiprocessing.get_context("fork")
+multiprocessing.get_context = lambda method=None: fork
+from detcenter.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def main() -> None:
@@ -97,12 +107,15 @@ def _of_children() -> float:
 
 def _started(recipe: Path, output: Path) -> subprocess.Popen[bytes]:
     variants = ["--set", "plain: center=null", "--set", "center: center.weight=0.3"]
-    tool = Path(__file__).parents[1] / "tools" / "compare.py"
-    command = [sys.executable, str(tool), "--config", str(recipe), *variants]
+    command = [sys.executable, "-u", "-c", _FORKING, "compare", "--config", str(recipe), *variants]
     command += ["--seeds", str(_RUNS // 2), "--jobs", "1", "--output", str(output)]
     with (output.parent / f"{output.name}.log").open("ab") as log:
         return subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            command,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # by which Linux may share out processors (autogroup)
         )
 
 

@@ -1,5 +1,6 @@
 """Many runs, a process each, several at a time."""
 
+import math
 import re
 import signal
 import sys
@@ -56,7 +57,7 @@ def train_side_by_side(
     runs: Mapping[Path, Config],
     jobs: Jobs,
     lenders: Mapping[Path, Sequence[Path]] | None = None,
-    wait_for_others: bool = True,
+    patience: float = math.inf,
 ) -> dict[Path, str]:
     """Train and measure every run by its folder; returns why runs failed, by their folder.
 
@@ -73,7 +74,7 @@ def train_side_by_side(
             and one where there is none; "auto" is as many as pay, see :class:`Growth`. CPU cores
             are shared out evenly.
         lenders: of runs that take another's weights, see :func:`borrow`.
-        wait_for_others: till what others train is done.
+        patience: seconds to wait, with nothing to do here, for what others train.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C or SIGTERM; the runs have saved, and may be claimed.
@@ -83,9 +84,12 @@ def train_side_by_side(
         here = _Here(runs, growth, lenders or {}, progress.write)
         with _stopped_in_the_end(here.running):
             begun, start = progress.n, time.monotonic()
+            idle_since = start
             while here.waiting or here.running:
                 here.take()
-                if not here.running and not wait_for_others:
+                if here.running:
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since > patience:
                     break
                 wait([run.process.sentinel for run in here.running.values()], timeout=_LOOK)
                 progress.update(sum(map(epochs_done, runs)) - progress.n)
@@ -251,6 +255,8 @@ def _stopped_in_the_end(running: Mapping[int, Running]) -> Iterator[None]:
     try:
         yield
     finally:
+        if listens:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM's comes after another signal
         stop([run.process for run in running.values()])
         for run in running.values():
             run.claim.end()

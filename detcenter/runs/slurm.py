@@ -9,6 +9,7 @@ from typing import Any
 
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config
+from detcenter.runs import claims
 from detcenter.runs.claims import Claims
 from detcenter.runs.folder import note_failure
 from detcenter.runs.measured import epochs_done, is_measured
@@ -71,8 +72,10 @@ class Job:
         self._run, self._lenders = run, lenders
 
     def __call__(self) -> None:
+        # As long as a claim lasts whose holder is dead: this job's own, before it came again, maybe.
+        patience = 1.5 * claims.EXPIRES
         try:
-            train_side_by_side(self._run, 1, self._lenders, wait_for_others=False)
+            train_side_by_side(self._run, 1, self._lenders, patience)
         except KeyboardInterrupt as stop:  # of which submitit would not say that the job has ended
             raise RuntimeError("the job was told to stop") from stop
 
@@ -102,14 +105,14 @@ def train_on_slurm(
         ConfigError: if SLURM is not there, or does not take the jobs.
         KeyboardInterrupt: after Ctrl-C; the jobs are cancelled.
     """
-    claims, failed, said = Claims(runs), dict[Path, str](), ""
+    seen, failed, said = Claims(runs), dict[Path, str](), ""
     waiting = _submitted(runs, jobs, lenders, parameters, folder, cluster)
     try:
         with progress_of(runs) as progress:
             while waiting:
                 ended, others = _ended([*waiting.values()], cluster), dict[Path, str]()
                 for path, job in [*waiting.items()]:
-                    other = claims.look(path)  # which opens the folder, for what has come there
+                    other = seen.look(path)  # which opens the folder, for what has come there
                     if is_measured(path):
                         progress.write(f"{path}: done")
                     elif other is not None and other.state == "failed":

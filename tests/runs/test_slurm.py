@@ -8,7 +8,7 @@ import pytest
 from detcenter.cli import main
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config
-from detcenter.runs import own_process, slurm
+from detcenter.runs import claims, side_by_side, slurm
 from detcenter.runs.claims import Claims
 from detcenter.runs.slurm import Job, minutes_of, slurm_parameters, train_on_slurm
 from tests.command_line import fails
@@ -112,12 +112,35 @@ def test_a_job_whose_time_is_up_comes_again(tmp_path):
     assert job.checkpoint().function is job
 
 
-def test_a_job_leaves_the_run_of_another_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_process, "train", lambda *args, **options: interrupt())
+@pytest.fixture
+def started(monkeypatch):
+    """The claims of runs that would be started; the job is stopped then."""
+    runs = []
+
+    def stopped(config, claim, *rest):
+        runs.append(claim)
+        interrupt()
+
+    monkeypatch.setattr(side_by_side, "started", stopped)
+    monkeypatch.setattr(side_by_side, "_LOOK", 0.02)
+    monkeypatch.setattr(claims, "EXPIRES", 0.3)
+    return runs
+
+
+def test_a_job_leaves_the_run_of_another_alone(tmp_path, started):
     claim = Claims([]).claim(tmp_path / "a")
     Job({tmp_path / "a": Config()}, {})()
     claim.check()
     claim.end()
+    assert not started
+
+
+def test_a_job_that_comes_again_takes_the_run_that_it_had_when_it_was_killed(tmp_path, started):
+    Claims([]).claim(tmp_path / "a")._stop()
+    with pytest.raises(RuntimeError, match="the job was told to stop"):
+        Job({tmp_path / "a": Config()}, {})()
+    assert len(started) == 1
+    assert Claims([]).look(tmp_path / "a") is None  # it is free again
 
 
 @pytest.mark.slow
