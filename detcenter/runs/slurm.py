@@ -72,7 +72,7 @@ class Job:
         self._run, self._lenders = run, lenders
 
     def __call__(self) -> None:
-        # As long as a claim lasts whose holder is dead: this job's own, before it came again, maybe.
+        # Longer than a dead holder's claim lasts: this job's own, maybe, before it came again.
         patience = 1.5 * claims.EXPIRES
         try:
             train_side_by_side(self._run, 1, self._lenders, patience)

@@ -46,7 +46,7 @@ def claim_at_once(run, ready, start, won):
 
 
 def test_of_many_processes_and_threads_one_wins(run):
-    for turn in range(10):
+    for turn in range(5):
         wins, ready, start = FORK.RawArray("i", 4), FORK.Semaphore(0), FORK.Event()
 
         def process(number, run=run / str(turn), wins=wins, ready=ready, start=start):
