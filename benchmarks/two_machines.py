@@ -1,6 +1,6 @@
 """How much sooner two commands on one folder finish a comparison of eight runs than one.
 
-    python benchmarks/two_machines.py [--folder FOLDER] [--epochs 6] [--json FILE]
+    python benchmarks/two_machines.py [--folder FOLDER] [--epochs 20] [--json FILE]
 
 A tiny detector of digits, two variants, four seeds; every run has one thread. First one command
 trains all eight. Then, in another folder, two do, as on two machines. One of the two is killed
@@ -8,9 +8,6 @@ trains all eight. Then, in another folder, two do, as on two machines. One of th
 are wall seconds, processor seconds of all processes but the killed run's, and the machine's load:
 beside other work wall times say little. Then what must hold, or the exit status is 1: no epoch of a
 run was trained twice, and both comparisons have the same numbers.
-
-Each run is forked from its command here. `detcenter compare` starts a new Python for each, which
-imports torch, and would take as long as these trainings.
 """
 
 import argparse
@@ -36,19 +33,12 @@ data: {format: digits, root: ROOT, digits: {train: 40, val: 10}, workers: 0}
 train: {epochs: EPOCHS, batch_size: 8, lr: 0.001, eval_every: 1000, save_every_steps: 5}
 """
 _RUNS = 8
-_FORKING = """\
-import multiprocessing, sys
-fork = multiprocessing.get_context("fork")
-multiprocessing.get_context = lambda method=None: fork
-from detcenter.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, help="for the runs; else one that is deleted")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -107,7 +97,8 @@ def _of_children() -> float:
 
 def _started(recipe: Path, output: Path) -> subprocess.Popen[bytes]:
     variants = ["--set", "plain: center=null", "--set", "center: center.weight=0.3"]
-    command = [sys.executable, "-u", "-c", _FORKING, "compare", "--config", str(recipe), *variants]
+    tool = Path(__file__).parents[1] / "tools" / "compare.py"
+    command = [sys.executable, str(tool), "--config", str(recipe), *variants]
     command += ["--seeds", str(_RUNS // 2), "--jobs", "1", "--output", str(output)]
     with (output.parent / f"{output.name}.log").open("ab") as log:
         return subprocess.Popen(
