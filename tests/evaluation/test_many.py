@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from detcenter.evaluation import ManyDetections, coco_metrics, evaluate_detections, many, pycoco
+from detcenter.evaluation import (
+    ManyDetections,
+    coco_metrics,
+    evaluate_detections,
+    fast,
+    many,
+    pycoco,
+)
 from detcenter.evaluation.many import one_after_the_other
 
 
@@ -15,6 +22,7 @@ from detcenter.evaluation.many import one_after_the_other
 def few_at_once(monkeypatch):
     monkeypatch.setattr(many, "_AT_ONCE", 5)
     monkeypatch.setattr(pycoco, "_AT_ONCE", 5)
+    monkeypatch.setattr(fast, "_AT_ONCE", 5)
     monkeypatch.setattr(pycoco, "_NUMBERS", 10)
 
 
@@ -57,6 +65,18 @@ def test_all_numbers_are_those_of_a_list(few_at_once, confused_case):
         patch.setattr(pycoco, "_NUMBERS", 10**9)
         at_once = evaluate_detections(annotations, detections, classes)
     assert repr(few) == repr(at_once)
+
+
+def test_a_few_classes_at_a_time_are_all_together(few_at_once, confused_case):
+    case = confused_case(0, crowd=0.2, difficult=0.2, tied=True)
+    assert [*fast._groups(case[1], 3)] == [range(1, 2), range(2, 3), range(3, 4)]
+    few = fast.accumulate(*case)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "_AT_ONCE", 10**6)
+        assert [*fast._groups(case[1], 3)] == [range(1, 4)]
+        at_once = fast.accumulate(*case)
+    for some, whole in zip(few, at_once, strict=True):
+        np.testing.assert_array_equal(some, whole)
 
 
 @pytest.mark.parametrize("seed", range(3))
