@@ -90,7 +90,8 @@ def _drop_in(
     package = import_module(module)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = package.COCO(pycoco._ground_truth(annotations, classes))
-        found = truth.loadRes(fast._predictions(annotations, detections))
+        rows = fast._predictions(annotations, detections, range(1, len(classes) + 1))
+        found = truth.loadRes(rows)
         evaluation = getattr(package, evaluator)(truth, found, "bbox")
         evaluation.params.maxDets = kept = limits(_MOST)
         evaluation.evaluate()

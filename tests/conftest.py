@@ -1,7 +1,9 @@
 """What all tests have: data sets, a recipe and a run of it, annotations and detections made up."""
 
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import yaml
 
 from detcenter.cli import main
 from detcenter.data import kept, make_digits
+from detcenter.runs import own_process, side_by_side
+from detcenter.runs.growth import Pace
 from tests.data.layouts import Coco, Voc
 from tests.runs.killing import MODEL
 
@@ -102,6 +106,27 @@ def run(tmp_path_factory, recipe):
     folder = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", "--config", str(recipe), "--output", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Runs are processes that are forked from the tests', which import nothing anew."""
+    fork = multiprocessing.get_context("fork")
+
+    def work(*args):
+        torch.set_num_threads(1)  # OpenMP's others were not forked, and would be waited for
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))  # not pytest's
+        own_process._work(*args)
+
+    def started(config, claim, place, jobs):
+        said = fork.RawArray("d", len(Pace._fields))
+        process = fork.Process(target=work, args=(config, claim, said, "fork", dict(os.environ)))
+        process.start()
+        return own_process.Running(process, claim, said)
+
+    monkeypatch.setattr(side_by_side, "started", started)
+    monkeypatch.setattr(side_by_side, "_LOOK", 0.1)
+    return fork
 
 
 @pytest.fixture(scope="session")

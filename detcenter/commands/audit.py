@@ -13,6 +13,7 @@ import numpy as np
 from jsonargparse import Namespace
 
 from detcenter.audit import KINDS, Suspect, look_alikes, suspects_in
+from detcenter.commands.launching import launch_of
 from detcenter.data.errors import printable
 from detcenter.data.splitting import name_below
 from detcenter.errors import ConfigError
@@ -27,7 +28,6 @@ from detcenter.recipe.parsing import parse, parse_recipe
 from detcenter.runs.audited import Fold, fold_of, fold_runs
 from detcenter.runs.compared import causes, train_runs
 from detcenter.runs.folder import write_whole
-from detcenter.runs.side_by_side import jobs_of
 from detcenter.training import TrainingError
 
 logger = logging.getLogger("detcenter")
@@ -59,11 +59,10 @@ def _apply(args: Sequence[str]) -> None:
 def _audit(args: Sequence[str]) -> None:
     """Train the folds that are not trained yet, write ``audit.html``, ``.json`` and ``.csv``."""
     config, arguments = parse_recipe(options.audit_parser(), args)
-    jobs = jobs_of(arguments.jobs)
     _check(config, arguments)
     folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
     runs = fold_runs(folder, config, arguments.folds)
-    failed = train_runs(runs, jobs, None)
+    failed = train_runs(runs, launch_of(arguments, folder))
     if failed:
         raise TrainingError(
             f"{len(failed)} of {len(runs)} trainings failed; the same command tries again: "

@@ -14,20 +14,24 @@ from detcenter.analysis import (
     comparison_json,
     comparison_table,
 )
+from detcenter.commands.launching import launch_of
 from detcenter.errors import ConfigError
 from detcenter.options import compare as options
+from detcenter.options.launching import LAUNCHING
 from detcenter.recipe.config import Config, differences
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe, with_whole_key, with_whole_names
 from detcenter.recipe.variants import variants_of
 from detcenter.runs.compared import causes, failures, laid_out, train_runs, units_in, whole
+from detcenter.runs.folder import write_whole
+from detcenter.runs.launching import Launch
 from detcenter.runs.measured import MeasuredRun, measured_run
 from detcenter.runs.pooling import pooled_pairs, write_pool
-from detcenter.runs.side_by_side import Jobs, jobs_of
 from detcenter.runs.variants import by_recipe, images_of, same_images, scored
 from detcenter.training import TrainingError
+from detcenter.whole_file import whole_file
 
-_OF_TRAINING = {"config", "set", "seeds", "folds", "jobs", "vary"}
+_OF_TRAINING = {"config", "set", "seeds", "folds", "vary", *LAUNCHING}
 
 
 def main(args: Sequence[str]) -> None:
@@ -42,7 +46,7 @@ def main(args: Sequence[str]) -> None:
         pairs = pooled_pairs(arguments.pool, arguments.pair, arguments.same_validation or [])
         write_pool(Path(config.output or "runs/pool"), pairs)
         return
-    jobs, asked = jobs_of(arguments.jobs), _asked(arguments)
+    asked = _asked(arguments)
     if arguments.runs:
         _compare_runs(config, args, arguments, asked)
         return
@@ -52,8 +56,9 @@ def main(args: Sequence[str]) -> None:
     _check(config, seeds, arguments.folds, vary)
     _check_baseline(asked.baseline, recipes)
     folder = Path(config.output or f"runs/compare_{Path(str(arguments.config[-1])).stem}")
+    launch = launch_of(arguments, folder)
     runs = laid_out(folder, recipes, seeds, arguments.folds, vary)
-    _train_and_write(folder, runs, jobs, asked._replace(vary=vary))
+    _train_and_write(folder, runs, launch, asked._replace(vary=vary))
 
 
 class _Asked(NamedTuple):
@@ -93,8 +98,8 @@ def _compare_runs(config: Config, args: Sequence[str], arguments: Namespace, ask
     others = [key for key, _, _ in differences(config, usual) if key != "output"]
     if others or not _OF_TRAINING.isdisjoint(_given(args)):
         raise ConfigError(
-            "--runs compares what is trained; leave --config, --set, --seeds, --folds, --jobs, "
-            "--vary and keys of a recipe out"
+            "--runs compares what is trained; leave --config, --set, --seeds, --folds, --vary, "
+            "--jobs, --launcher, --slurm and keys of a recipe out"
         )
     runs = by_recipe({Path(run): measured_run(Path(run)) for run in arguments.runs})
     _check_baseline(asked.baseline, runs)
@@ -106,11 +111,11 @@ def _compare_runs(config: Config, args: Sequence[str], arguments: Namespace, ask
 def _train_and_write(
     folder: Path,
     runs: Mapping[str, Mapping[Path, Config]],
-    jobs: Jobs,
+    launch: Launch,
     asked: _Asked,
 ) -> None:
     all_runs = {path: run for of in runs.values() for path, run in of.items()}
-    failed = train_runs(all_runs, jobs, asked.vary)
+    failed = train_runs(all_runs, launch, asked.vary)
     left = {name: whole(of, failed, asked.vary) for name, of in runs.items()}
     enough = {
         name: paths for name, paths in left.items() if units_in(runs[name], paths, asked.vary) > 1
@@ -169,12 +174,13 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     seeds = sorted({run.config.train.seed for of in runs.values() for run in of.values()})
     values = comparison_json(comparison) | {"vary": asked.vary, "training_seeds": seeds}
-    (folder / "compare.json").write_text(json.dumps(values, indent=2, allow_nan=False))
+    write_whole(folder / "compare.json", json.dumps(values, indent=2, allow_nan=False))
     print(comparison_table(comparison))
     if asked.vary:
         print(
             f"All values of {asked.vary} have the same training seeds "
             f"({', '.join(map(str, seeds))}), which the intervals take as given"
         )
-    comparison_figure(comparison).savefig(folder / "compare.png")
+    with whole_file(folder / "compare.png") as file:
+        comparison_figure(comparison).savefig(file, format="png")
     print(f"compare.png and compare.json in {folder}")

@@ -65,8 +65,7 @@ def main(args: Sequence[str]) -> None:
     if arguments.json:
         _write(Path(arguments.json), metrics_json(metrics))
     if arguments.detections:
-        rows = coco_results(dataset.annotations, found, dataset.category_ids)
-        _write(Path(arguments.detections), json.dumps(rows))
+        _write_detections(Path(arguments.detections), dataset, found)
 
 
 def _tables(metrics: Mapping[str, Any], classes: Sequence[str], iou: float) -> list[str]:
@@ -80,7 +79,7 @@ def _tables(metrics: Mapping[str, Any], classes: Sequence[str], iou: float) -> l
 
 def _by_checkpoint(
     checkpoint: Mapping[str, Any], arguments: Namespace
-) -> tuple[DetectionDataset, list[dict[str, Any]]]:
+) -> tuple[DetectionDataset, Sequence[dict[str, Any]]]:
     if arguments.detections and arguments.data.folds:
         raise ConfigError(
             "--detections: the images of data.folds are numbered anew, so that no COCO file fits "
@@ -96,7 +95,7 @@ def _by_checkpoint(
 
 def _from_files(
     args: Sequence[str], arguments: Namespace
-) -> tuple[DetectionDataset, list[dict[str, Any]]]:
+) -> tuple[DetectionDataset, Sequence[dict[str, Any]]]:
     """The annotated boxes of one file and the detections of another; no image is looked at."""
     for argument in args:
         if argument.startswith(_OF_CHECKPOINTS):
@@ -139,6 +138,21 @@ def _warn_of_boxes(file: str, annotations: Sequence[Annotation], classes: Sequen
     units = [finding for finding in unit_findings(part) if finding and finding.kind != "sizes"]
     for finding in filter(None, [*units, negative_sides(part)]):
         logger.warning("%s: %s", file, in_words(finding))
+
+
+def _write_detections(
+    path: Path, dataset: DetectionDataset, found: Sequence[dict[str, Any]]
+) -> None:
+    """What json.dump writes of `coco_results`, image by image: of very many it needs no list."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        file.write("[")
+        between = ""
+        for pair in zip(dataset.annotations, found, strict=True):
+            for row in coco_results(*([x] for x in pair), dataset.category_ids):
+                file.write(between + json.dumps(row))
+                between = ", "
+        file.write("]")
 
 
 def _write(path: Path, text: str) -> None:

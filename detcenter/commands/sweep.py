@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from detcenter.analysis import SweepCell, sweep_figure
+from detcenter.commands.launching import launch_of
 from detcenter.errors import ConfigError
 from detcenter.options import sweep as options
 from detcenter.recipe.config import Config
@@ -20,10 +21,11 @@ from detcenter.recipe.datasets import part_of
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe
 from detcenter.runs.checkpoints import detector_of
+from detcenter.runs.compared import causes, train_runs
 from detcenter.runs.features import centers_of, compactness_of, part_features, save_features, unit
-from detcenter.runs.folder import check_same_run, has_checkpoint
-from detcenter.runs.run import train
-from detcenter.training import load_checkpoint
+from detcenter.runs.folder import write_whole
+from detcenter.training import TrainingError, load_checkpoint
+from detcenter.whole_file import whole_file
 
 
 def main(args: Sequence[str]) -> None:
@@ -32,15 +34,21 @@ def main(args: Sequence[str]) -> None:
     need("matplotlib", "plots", "the picture")
     _check(config, arguments.weights)
     folder = Path(config.output or f"runs/{Path(str(arguments.config[-1])).stem}")
-    try:
-        rows = [_run(config, folder, weight) for weight in arguments.weights]
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("; the same command goes on from there") from None
+    runs = {weight: _run(config, folder, weight) for weight in arguments.weights}
+    by_folder = {Path(str(run.output)): run for run in runs.values()}
+    failed = train_runs(by_folder, launch_of(arguments, folder))
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(runs)} runs failed; the same command tries them again: "
+            f"{causes(failed)}"
+        )
+    rows = [_measured(run, weight) for weight, run in runs.items()]
     cells, numbers = [cell for cell, _ in rows], [row for _, row in rows]
-    (folder / "sweep.json").write_text(json.dumps(numbers, indent=2))
+    write_whole(folder / "sweep.json", json.dumps(numbers, indent=2))
     print(_table(numbers))
     classes = list(numbers[0]["val"]["by_class"])
-    sweep_figure(cells, classes).savefig(folder / "sweep.png")
+    with whole_file(folder / "sweep.png") as file:
+        sweep_figure(cells, classes).savefig(file, format="png")
     print(f"sweep.png, sweep.json and the runs in {folder}")
 
 
@@ -58,18 +66,17 @@ def _check(config: Config, weights: Sequence[float]) -> None:
         raise ConfigError(f"--weights has a weight twice: {list(weights)}")
 
 
-def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, dict[str, Any]]:
-    """Train at ``weight``, unless that was done, and measure the model that came out."""
+def _run(config: Config, sweep: Path, weight: float) -> Config:
     config = copy.deepcopy(config)
     assert config.center is not None
-    config.center.weight = weight
-    folder = sweep / f"weight_{weight:g}"
-    config.output = str(folder)
-    if _finished(config, folder):
-        print(f"weight {weight:g}: done, in {folder}")
-    else:
-        print(f"weight {weight:g}:")
-        train(config, folder, resume=has_checkpoint(folder))
+    config.center.weight, config.output = weight, str(sweep / f"weight_{weight:g}")
+    return config
+
+
+def _measured(config: Config, weight: float) -> tuple[SweepCell, dict[str, Any]]:
+    """What the model that came out at ``weight`` makes of both parts."""
+    assert config.center is not None
+    folder = Path(str(config.output))
     checkpoint = load_checkpoint(folder / "last.pth")
     classes: list[str] = checkpoint["classes"]
     model = detector_of(checkpoint, folder / "last.pth")
@@ -96,14 +103,6 @@ def _run(config: Config, sweep: Path, weight: float) -> tuple[SweepCell, dict[st
         ratio=numbers["val"]["ratio"],
     )
     return cell, numbers
-
-
-def _finished(config: Config, folder: Path) -> bool:
-    if not (folder / "results.json").exists() or not (folder / "last.pth").exists():
-        return False
-    checkpoint = load_checkpoint(folder / "last.pth")
-    check_same_run(config, checkpoint["classes"], checkpoint)
-    return bool(checkpoint["epoch"] == config.train.epochs)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

@@ -29,6 +29,7 @@ from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.frequency import ap_by_frequency, frequency_groups, groups_in
 from detcenter.evaluation.interchange import from_supervision, to_supervision
 from detcenter.evaluation.limits import limit_remarks
+from detcenter.evaluation.many import ManyDetections
 from detcenter.evaluation.open_set import open_set_metrics, right_detections
 from detcenter.evaluation.pictures import draw_boxes, side_by_side
 from detcenter.evaluation.predictions import FORMATS, Prediction
@@ -48,6 +49,7 @@ from detcenter.evaluation.voc import voc_metrics
 __all__ = [
     "ERRORS",
     "FORMATS",
+    "ManyDetections",
     "Prediction",
     "ResampledAP",
     "ap_by_frequency",

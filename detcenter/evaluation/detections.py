@@ -1,12 +1,13 @@
 """Detections as NumPy arrays, of one image in memory and of many in a file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from detcenter.evaluation.many import ManyDetections, one_after_the_other
 from detcenter.whole_file import whole_file
 
 
@@ -83,6 +84,12 @@ def places(annotations: Sequence[Mapping[str, Any]]) -> list[int]:
     return [place[image_id] for image_id in ids]
 
 
+def check_lengths(annotations: Sequence[Any], detections: Sequence[Any]) -> None:
+    """Raises ValueError if they are not of equally many images."""
+    if len(annotations) != len(detections):
+        raise ValueError(f"{len(annotations)} annotations, but {len(detections)} detections")
+
+
 def xywh(of_image: Mapping[str, Any]) -> np.ndarray:
     """The boxes of an annotation or detection as float64 [N, 4] of x, y, width and height.
 
@@ -99,18 +106,17 @@ def save_detections(
     path: Path, annotations: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
 ) -> None:
     """Ground truth and detections of the same images in one ``.npz`` file, without pickles."""
-    found = [Detections.of(detection) for detection in detections]
     arrays: dict[str, Any] = {
         "image_ids": np.array([annotation["image_id"] for annotation in annotations]),
         "names": np.array([annotation["path"].name for annotation in annotations]),
         "truth_counts": np.array([len(annotation["labels"]) for annotation in annotations]),
-        "found_counts": np.array([len(labels) for _, _, labels in found]),
+        "found_counts": np.array([len(detection["labels"]) for detection in detections]),
     }
     for key, kind in _TRUTH.items():
-        parts = [np.asarray(annotation[key]) for annotation in annotations]
-        arrays[f"truth_{key}"] = _joined(parts, kind, key)
-    for key, parts in zip(Detections._fields, zip(*found, strict=True), strict=True):
+        arrays[f"truth_{key}"] = _joined((a[key] for a in annotations), kind, key)
+    for key in Detections._fields:
         # A detector gives float32; more would only be zeros.
+        parts = (getattr(Detections.of(detection), key) for detection in detections)
         arrays[f"found_{key}"] = _joined(parts, "i4" if key == "labels" else "f4", key)
     save_arrays(path, arrays)
 
@@ -125,29 +131,30 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], compressed: bool =
         save(file, **arrays)
 
 
-def load_detections(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def load_detections(path: Path) -> tuple[list[dict[str, Any]], ManyDetections]:
     """What :func:`save_detections` wrote: ``annotations`` and ``detections`` of equal length.
 
     Of an annotation's ``path`` only the name is known.
     """
     with np.load(path) as arrays:
         truth = {key: _split(arrays, "truth", key) for key in _TRUTH}
-        found = {key: _split(arrays, "found", key) for key in Detections._fields}
+        columns = {key: arrays[f"found_{key}"] for key in Detections._fields}
+        found = ManyDetections(columns, arrays["found_counts"])
         ids, names = arrays["image_ids"].tolist(), arrays["names"].tolist()
     annotations = [
         {"image_id": image_id, "path": Path(name)} | boxes
         for image_id, name, boxes in zip(ids, names, _rows(truth), strict=True)
     ]
-    return annotations, list(_rows(found))
+    return annotations, found
 
 
 _TRUTH = {"boxes": "f8", "labels": "i4", "iscrowd": "?", "difficult": "?", "area": "f8"}
 
 
-def _joined(parts: Sequence[np.ndarray], kind: str, key: str) -> np.ndarray:
+def _joined(parts: Iterable[np.ndarray], kind: str, key: str) -> np.ndarray:
     shape = (0, 4) if key == "boxes" else (0,)
-    rows = [np.asarray(part, kind).reshape(-1, *shape[1:]) for part in parts]
-    return np.concatenate([np.zeros(shape, kind), *rows])
+    rows = ([np.asarray(part, kind).reshape(-1, *shape[1:])] for part in parts)
+    return one_after_the_other(rows, [np.zeros(shape, kind)])[0]
 
 
 def _split(arrays: Mapping[str, np.ndarray], of: str, key: str) -> list[np.ndarray]:

@@ -1,14 +1,22 @@
 """COCO result files, of any framework: a JSON list with an object a detection."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from detcenter.evaluation.detections import Detections, xywh
+from detcenter.evaluation.many import ManyDetections
+
+_CHARACTERS = 1_000_000  # that are read of a file at once
+_LONGEST = 10_000_000  # of an entry
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def coco_results(
@@ -39,7 +47,7 @@ def coco_results(
 
 def load_results(
     path: Path, image_ids: Sequence[int | str], category_ids: Sequence[int | str]
-) -> list[dict[str, Any]]:
+) -> ManyDetections:
     """The detections in a COCO result file, one mapping for each of `image_ids`.
 
     The reverse of `coco_results`: category `category_ids[k - 1]` becomes label k.
@@ -48,25 +56,85 @@ def load_results(
         ValueError: one line that names the entry (the first is 1) and what is wrong with it.
         OSError: the file cannot be read.
     """
-    rows_of: dict[int | str, list[Any]] = {image_id: [] for image_id in image_ids}
+    images = {image_id: number for number, image_id in enumerate(image_ids)}
     labels = {category_id: k for k, category_id in enumerate(category_ids, start=1)}
+    of_images, numbers, said = array("q"), array("d"), None
     for number, row in enumerate(_entries(path), start=1):
-        wrong = _wrong_entry(row, rows_of, labels)
-        if wrong is not None:
-            raise ValueError(f"{path}: detection {number} {wrong}")
-        rows_of[row["image_id"]].append((*row["bbox"], row["score"], labels[row["category_id"]]))
-    return [_detections(rows) for rows in rows_of.values()]
+        wrong = said or _wrong_entry(row, images, labels)
+        if wrong is not None:  # but a file that is no JSON is said to be that
+            said = said or f"{path}: detection {number} {wrong}"
+            continue
+        of_images.append(images[row["image_id"]])
+        numbers.extend((*row["bbox"], row["score"], labels[row["category_id"]]))
+    if said is not None:
+        raise ValueError(said)
+    return _detections(np.array(of_images), np.array(numbers).reshape(-1, 6), len(image_ids))
 
 
-def _entries(path: Path) -> list[Any]:
+def _entries(path: Path) -> Iterator[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open(encoding="utf-8-sig") as file:
+            yield from _in_list(file)
     except (ValueError, RecursionError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{path}: not readable as JSON ({why})") from None
-    if not isinstance(content, list):
-        raise ValueError(f"{path}: not a list of detections; is it a COCO result file?")
-    return content
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _in_list(file: TextIO) -> Iterator[Any]:
+    """The entries of a list in JSON, one after the other: as objects all take very much more.
+
+    Raises:
+        ValueError: it is no JSON.
+        TypeError: it is no list.
+    """
+    text, place = _next_mark(file, "", 0)
+    if text[place : place + 1] != "[":
+        json.loads(text + file.read())
+        raise TypeError("not a list of detections; is it a COCO result file?")
+    text, place = _next_mark(file, text, place + 1)
+    first = True
+    while not text.startswith("]", place):
+        if not first:
+            if not text.startswith(",", place):
+                raise json.JSONDecodeError("expecting a comma or the end", text, place)
+            text, place = _next_mark(file, text, place + 1)
+        entry, text, place = _entry(file, text, place)
+        yield entry
+        first = False
+        text, place = _next_mark(file, text, place)
+    if (text[place + 1 :] + file.read()).strip():
+        raise ValueError("something follows the list")
+
+
+def _entry(file: TextIO, text: str, place: int) -> tuple[Any, str, int]:
+    """What stands at ``place``, what is read of the file, and where the entry ends in it."""
+    while True:
+        try:
+            entry, end = _DECODER.raw_decode(text, place)
+            # Else more may follow, as of a number that is cut in two.
+            if text.startswith((",", "]"), _SPACE.match(text, end).end()):  # type: ignore[union-attr]
+                return entry, text, end
+        except json.JSONDecodeError:
+            if len(text) - place > _LONGEST:
+                raise
+        more = file.read(_CHARACTERS)
+        if not more:
+            entry, end = _DECODER.raw_decode(text, place)
+            return entry, text, end
+        text, place = text[place:] + more, 0
+
+
+def _next_mark(file: TextIO, text: str, place: int) -> tuple[str, int]:
+    """What is read of the file, and where the next character stands that is no space."""
+    while True:
+        place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if place < len(text):
+            return text, place
+        text, place = file.read(_CHARACTERS), 0
+        if not text:
+            return text, place
 
 
 def _wrong_entry(row: Any, image_ids: Collection[Any], category_ids: Collection[Any]) -> str | None:
@@ -91,12 +159,16 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -1e30 < value < 1e30
 
 
-def _detections(rows: Sequence[tuple[float, ...]]) -> dict[str, Any]:
-    numbers = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    corners, sides = numbers[:, :2], numbers[:, 2:4]
-    return {
-        "boxes": np.hstack([corners, corners + sides]),
-        "bbox": numbers[:, :4],  # as in the file, for COCO's numbers
-        "scores": numbers[:, 4],
-        "labels": numbers[:, 5].astype(np.int64),
-    }
+def _detections(of_images: np.ndarray, numbers: np.ndarray, images: int) -> ManyDetections:
+    """Of numbers [N, 6] and the images that they are of, in any order."""
+    order = np.argsort(of_images, kind="stable")
+    bbox, scores, labels = numbers[order, :4], numbers[order, 4], numbers[order, 5]
+    return ManyDetections(
+        {
+            "boxes": np.hstack([bbox[:, :2], bbox[:, :2] + bbox[:, 2:]]),
+            "bbox": bbox,  # as in the file, for COCO's numbers
+            "scores": scores,
+            "labels": labels.astype(np.int64),
+        },
+        np.bincount(of_images, minlength=images),
+    )

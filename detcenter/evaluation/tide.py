@@ -10,6 +10,7 @@ import numpy as np
 from detcenter.evaluation.coco import RECALLS
 from detcenter.evaluation.verdicts import (
     IGNORED,
+    KINDS,
     RIGHT,
     Verdicts,
     all_verdicts,
@@ -61,10 +62,12 @@ def error_split(
 def split_of(found: Verdicts) -> dict[str, dict[str, float]]:
     """What `error_split` gives, of detections that are judged already."""
     missed = _missed(found)
-    counts = {kind: int(np.count_nonzero(found.kinds == kind)) for kind in ERRORS}
+    counts = {kind: int(np.count_nonzero(found.kinds == KINDS.index(kind))) for kind in ERRORS[:-1]}
     counts["miss"] = int(np.count_nonzero(missed))
     objects = found.objects
-    mended = {kind: _ap(_mended(found, kind), objects, objects) for kind in ERRORS[:-1]}
+    mended = {
+        kind: _ap(_mended(found, KINDS.index(kind)), objects, objects) for kind in ERRORS[:-1]
+    }
     mended["miss"] = _ap(found, objects[~missed], objects)
     base = _ap(found, objects, objects)
     return {kind: {"count": counts[kind], "dAP": mended[kind] - base} for kind in ERRORS}
@@ -83,7 +86,7 @@ def error_kinds(
     `miss`, bool [M]. Objects are those that are neither crowd nor difficult.
     """
     found = image_verdicts(annotation, detection, foreground, background)
-    return found.kinds, found.targets, _missed(found)
+    return np.array(KINDS)[found.kinds], found.targets, _missed(found)
 
 
 def _missed(found: Verdicts) -> np.ndarray:
@@ -92,7 +95,7 @@ def _missed(found: Verdicts) -> np.ndarray:
     return missed
 
 
-def _mended(found: Verdicts, kind: str) -> Verdicts:
+def _mended(found: Verdicts, kind: int) -> Verdicts:
     """Without the errors of a kind, but for those that are right when mended."""
     kinds, labels = found.kinds.copy(), found.labels.copy()
     kinds[found.kinds == kind] = IGNORED

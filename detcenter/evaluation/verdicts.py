@@ -1,11 +1,12 @@
 """What every detection is: right, ignored, or an error of some kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter.evaluation.detections import Detections, places
+from detcenter.evaluation.detections import Detections, check_lengths, places
+from detcenter.evaluation.many import one_after_the_other
 from detcenter.evaluation.matching import (
     box_iou,
     greedy_matches,
@@ -14,7 +15,8 @@ from detcenter.evaluation.matching import (
     surest_first,
 )
 
-RIGHT, IGNORED = "right", "ignored"
+KINDS = ("right", "ignored", "loc", "cls", "dupe", "bkg", "both")
+RIGHT, IGNORED = range(2)  # their places there
 
 
 class Verdicts(NamedTuple):
@@ -22,7 +24,7 @@ class Verdicts(NamedTuple):
 
     scores: np.ndarray  # [N]
     labels: np.ndarray  # [N], from 1
-    kinds: np.ndarray  # [N], right, ignored, or an error
+    kinds: np.ndarray  # int8 [N], places in KINDS
     targets: np.ndarray  # [N], of cls and loc: the object that was meant, else -1
     objects: np.ndarray  # [M], labels
     taken: np.ndarray  # bool [M]
@@ -35,17 +37,19 @@ def all_verdicts(
     background: float = 0.1,
 ) -> Verdicts:
     """Of all images, in the order of their ids; see `error_split` for the kinds."""
-    nothing = np.zeros(0, dtype=np.int64)
-    parts = [Verdicts(np.zeros(0), nothing, np.zeros(0, "U7"), nothing, nothing, nothing > 0)]
-    first = 0  # number of this image's first object, among all images'
-    pairs = [*zip(annotations, detections, strict=True)]
-    for i in np.argsort(places(annotations)):  # COCO's order, that of equal scores
-        annotation, detection = pairs[i]
-        of_image = image_verdicts(annotation, detection, foreground, background)
-        targets = np.where(of_image.targets < 0, -1, of_image.targets + first)
-        parts.append(of_image._replace(targets=targets))
-        first += len(of_image.objects)
-    return Verdicts(*map(np.concatenate, zip(*parts, strict=True)))
+    check_lengths(annotations, detections)
+
+    def images() -> Iterator[Verdicts]:
+        first = 0  # number of this image's first object, among all images'
+        for i in np.argsort(places(annotations)).tolist():  # COCO's order, that of equal scores
+            of_image = image_verdicts(annotations[i], detections[i], foreground, background)
+            targets = np.where(of_image.targets < 0, -1, of_image.targets + first)
+            yield of_image._replace(targets=targets)
+            first += len(of_image.objects)
+
+    whole = np.zeros(0, dtype=np.int64)
+    empty = Verdicts(np.zeros(0), whole, whole.astype(np.int8), whole, whole, whole > 0)
+    return Verdicts(*one_after_the_other(images(), empty))
 
 
 def image_verdicts(
@@ -65,17 +69,19 @@ def image_verdicts(
     nearest = np.maximum(own.max(axis=1, initial=-1), on_ignored)
     another = other.max(axis=1, initial=-1)
     conditions = {
-        RIGHT: right,
-        IGNORED: ignored,
+        "right": right,
+        "ignored": ignored,
         "loc": (background <= nearest) & (nearest < foreground),
         "cls": another >= foreground,
         "dupe": nearest >= foreground,
         "bkg": np.maximum(nearest, another) <= background,
     }
-    kinds = np.select(list(conditions.values()), list(conditions), "both").astype("U7")
+    chosen = [np.int8(KINDS.index(kind)) for kind in conditions]
+    kinds = np.select(list(conditions.values()), chosen, np.int8(KINDS.index("both")))
     targets = np.full(len(kinds), -1)
     for kind, overlaps in (("loc", own), ("cls", other)):
-        targets[kinds == kind] = overlaps[kinds == kind].argmax(axis=1) if len(labels) else -1
+        mine = kinds == KINDS.index(kind)
+        targets[mine] = overlaps[mine].argmax(axis=1) if len(labels) else -1
     taken = np.isin(np.arange(len(labels)), matches)
     return Verdicts(found.scores, found.labels, kinds, targets, labels, taken)
 

@@ -4,12 +4,13 @@ Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, IJCV 2010, 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from detcenter.evaluation.detections import Detections
+from detcenter.evaluation.many import one_after_the_other
 from detcenter.evaluation.matching import box_iou
 
 
@@ -62,19 +63,19 @@ def match(
     annotations: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
 ) -> Matched:
     """Of all images, in the order in which they come."""
-    # The empty rows give np.concatenate something to start from when there are no images.
-    rows = [(np.empty(0), np.empty(0, int), np.empty(0), np.empty(0, int))]
-    truths = [(np.empty(0, int), np.empty(0, bool))]
-    first = 0  # index, among all ground truth, of this image's first
-    for annotation, detection in zip(annotations, detections, strict=True):
-        found = Detections.of(detection)
-        overlap, nearest = _nearest(found, annotation)
-        rows.append((found.scores, found.labels, overlap, first + nearest))
-        ignored = np.logical_or(annotation["difficult"], annotation["iscrowd"])
-        truths.append((np.asarray(annotation["labels"]), ignored))
-        first += len(annotation["labels"])
-    columns = (*zip(*rows, strict=True), *zip(*truths, strict=True))
-    return Matched(*map(np.concatenate, columns))
+    real, whole, flag = np.empty(0), np.empty(0, int), np.empty(0, bool)
+
+    def images() -> Iterator[Matched]:
+        first = 0  # index, among all ground truth, of this image's first
+        for annotation, detection in zip(annotations, detections, strict=True):
+            found = Detections.of(detection)
+            overlap, nearest = _nearest(found, annotation)
+            labels = np.asarray(annotation["labels"])
+            ignored = np.logical_or(annotation["difficult"], annotation["iscrowd"])
+            yield Matched(found.scores, found.labels, overlap, first + nearest, labels, ignored)
+            first += len(labels)
+
+    return Matched(*one_after_the_other(images(), Matched(real, whole, real, whole, whole, flag)))
 
 
 def _nearest(found: Detections, annotation: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 
 from detcenter.errors import ConfigError
 from detcenter.options.device import add_device
+from detcenter.options.launching import add_launching
 from detcenter.recipe.parsing import Parser, recipe_parser
 
 COMMON = (
@@ -28,6 +29,7 @@ def parser(args: Sequence[str] = ()) -> Parser:
         default=list(_WEIGHTS),
         help="the weights of the center loss, such as [0, 0.01]",
     )
+    add_launching(parser)
     add_device(parser)
     return parser
 

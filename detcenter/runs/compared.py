@@ -12,13 +12,11 @@ from detcenter.data import kept_images
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config, flat
 from detcenter.recipe.datasets import training_set, validation_set
-from detcenter.runs.folder import check_same_recipe
-from detcenter.runs.lending import borrow, borrowers
+from detcenter.runs.folder import FAILED, check_same_recipe
+from detcenter.runs.launching import Launch, launched
+from detcenter.runs.lending import borrowers
 from detcenter.runs.measured import is_measured, recipe_of
-from detcenter.runs.side_by_side import Jobs, train_side_by_side
 from detcenter.runs.variants import truth_of
-
-_FAILED = "failed.txt"  # why, a line each time, in the folder of a run
 
 
 def laid_out(
@@ -80,8 +78,12 @@ def _runs_of(
     return runs
 
 
-def train_runs(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dict[Path, str]:
+def train_runs(
+    runs: Mapping[Path, Config], launch: Launch, vary: str | None = None
+) -> dict[Path, str]:
     """Train and measure what is not measured yet; returns why runs failed, by their folder.
+
+    Of several processes that do this with the same folders each takes runs that nobody has.
 
     Why a run failed stays in its folder, whatever becomes of it later.
 
@@ -105,23 +107,13 @@ def train_runs(runs: Mapping[Path, Config], jobs: Jobs, vary: str | None) -> dic
     cached = any(config.data.cache == "ram" for config in due.values())
     try:
         with kept_images() if cached else nullcontext():  # from one run to the next
-            failed = _train({p: c for p, c in due.items() if p not in waiting}, jobs)
-            for path, lenders in waiting.items():
-                borrow(path, due[path], lenders)
+            failed = launched({p: c for p, c in due.items() if p not in waiting}, launch)
             if waiting:  # how many at a time pay is found out by steps, and here are none
-                few = None if jobs == "auto" else jobs
-                failed |= _train({path: due[path] for path in waiting}, few)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("; the same command goes on from there") from None
-    return failed
-
-
-def _train(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:
-    failed = train_side_by_side(runs, jobs)
-    for path, why in failed.items():
-        path.mkdir(parents=True, exist_ok=True)
-        with (path / _FAILED).open("a") as file:
-            file.write(f"{why}\n")
+                few = launch._replace(jobs=None if launch.jobs == "auto" else launch.jobs)
+                failed |= launched({path: due[path] for path in waiting}, few, waiting)
+    except KeyboardInterrupt as stop:
+        stop.args = ("; the same command goes on from there",)
+        raise
     return failed
 
 
@@ -196,12 +188,12 @@ def failures(
             name,
             _unit(config, vary),
             str(path),
-            (path / _FAILED).read_text().strip().rpartition("\n")[2] or "not known",
+            (path / FAILED).read_text().strip().rpartition("\n")[2] or "not known",
             finished=path not in failed,
         )
         for name, of_variant in runs.items()
         for path, config in of_variant.items()
-        if (path / _FAILED).exists()
+        if (path / FAILED).exists()
     ]
 
 

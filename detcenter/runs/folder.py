@@ -1,5 +1,6 @@
 """The folder of a run: whether it may be written to or gone on with, and what a run deletes."""
 
+import re
 import shutil
 import zlib
 from collections.abc import Collection, Mapping
@@ -17,6 +18,9 @@ LAST, PREVIOUS = "last.pth", "previous.pth"
 DAMAGED = (ValueError, KeyError, EOFError, BadZipFile, zlib.error)
 """What reading a damaged .npz raises."""
 
+FAILED = "failed.txt"
+"""Why the run failed, a line each time."""
+
 _WRITTEN = (
     "*.pth",
     "*.partial",
@@ -33,13 +37,13 @@ _OF_TRACKERS = (".aim", "dvclive", "swanlab", "tensorboard", "wandb")  # folders
 _BEFORE_THE_FIRST_CHECKPOINT = {
     *_OF_TRACKERS,
     "config.yaml",
-    "config.yaml.partial",
-    "failed.txt",
-    "last.pth.partial",
+    FAILED,
+    LAST,  # while it is being written
     "log.txt",
     "metrics.csv",
-    "metrics.csv.partial",
 }
+_BESIDE = re.compile(r"claim\.\d+|(\.[0-9a-f]{8})?\.partial$")
+"""Of names: what says that a run is claimed, or that a file is being written."""
 _FREE_TO_CHANGE = (  # when a run is continued
     "output",
     "data.cache",
@@ -79,7 +83,20 @@ def has_checkpoint(folder: Path) -> bool:
 def _begun(folder: Path) -> bool:
     """Whether a run was killed here before its first checkpoint: it starts again then."""
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"nothing"}
-    return found <= _BEFORE_THE_FIRST_CHECKPOINT
+    return {_BESIDE.sub("", name) for name in found} <= {"", *_BEFORE_THE_FIRST_CHECKPOINT}
+
+
+def note_failure(folder: Path, why: str) -> None:
+    """Keep it, whatever becomes of the run later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / FAILED).open("a") as file:
+        file.write(f"{why}\n")
+
+
+def clear_partial(folder: Path) -> None:
+    """Delete what a process that was killed had begun to write there."""
+    for path in folder.glob("*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:

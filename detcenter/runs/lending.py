@@ -33,8 +33,11 @@ def borrowers(runs: Mapping[Path, Config], due: Collection[Path]) -> dict[Path, 
 def borrow(path: Path, config: Config, lenders: Sequence[Path]) -> None:
     """Give the run in ``path`` the last weights of the first lender whose training is complete.
 
-    Evaluating them is left to it. Where none has any, nothing is done, and it trains as it would.
+    Evaluating them is left to it. Where none has any, nothing is done, and it trains as it would;
+    nor is anything done if it has begun.
     """
+    if has_checkpoint(path) or is_finished(path):
+        return
     assert config.center is not None  # runs without the term differ in more than a vote
     for lender in filter(has_checkpoint, lenders):
         with contextlib.suppress(CheckpointError):

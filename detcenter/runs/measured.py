@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ class MeasuredRun(NamedTuple):
     config: Config
     classes: list[str]
     annotations: list[dict[str, Any]]
-    detections: list[dict[str, Any]]  # of the last epoch's weights
+    detections: Sequence[dict[str, Any]]  # of the last epoch's weights
     own_ratio: float | None  # of scatter within to between classes, of the detector's own vectors
     term_ratio: float | None  # likewise, of what the first term reads
     step_seconds: float | None
@@ -112,7 +113,7 @@ def measured_run(folder: Path) -> MeasuredRun:
     )
 
 
-def detections_of(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def detections_of(folder: Path) -> tuple[list[dict[str, Any]], Sequence[dict[str, Any]]]:
     """The annotations and detections of a finished run.
 
     Raises:

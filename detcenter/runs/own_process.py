@@ -17,7 +17,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from detcenter.recipe.config import Config
-from detcenter.runs.folder import has_checkpoint
+from detcenter.runs.claims import Claim, ClaimLost
+from detcenter.runs.folder import clear_partial, has_checkpoint
 from detcenter.runs.growth import Pace
 from detcenter.runs.machine import cores, taken_memory
 from detcenter.runs.measured import is_finished, measured_run
@@ -27,37 +28,52 @@ from detcenter.training import Stopped
 _PATIENCE = 10.0  # seconds that a run has to stop
 _WARM = 3  # steps of a run that are slower than the others
 _WEIGH_EVERY = 20  # steps, between looks at a run's memory
+_LOST = 75  # the exit status of a run that another process has taken over
+_STOPPED = {128 + signal.SIGINT: 2, 128 + signal.SIGTERM: 15, -signal.SIGTERM: 15}  # the signals
 _CUDA_ITSELF = 0.5e9  # bytes of a GPU, about, that every process takes beside its tensors
 
 
 class Running(NamedTuple):
     process: BaseProcess
-    folder: Path
+    claim: Claim
     said: Any
     """the numbers of its :class:`Pace`, in memory that it shares"""
+
+    @property
+    def folder(self) -> Path:
+        return self.claim.folder
 
     @property
     def pace(self) -> Pace:
         return Pace(*self.said)
 
     def failure(self) -> str | None:
-        """Why it ended too early, or None; to be asked when it has ended."""
+        """Why it ended too early, or None; to be asked when it has ended.
+
+        Raises:
+            ClaimLost: if another process has taken it over.
+            Stopped: if a person, or the system, asked it to stop.
+        """
         self.process.join()
         status = self.process.exitcode
+        if status == _LOST:
+            raise ClaimLost(_last_words(self.folder, status))
+        if status in _STOPPED:
+            raise Stopped(_STOPPED[status])
         return None if status == 0 else _last_words(self.folder, status)
 
 
-def started(config: Config, folder: Path, place: int, jobs: int) -> Running:
-    """The run in ``folder``, as number ``place``, from 0, of ``jobs`` that share the machine."""
+def started(config: Config, claim: Claim, place: int, jobs: int) -> Running:
+    """The run that ``claim`` is of, as number ``place``, from 0, of ``jobs`` on the machine."""
     context = _context()
     said = context.RawArray("d", len(Pace._fields))
     # What it starts is started as in a run alone: loading processes are forked where that is
     # usual, and again at every evaluation; each would otherwise import everything first.
     usual = multiprocessing.get_start_method()
     environment = dict(os.environ) | shares(place, jobs)
-    process = context.Process(target=_work, args=(config, folder, said, usual, environment))
+    process = context.Process(target=_work, args=(config, claim, said, usual, environment))
     process.start()
-    return Running(process, folder, said)
+    return Running(process, claim, said)
 
 
 def _context() -> Any:
@@ -99,7 +115,7 @@ def shares(place: int, jobs: int) -> dict[str, str]:
 
 
 def _work(
-    config: Config, folder: Path, said: Any, start_method: str, environment: Mapping[str, str]
+    config: Config, claim: Claim, said: Any, start_method: str, environment: Mapping[str, str]
 ) -> None:
     """In a process of its own, out of reach of a terminal's Ctrl-C: `stop` passes that on, once."""
     os.environ.clear()
@@ -108,6 +124,10 @@ def _work(
         _limit_threads(int(environment["OMP_NUM_THREADS"]))
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+        # SLURM's, when a job's time is nearly up: it is for the parent, which stops this.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    claim.keep()
+    folder = claim.folder
     multiprocessing.set_start_method(start_method, force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,13 +135,21 @@ def _work(
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if not is_finished(folder):
-        try:
-            train(config, folder, resume=has_checkpoint(folder), on_step=_saying(said))
-        except Stopped as stop:
-            print("stopped, and saved")
-            sys.exit(128 + stop.signal)
-    measured_run(folder)
+    try:
+        claim.check()
+        clear_partial(folder)
+        if not is_finished(folder):
+            going_on = has_checkpoint(folder)
+            on_step = _saying(said, claim)
+            train(config, folder, going_on, on_step=on_step, before_write=claim.check)
+            claim.check()
+        measured_run(folder)
+    except Stopped as stop:
+        print("stopped, and saved")
+        sys.exit(128 + stop.signal)
+    except ClaimLost as lost:
+        print(lost)
+        sys.exit(_LOST)
 
 
 def _limit_threads(count: int) -> None:
@@ -129,12 +157,17 @@ def _limit_threads(count: int) -> None:
     threadpool_limits(count)
 
 
-def _saying(said: Any) -> Callable[[int, float], None]:
-    """What writes the numbers of a run's :class:`Pace` to ``said``, after every step."""
+def _saying(said: Any, claim: Claim) -> Callable[[int, float], None]:
+    """What writes the numbers of a run's :class:`Pace` to ``said``, after every step.
+
+    It raises ClaimLost where that was noticed.
+    """
     done = 0
 
     def say(images: int, seconds: float) -> None:
         nonlocal done
+        if claim.lost:
+            claim.check()
         if done % _WEIGH_EVERY == 0:
             said[3] = taken_memory()
             if torch.cuda.is_available():

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,15 @@ from detcenter.data import (
     WithinSides,
     build_transform,
 )
-from detcenter.evaluation import limit_remarks
+from detcenter.evaluation import ManyDetections, limit_remarks
 from detcenter.models import box_features, box_logits, detect_with_features
 from detcenter.recipe.config import AugmentConfig
 from detcenter.training import collate, detect, ignore_stops, on_device
 from detcenter.unknown import UnknownScorer
 
 logger = logging.getLogger("detcenter")
+
+_KEYS = ("boxes", "scores", "labels")  # of masks and key points nothing is measured
 
 
 def augmentation(augment: AugmentConfig, model: nn.Module) -> BoxTransform:
@@ -45,10 +47,10 @@ def detect_in(
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     indices: Sequence[int] | None = None,
     scorer: UnknownScorer | None = None,
-) -> list[dict[str, Any]]:
+) -> Sequence[dict[str, Any]]:
     """Detections in the images of ``dataset``, boxes in the pixels of its annotations.
 
-    With a ``scorer`` as `detect_with_features` gives them.
+    ``boxes``, ``scores`` and ``labels``; with a ``scorer`` as `detect_with_features` gives them.
 
     In all images, or in those of ``indices``, in their order.
 
@@ -62,10 +64,15 @@ def detect_in(
     detections = detect(
         model, progress(loader), next(model.parameters()).device, scoring(model, scorer)
     )
-    for found, index in zip(detections, indices, strict=True):
-        whole = dataset.annotations[index]
-        found["boxes"] = found["boxes"] * scale_back(whole["width"], whole["height"], size)
-    return detections
+
+    def in_pixels() -> Iterator[dict[str, Tensor]]:
+        for found, index in zip(detections, indices, strict=True):
+            whole = dataset.annotations[index]
+            boxes = found["boxes"] * scale_back(whole["width"], whole["height"], size)
+            others = found if scorer is not None else {key: found[key] for key in _KEYS}
+            yield others | {"boxes": boxes}
+
+    return ManyDetections.of(in_pixels())
 
 
 def scoring(
@@ -82,12 +89,14 @@ def detect_together(
     workers: int,
     accelerator: Accelerator,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> list[dict[str, Any]]:
+) -> Sequence[dict[str, Any]]:
     """:func:`detect_in` all images, of which every process takes a part; all get the result."""
     mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
     found = detect_in(dataset, model, batch_size, workers, progress, mine)
-    pairs = gather_object(list(zip(mine, found, strict=True)))
-    return [detections for _, detections in sorted(pairs, key=lambda pair: pair[0])]
+    parts = gather_object([found])
+    if len(parts) == 1:
+        return found
+    return ManyDetections.of(parts[i % len(parts)][i // len(parts)] for i in range(len(dataset)))
 
 
 def features_in(

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     on_step: Callable[[int, float], None] | None = None,
+    before_write: Callable[[], None] | None = None,
 ) -> Mapping[str, Any]:
     """Train as ``config`` says and return the metrics of the last epoch.
 
@@ -87,12 +88,13 @@ def train(
 
     Args:
         on_step: called after every step with its images and the seconds it took, loading included.
+        before_write: called before anything in ``folder`` changes; what it raises ends the run.
 
     Raises:
         Stopped: after SIGINT or SIGTERM, when what ``resume`` needs is saved.
     """
     with kept_images() if config.data.cache == "ram" else nullcontext() as memory:
-        run = Run(config, folder, resume, overwrite, memory, on_step)
+        run = Run(config, folder, resume, overwrite, memory, on_step, before_write)
         with stop_request() as request, run.progress:
             try:
                 while run.state.epochs_done < config.train.epochs:
@@ -118,6 +120,7 @@ class Run:
         overwrite: bool,
         memory: Path | None = None,
         on_step: Callable[[int, float], None] | None = None,
+        before_write: Callable[[], None] | None = None,
     ) -> None:
         check_folder(folder, resume, overwrite)
         check_backend(config.evaluation)
@@ -138,6 +141,7 @@ class Run:
         if self.main:
             warn_of_copies(config.data, self.train_set, self.val_set)
         self.config, self.folder, self.on_step = config, folder, on_step
+        self.before_write = before_write or (lambda: None)
         self.builder = builder_arguments(config.model, self.classes)
         self.batches = batches_for(len(self.train_set), training, self.accelerator)
         set_seed(training.seed)
@@ -165,7 +169,7 @@ class Run:
         if training.compile:
             compile_in_place(model)
         self.metrics: Mapping[str, Any] = {}
-        self.detections: list[dict[str, Any]] = []
+        self.detections: Sequence[dict[str, Any]] = []
         rows = self._take_up() if continued else []
         self.parallel = parallel(model, self.accelerator)
         self._open_folder(rows, clear=overwrite and not resume)
@@ -317,6 +321,7 @@ class Run:
             self.save(LAST)  # with the thresholds
         self.accelerator.end_training()
         if self.main:
+            self.before_write()
             write_results(self.folder, self.val_set, self.detections, self.metrics)
         self.say(results_table(self.metrics, self.classes))
         self.say(f"run folder: {self.folder}")
@@ -333,6 +338,7 @@ class Run:
                 self.frequency,
                 self.batches.images_a_step,
                 self.records.rows,
+                self.before_write,
             )
 
     def _take_up(self) -> list[dict[str, str]]:
@@ -351,6 +357,7 @@ class Run:
         return better
 
     def _report(self, epoch: int, cost: dict[str, float]) -> None:
+        self.before_write()
         losses = self.state.means.means()
         found = flat_numbers(self.metrics)
         # The last group is of the head; a backbone's rate may be a part of that.
@@ -369,6 +376,7 @@ class Run:
 
     def _open_folder(self, rows: list[dict[str, str]], clear: bool) -> None:
         """From here on the folder is this run's; nothing was written or deleted before."""
+        self.before_write()
         if self.main:
             if clear:
                 clear_folder(self.folder)

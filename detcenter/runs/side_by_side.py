@@ -1,10 +1,13 @@
 """Many runs, a process each, several at a time."""
 
+import math
 import re
+import signal
 import sys
+import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,10 +18,14 @@ from tqdm import tqdm
 
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config
+from detcenter.runs.claims import Claim, ClaimLost, Claims
+from detcenter.runs.folder import note_failure
 from detcenter.runs.growth import Growth
+from detcenter.runs.lending import borrow
 from detcenter.runs.machine import cores, free_memory
-from detcenter.runs.measured import epochs_done
+from detcenter.runs.measured import epochs_done, is_measured
 from detcenter.runs.own_process import Running, started, stop
+from detcenter.training import Stopped
 
 Jobs = int | Literal["auto"] | None
 
@@ -46,45 +53,143 @@ def jobs_of(given: str | None) -> Jobs:
     return int(given)
 
 
-def train_side_by_side(runs: Mapping[Path, Config], jobs: Jobs) -> dict[Path, str]:
+def train_side_by_side(
+    runs: Mapping[Path, Config],
+    jobs: Jobs,
+    lenders: Mapping[Path, Sequence[Path]] | None = None,
+    patience: float = math.inf,
+) -> dict[Path, str]:
     """Train and measure every run by its folder; returns why runs failed, by their folder.
 
-    What a run prints goes to ``log.txt`` in its folder. One that was begun goes on from its
-    last checkpoint. Whatever happens to a run, the others are trained. One that ends for want of
-    memory beside others goes on beside fewer; only alone it has failed.
+    Other processes, on other machines too, may do the same with the same folders. A run is trained
+    by who claims it first; this returns when all are done, or have failed, here or there.
+
+    What a run prints goes to ``log.txt`` in its folder, and why it failed to ``failed.txt``. One
+    that was begun goes on from its last checkpoint. Whatever happens to a run, the others are
+    trained. One that ends for want of memory beside others goes on beside fewer; only alone it has
+    failed.
 
     Args:
         jobs: runs at a time, each on a GPU of its own where there are as many; None is one a GPU,
             and one where there is none; "auto" is as many as pay, see :class:`Growth`. CPU cores
             are shared out evenly.
+        lenders: of runs that take another's weights, see :func:`borrow`.
+        patience: seconds to wait, with nothing to do here, for what others train.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; the runs have saved, and may be claimed.
     """
-    growth, waiting, failed = _growth(jobs, len(runs)), deque(runs), dict[Path, str]()
-    running: dict[int, Running] = {}  # by their place, from 0
-    shortage = _Shortage(growth)
-    with _progress(runs) as progress, _stopped_in_the_end(running):
-        begun, start = progress.n, time.monotonic()
-        while waiting or running:
-            for place in _free_places(growth.limit, running)[: len(waiting)]:
-                folder = waiting.popleft()
-                running[place] = started(runs[folder], folder, place, growth.sharing)
-            shortage.note([run.folder for run in running.values()])
-            wait([run.process.sentinel for run in running.values()], timeout=_LOOK)
-            progress.update(sum(map(epochs_done, runs)) - progress.n)
-            found = growth.look({r.folder: r.pace for r in running.values()}, free_memory())
-            if found is not None:
-                progress.write(f"--jobs auto: {found}")
-            for run in _ended(running):
+    growth = _growth(jobs, len(runs))
+    with progress_of(runs) as progress:
+        here = _Here(runs, growth, lenders or {}, progress.write)
+        with _stopped_in_the_end(here.running):
+            begun, start = progress.n, time.monotonic()
+            idle_since = start
+            while here.waiting or here.running:
+                here.take()
+                if here.running:
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since > patience:
+                    break
+                wait([run.process.sentinel for run in here.running.values()], timeout=_LOOK)
+                progress.update(sum(map(epochs_done, runs)) - progress.n)
+                paces = {run.folder: run.pace for run in here.running.values()}
+                found = growth.look(paces, free_memory())
+                if found is not None:
+                    progress.write(f"--jobs auto: {found}")
+                left = _left(progress.total - progress.n, progress.n - begun, start)
+                here.settle(left)
+    return here.failed
+
+
+class _Here:
+    """The runs that are left, and those of them that are trained here."""
+
+    def __init__(
+        self,
+        runs: Mapping[Path, Config],
+        growth: Growth,
+        lenders: Mapping[Path, Sequence[Path]],
+        say: Callable[[str], None],
+    ) -> None:
+        self.waiting = deque(runs)
+        self.running: dict[int, Running] = {}  # by their place, from 0
+        self.failed: dict[Path, str] = {}
+        self._runs, self._growth, self._lenders, self._say = runs, growth, lenders, say
+        self._claims, self._shortage = Claims(runs), _Shortage(growth)
+        self._others: dict[Path, str] = {}  # who trains runs elsewhere
+        self._said = ""
+
+    def take(self) -> None:
+        """Start runs that nobody has, as many as there are places for."""
+        places = _free_places(self._growth.limit, self.running)
+        for folder in [*self.waiting] if places else [*self._others]:
+            found = self._claims.claim(folder) if places else self._claims.look(folder)
+            self._others.pop(folder, None)
+            if isinstance(found, Claim):
+                self._start(found, places)
+            elif found is not None and found.state == "failed":
+                self.waiting.remove(folder)
+                self.failed[folder] = found.why or "not known"
+                self._say(f"{folder}: failed: {self.failed[folder]} ({found.who})")
+            elif found is not None:
+                self._others[folder] = found.who
+        self._shortage.note([run.folder for run in self.running.values()])
+        said = "" if self.running else waits_for(self._others)
+        if said and said != self._said:
+            self._say(said)
+        self._said = said
+
+    def _start(self, claim: Claim, places: list[int]) -> None:
+        folder = claim.folder
+        self.waiting.remove(folder)
+        if is_measured(folder):
+            claim.done()
+            self._say(f"{folder}: done by another process")
+            return
+        place = places.pop(0)
+        try:
+            if folder in self._lenders:
+                borrow(folder, self._runs[folder], self._lenders[folder])
+            self.running[place] = started(self._runs[folder], claim, place, self._growth.sharing)
+        except BaseException:
+            claim.end()
+            raise
+
+    def settle(self, left: str) -> None:
+        """What is to be done about runs that have ended; ``left`` is said of the time."""
+        for place, run in [*self.running.items()]:
+            if run.process.is_alive():
+                continue
+            try:
                 why = run.failure()
-                if why is not None and shortage.eases(run.folder, why):
-                    waiting.appendleft(run.folder)
-                    progress.write(f"{run.folder}: {why}; again, beside fewer runs")
-                    continue
-                if why is not None:
-                    failed[run.folder] = why
-                ended = f"failed: {why} (see its log.txt)" if why else "done"
-                time_left = _left(progress.total - progress.n, progress.n - begun, start)
-                progress.write(f"{run.folder}: {ended}{time_left}")
-    return failed
+            except ClaimLost as lost:
+                self.waiting.append(run.folder)
+                self._say(str(lost))
+            else:
+                self._settle(run, why, left)
+            del self.running[place]
+
+    def _settle(self, run: Running, why: str | None, left: str) -> None:
+        if why is None:
+            run.claim.done()
+            self._say(f"{run.folder}: done{left}")
+        elif self._shortage.eases(run.folder, why):
+            run.claim.end()
+            self.waiting.appendleft(run.folder)
+            self._say(f"{run.folder}: {why}; again, beside fewer runs")
+        else:
+            note_failure(run.folder, why)
+            self.failed[run.folder] = why
+            run.claim.end(why)
+            self._say(f"{run.folder}: failed: {why} (see its log.txt){left}")
+
+
+def waits_for(others: Mapping[Path, str]) -> str:
+    """What to say of runs that others train, by their folder; nothing where there are none."""
+    counts = Counter(others.values())
+    by_whom = "; ".join(f"{count} by {who}" for who, count in counts.items())
+    return by_whom and f"waiting for runs that are trained elsewhere: {by_whom}"
 
 
 class _Shortage:
@@ -126,7 +231,7 @@ def _growth(jobs: Jobs, runs: int) -> Growth:
     return growth
 
 
-def _progress(runs: Mapping[Path, Config]) -> Any:
+def progress_of(runs: Mapping[Path, Config]) -> Any:
     """Over the epochs of all runs."""
     return tqdm(
         total=sum(config.train.epochs for config in runs.values()),
@@ -140,21 +245,29 @@ def _progress(runs: Mapping[Path, Config]) -> Any:
 
 @contextmanager
 def _stopped_in_the_end(running: Mapping[int, Running]) -> Iterator[None]:
+    """Stop the runs and free their claims, also after SIGTERM."""
+
+    def asked(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    listens = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, asked) if listens else None
     try:
         yield
     finally:
+        if listens:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM's comes after another signal
         stop([run.process for run in running.values()])
+        for run in running.values():
+            run.claim.end()
+        if listens:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _free_places(limit: int, running: Mapping[int, Running]) -> list[int]:
     """As many of the lowest as there may be more runs."""
     places = [place for place in range(limit) if place not in running]
     return places[: max(0, limit - len(running))]
-
-
-def _ended(running: dict[int, Running]) -> list[Running]:
-    """Those that have ended, which leave their places."""
-    return [running.pop(p) for p, run in list(running.items()) if not run.process.is_alive()]
 
 
 def _left(epochs: int, done: int, start: float) -> str:

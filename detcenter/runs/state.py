@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class RunState:
         frequency: Mapping[str, str],
         images_a_step: int,
         rows: list[dict[str, str]],
+        before_replace: Callable[[], None] | None = None,
     ) -> None:
         """Write the state between two steps, or after an epoch, to a file of the run's folder."""
         averaging = {}
@@ -69,6 +70,7 @@ class RunState:
         save_checkpoint(
             path,
             path.with_name(PREVIOUS) if path.name == LAST else None,
+            before_replace,
             model=self.trained.state_dict(),
             averaging=averaging,
             builder=builder,

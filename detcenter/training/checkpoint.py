@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,12 @@ class CheckpointError(PersonsError, ValueError):
     """A checkpoint that is missing, damaged, or not one of detcenter."""
 
 
-def save_checkpoint(path: Path, previous: Path | None = None, **entries: Any) -> None:
+def save_checkpoint(
+    path: Path,
+    previous: Path | None = None,
+    before_replace: Callable[[], None] | None = None,
+    **entries: Any,
+) -> None:
     """Write ``entries`` to ``path``; what was there before stays until the new file is whole.
 
     ``model`` (a state dict), ``builder`` (the arguments it was built with), ``classes`` (names
@@ -30,6 +35,8 @@ def save_checkpoint(path: Path, previous: Path | None = None, **entries: Any) ->
 
     Args:
         previous: where to keep what was in ``path`` before.
+        before_replace: called when all is written, before ``path`` changes. If it raises, ``path``
+            stays as it was.
 
     Raises:
         OSError: if the disk is full, say; ``path`` is then as it was.
@@ -41,6 +48,8 @@ def save_checkpoint(path: Path, previous: Path | None = None, **entries: Any) ->
     try:
         with partial.open("wb") as file:
             _write(entries, file, path)
+        if before_replace is not None:
+            before_replace()
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

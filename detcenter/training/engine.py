@@ -161,25 +161,22 @@ def detect(
     loader: Iterable[Batch | PackedBatch],
     device: torch.device,
     forward: Callable[[list[Tensor]], list[dict[str, Tensor]]] | None = None,
-) -> list[dict[str, Tensor]]:
-    """Detections of every image of ``loader``, on the CPU: ``boxes``, ``scores``, ``labels``.
+) -> Iterator[dict[str, Tensor]]:
+    """Detections of one image of ``loader`` after the other, on the CPU.
 
-    And what else ``forward`` gives of each, which is called with images in place of the model.
+    ``boxes``, ``scores`` and ``labels``, and what else ``forward`` gives of each, which is called
+    with images in place of the model.
 
     Those of the background are left out: torchvision's RetinaNet and FCOS score it like any class,
     and a low ``score_thresh`` lets it through.
     """
     model.eval()
-    detections = []
     for batch in loader:
         found = (forward or model)(as_floats(batch[0], device))
         copies = iter(on_the_way([x for of_image in found for x in of_image.values()])())
-        found = [{name: next(copies) for name in of_image} for of_image in found]
-        # Copies, or a few boxes would keep all that was copied with them.
-        detections += [
-            {name: x[of_image["labels"] > 0] for name, x in of_image.items()} for of_image in found
-        ]
-    return detections
+        for of_image in [{name: next(copies) for name in of_image} for of_image in found]:
+            # Copies, or a few boxes would keep all that was copied with them.
+            yield {name: x[of_image["labels"] > 0] for name, x in of_image.items()}
 
 
 def describe_losses(losses: Mapping[str, float]) -> str:

@@ -1,7 +1,9 @@
 """`detcenter features` and `detcenter sweep` on a small data set."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from detcenter import box_features
 from detcenter.analysis import compactness
 from detcenter.cli import main
 from detcenter.commands import features as module
-from detcenter.commands import sweep
 from detcenter.data import VOCDataset
+from detcenter.runs import own_process
 from detcenter.runs.checkpoints import detector_of
 from detcenter.training import load_checkpoint
 from tests.command_line import fails
@@ -168,24 +170,27 @@ def flat_recipe(recipe, tmp_path_factory):
     return path
 
 
-def test_a_sweep_trains_each_weight_once(flat_recipe, tmp_path, monkeypatch, capsys):
-    trained = []
-    train = sweep.train
+def test_a_sweep_trains_each_weight_once(flat_recipe, tmp_path, forked, monkeypatch, capsys):
+    train, log = own_process.train, tmp_path / "log"
 
-    def counted(config, folder, **options):
-        trained.append(config.center.weight)
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        return train(config, folder, **options)
+    def counted(config, folder, *rest, **options):
+        with log.open("a") as file:
+            print(config.center.weight, file=file)
+        if len(trained()) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train(config, folder, *rest, **options)
 
-    monkeypatch.setattr(sweep, "train", counted)
+    def trained():
+        return [float(line) for line in log.read_text().splitlines()]
+
+    monkeypatch.setattr(own_process, "train", counted)
     args = ["sweep", "--config", str(flat_recipe), "--output", str(tmp_path)]
     args += ["--weights", "[0, 0.5]"]
-    assert main(args) == 130
+    assert main(args) == 143
     assert "the same command goes on" in capsys.readouterr().err
     assert main(args) == 0
-    assert trained == [0, 0.5, 0.5]
-    assert main(args) == 0 and trained == [0, 0.5, 0.5]
+    assert trained() == [0, 0.5, 0.5]
+    assert main(args) == 0 and trained() == [0, 0.5, 0.5]
     rows = json.loads((tmp_path / "sweep.json").read_text())
     assert [row["weight"] for row in rows] == [0, 0.5]
     for row in rows:
@@ -204,7 +209,7 @@ def test_a_sweep_trains_each_weight_once(flat_recipe, tmp_path, monkeypatch, cap
     line = fails(capsys, *args, "--train.lr", 0.5)
     assert "train.lr is 0.5, but the run was started with 0.01" in line
     shutil.rmtree(tmp_path / "weight_0")
-    assert main(args) == 0 and trained == [0, 0.5, 0.5, 0]
+    assert main(args) == 0 and trained() == [0, 0.5, 0.5, 0]
 
 
 def test_wrong_use_of_sweep_is_one_line(recipe, flat_recipe, tmp_path, capsys):

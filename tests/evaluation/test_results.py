@@ -1,13 +1,15 @@
 """Result files of any framework, measured without a model."""
 
+import io
 import json
 import math
+import random
 
 import numpy as np
 import pytest
 
 from detcenter.cli import main
-from detcenter.evaluation import coco_results, evaluate_detections, load_results
+from detcenter.evaluation import coco_results, evaluate_detections, load_results, results
 from detcenter.evaluation.coco import COCO_KEYS
 
 from .coco_files import CATEGORY_IDS, plain_pycocotools, write_ground_truth
@@ -135,3 +137,39 @@ def test_an_empty_list_and_a_size_that_is_not_known(tmp_path, annotation, capsys
     results.write_text(json.dumps([{**ENTRY, "image_id": 1, "bbox": [380, 0, 60, 60]}]))
     assert evaluate(truth, results, "--json", tmp_path / "numbers.json") == 0
     assert json.loads((tmp_path / "numbers.json").read_text())["AP"] == pytest.approx(1)
+
+
+def test_a_long_file_is_read_in_pieces(monkeypatch):
+    """As json.loads reads it, however it is cut, and damaged too."""
+    draw = random.Random(0)
+
+    def value(depth=0):
+        kind = draw.randrange(7 if depth < 3 else 5)
+        if kind == 5:
+            return [value(depth + 1) for _ in range(draw.randrange(4))]
+        if kind == 6:
+            return {f"k{i}": value(depth + 1) for i in range(draw.randrange(4))}
+        small = draw.random() * 10 ** draw.randrange(-8, 8)
+        return [draw.randrange(10**5), small, 'a]},[\\"é' * draw.randrange(4), None, True][kind]
+
+    def read(how, text):
+        try:
+            found = how(text)
+            return found if isinstance(found, list) else "no list"
+        except TypeError:
+            return "no list"
+        except ValueError:
+            return "no JSON"
+
+    said = []
+    for number in range(1000):
+        monkeypatch.setattr(results, "_CHARACTERS", draw.choice([1, 2, 3, 7, 50]))
+        whole = [value() for _ in range(draw.randrange(5))]
+        text = json.dumps(whole, indent=draw.choice([None, 1]), ensure_ascii=number % 2 == 0)
+        if number % 3 == 0:
+            at = draw.randrange(len(text) + 1)
+            text = text[:at] + draw.choice(["", ",", "]", "[", "1", "x", " "]) + text[at + 1 :]
+        expected = read(json.loads, text)
+        assert read(lambda text: [*results._in_list(io.StringIO(text))], text) == expected
+        said.append(expected if isinstance(expected, str) else "list")
+    assert said.count("list") > 500 and said.count("no JSON") > 100

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from threadpoolctl import threadpool_info
 
 from detcenter.recipe.config import Config
 from detcenter.runs import own_process, side_by_side
+from detcenter.runs.claims import Claims
 from detcenter.runs.growth import Pace
 from detcenter.runs.own_process import Running
 
@@ -29,12 +31,13 @@ class Machine:
         self.lock = FORK.Lock()
         monkeypatch.setattr(side_by_side, "started", self.started)
 
-    def started(self, config, folder, place, jobs):
+    def started(self, config, claim, place, jobs):
+        folder = claim.folder
         said = FORK.RawArray("d", len(Pace._fields))
         process = FORK.Process(target=self.work, args=(folder, said))
         process.start()
         self.starts.append((folder.name, place, jobs))
-        return Running(process, folder, said)
+        return Running(process, claim, said)
 
     def work(self, folder, said):
         folder.mkdir(exist_ok=True)
@@ -130,7 +133,7 @@ def test_auto_starts_one_and_then_as_many_as_fit(monkeypatch, runs, capsys):
 def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeypatch, tmp_path):
     """Spawned, each would import everything first, again at every evaluation."""
 
-    def train(config, folder, resume, on_step):
+    def train(config, folder, resume, on_step, before_write):
         on_step(8, 0.5)
         blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
         found = (
@@ -143,8 +146,10 @@ def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeyp
 
     def spawned(said):
         multiprocessing.set_start_method("spawn", force=True)  # as in a spawned process
-        own_process._work(Config(), tmp_path / "run", said, "fork", environment)
+        own_process._work(Config(), claim, said, "fork", environment)
 
+    run = tmp_path / "run"
+    claim = Claims([run]).claim(run)
     monkeypatch.setattr(own_process, "train", train)
     monkeypatch.setattr(own_process, "measured_run", lambda folder: None)
     environment = {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "1"}
@@ -159,7 +164,7 @@ def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeyp
 
 def test_a_run_says_what_it_did_after_its_first_steps():
     said = [0.0] * len(Pace._fields)
-    say = own_process._saying(said)
+    say = own_process._saying(said, SimpleNamespace(lost=False))
     for seconds in (9, 9, 9, 1, 2):
         say(8, seconds)
     assert Pace(*said)[:3] == (2, 16, 3)

@@ -135,7 +135,7 @@ class Found(nn.Module):
 
 def test_detections_of_a_batch_are_each_images_own_without_the_background():
     loader = [([torch.zeros(3, n, 2) for n in sizes], []) for sizes in ((2, 0, 3), (1,))]
-    found = detect(Found(), loader, torch.device("cpu"))
+    found = [*detect(Found(), loader, torch.device("cpu"))]
     for image, n in zip(found, (2, 0, 3, 1), strict=True):
         objects = max(0, n - 1)
         assert image["boxes"].tolist() == [[float(k)] * 4 for k in range(1, n)]

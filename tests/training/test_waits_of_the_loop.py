@@ -59,6 +59,6 @@ def test_a_step(device):
 def test_detections(device):
     model, loader = Detector().to(device), [batch(2), batch(5)]
     with waits.counted_waits() as counted:
-        found = detect(model, loader, device)
+        found = [*detect(model, loader, device)]
     assert counted.total == 0, str(counted)
     assert len(found) == 7 and found[0]["boxes"].device.type == "cpu"
