@@ -148,8 +148,8 @@ def _write_detections(
     with path.open("w") as file:
         file.write("[")
         between = ""
-        for pair in zip(dataset.annotations, found, strict=True):
-            for row in coco_results(*([x] for x in pair), dataset.category_ids):
+        for annotation, detected in zip(dataset.annotations, found, strict=True):
+            for row in coco_results([annotation], [detected], dataset.category_ids):
                 file.write(between + json.dumps(row))
                 between = ", "
         file.write("]")

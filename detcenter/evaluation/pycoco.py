@@ -73,8 +73,9 @@ def _by_class(
     order = np.argsort(places(annotations)).tolist()  # COCO's order, that of equal scores
     for start in range(0, len(order), _AT_ONCE):
         images = order[start : start + _AT_ONCE]
-        some = ([x[i] for i in images] for x in (annotations, detections))
-        evaluation = _evaluation(*some, classes)
+        evaluation = _evaluation(
+            [annotations[i] for i in images], [detections[i] for i in images], classes
+        )
         evaluation.params.maxDets = kept
         evaluation.evaluate()
         found = iter(evaluation.evalImgs)
@@ -86,7 +87,9 @@ def _by_class(
     while parts:
         of_class = parts.pop(0)
         objects = sum((part.objects for part in of_class), np.zeros(_AREAS, int))
-        yield _Matches(*one_after_the_other((part[:4] for part in of_class), empty), objects)
+        columns = one_after_the_other((part[:4] for part in of_class), empty)
+        scores, ranks, matched, ignored = columns
+        yield _Matches(scores, ranks, matched, ignored, objects)
 
 
 def _packed(areas: Sequence[Sequence[Mapping[str, Any]]]) -> list[_Matches]:

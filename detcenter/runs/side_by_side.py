@@ -93,8 +93,9 @@ def train_side_by_side(
                     break
                 wait([run.process.sentinel for run in here.running.values()], timeout=_LOOK)
                 progress.update(sum(map(epochs_done, runs)) - progress.n)
-                paces = {run.folder: run.pace for run in here.running.values()}
-                found = growth.look(paces, free_memory())
+                found = growth.look(
+                    {r.folder: r.pace for r in here.running.values()}, free_memory()
+                )
                 if found is not None:
                     progress.write(f"--jobs auto: {found}")
                 left = _left(progress.total - progress.n, progress.n - begun, start)

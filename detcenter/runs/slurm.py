@@ -161,7 +161,9 @@ def _submitted(
     import submitit
 
     rest = {key: value for key, value in parameters.items() if key not in (*_NAMES, "time")}
-    known = {f"slurm_{_NAMES[key]}": parameters[key] for key in _NAMES if key in parameters}
+    known: dict[str, Any] = {
+        f"slurm_{_NAMES[key]}": parameters[key] for key in _NAMES if key in parameters
+    }
     if isinstance(jobs, int):
         known["slurm_array_parallelism"] = jobs
     try:

@@ -1,13 +1,12 @@
 """Runs as jobs: what is asked of SLURM, and jobs by submitit's local executor."""
 
-import json
 import shlex
 
 import pytest
 
-from detcenter.cli import main
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import Config
+from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs import claims, side_by_side, slurm
 from detcenter.runs.claims import Claims
 from detcenter.runs.slurm import Job, minutes_of, slurm_parameters, train_on_slurm
@@ -144,24 +143,15 @@ def test_a_job_that_comes_again_takes_the_run_that_it_had_when_it_was_killed(tmp
 
 
 @pytest.mark.slow
-def test_jobs_here(recipe, tmp_path, monkeypatch, capsys):
-    """By submitit's local executor, which pickles them and starts them as its SLURM's does."""
-
-    def launched(runs, launch, lenders=None):
-        where = launch.jobs, lenders or {}, launch.slurm, launch.folder, "local"
-        return train_on_slurm(runs, *where)
-
-    monkeypatch.setattr("detcenter.runs.compared.launched", launched)
-    args = ["compare", "--config", str(recipe), "--train.epochs", "1", "--seeds", "2"]
-    args += ["--set", "plain: center=null", "--set", "broken: train.lr=1e30"]
-    args += ["--output", str(tmp_path / "out"), "--launcher", "slurm", "--slurm", "time=10"]
-    assert main(args) == 2
-    printed, line = capsys.readouterr()
-    assert "jobs of SLURM: 4" in printed and "2 of 4 runs failed" in line
-    assert "the loss is not finite" in line
-    done = {path.parent.name for path in (tmp_path / "out" / "plain").glob("*/measured.json")}
-    assert done == {"seed_0", "seed_1"} and not [*(tmp_path / "out").glob("plain/*/claim.*")]
-    failed = [*(tmp_path / "out" / "broken").glob("*/failed.txt")]
-    assert len(failed) == 2
-    said = json.loads((failed[0].parent / "claim.1").read_text())
-    assert said["state"] == "failed" and "not finite" in said["why"]
+def test_a_job_here(recipe, tmp_path, capsys, monkeypatch):
+    """By submitit's local executor, which pickles it and starts it as its SLURM's does."""
+    monkeypatch.setattr(slurm, "_LOOK", 0.5)
+    args = ["--config", str(recipe), "--train.epochs", "1"]
+    config, _ = parse_recipe(recipe_parser("detcenter train", ""), args)
+    run, jobs = tmp_path / "run", tmp_path / "jobs"
+    assert train_on_slurm({run: config}, None, {}, {"time": "10"}, jobs, "local") == {}
+    assert f"jobs of SLURM: 1; what they print is in {jobs}\n{run}: done\n" in (
+        capsys.readouterr().out
+    )
+    assert (run / "measured.json").exists() and not [*run.glob("claim.*")]
+    assert "Job completed successfully" in next(jobs.glob("*/*_log.out")).read_text()
