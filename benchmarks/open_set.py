@@ -27,6 +27,7 @@ from detcenter.recipe.variants import variants_of
 from detcenter.runs.checkpoints import detector_of
 from detcenter.runs.compared import laid_out, train_runs
 from detcenter.runs.folder import LAST
+from detcenter.runs.launching import Launch
 from detcenter.runs.open_set import open_set
 from detcenter.runs.side_by_side import jobs_of
 from detcenter.training import load_checkpoint
@@ -50,7 +51,7 @@ def main() -> None:
     folder = Path(config.output or "runs/open_set")
     runs = laid_out(folder, recipes, arguments.seeds, arguments.folds, None)
     every = {path: run for of in runs.values() for path, run in of.items()}
-    failed = train_runs(every, jobs_of(arguments.jobs), None)
+    failed = train_runs(every, Launch(jobs_of(arguments.jobs)))
     if failed:
         raise SystemExit(str(failed))
     numbers = {

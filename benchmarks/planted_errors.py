@@ -33,6 +33,7 @@ from detcenter.recipe.datasets import read_parts
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs.audited import Fold, fold_of, fold_runs
 from detcenter.runs.compared import train_runs
+from detcenter.runs.launching import Launch
 from detcenter.runs.measured import detections_of
 from detcenter.runs.side_by_side import jobs_of
 
@@ -73,7 +74,7 @@ def _of_seed(
     )
     config.data.train_images = config.data.val_images = "images"
     runs = fold_runs(folder / name, config, arguments.folds)
-    failed = train_runs(runs, jobs, None)
+    failed = train_runs(runs, Launch(jobs))
     if failed:
         raise SystemExit(str(failed))
     folds = [fold_of(path, run) for path, run in runs.items()]

@@ -128,7 +128,7 @@ def _of_checkpoint(path: Path, repeats: int) -> dict[str, Any]:
     plain: Any = fast(load(path, device()), False)
     sides = {"torchvision": plain, "fast": fast(copy.deepcopy(plain))}
     dataset = validation_set(recipe.data, plain.classes)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, Sequence[dict[str, Any]]] = {}
 
     def step(name: str) -> Callable[[], None]:
         def infer() -> None:
