@@ -13,7 +13,7 @@ trained detector are compared and timed instead, on the validation images of its
 
 import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def _step(model: Any, given: tuple[Any, ...]) -> Callable[[], None]:
     return step
 
 
-def _same(expected: list[dict[str, Tensor]], found: list[dict[str, Tensor]]) -> float:
+def _same(expected: Sequence[dict[str, Tensor]], found: Sequence[dict[str, Tensor]]) -> float:
     """The share of detections that are equal in box, score and label, at the same place."""
     equal, total = 0, 0
     for one, other in zip(expected, found, strict=True):
