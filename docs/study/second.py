@@ -18,7 +18,12 @@ PAIRS = {
         ("plain", "softmax"),
         ("plain", "one"),
     ],
-    "wrong_labels": [("plain", "center"), ("one", "center"), ("smoothing", "center")],
+    "wrong_labels": [
+        ("plain", "center"),
+        ("one", "center"),
+        ("smoothing", "center"),
+        ("plain", "one"),
+    ],
     "clean_twice": [("plain", "center")],
     "wrong_labels_twice": [("plain", "center")],
 }
