@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,9 +46,6 @@ _OF_DATA = ("root", "format", "train", "val")
 def main(args: Sequence[str]) -> None:
     """Write ``similar.html`` and ``similar.json``, or with ``--measure`` ``retrieval.json``."""
     checkpoint, recipe = checkpoint_in(args)
-    for arg in args:
-        if re.match(r"-[\d.]+,", arg):  # which the parser takes for an option
-            raise ConfigError(f"BOX {arg} reaches out of the image, whose pixels begin at 0")
     arguments = parse(options.parser(args, recipe), args)
     _check(arguments)
     boxes = [parsed_box(text) for text in arguments.boxes]

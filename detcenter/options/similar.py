@@ -1,7 +1,9 @@
 """The options of `detcenter similar`."""
 
+import re
 from collections.abc import Sequence
 
+from detcenter.errors import ConfigError
 from detcenter.options.device import add_device
 from detcenter.options.features import OF_TERM, PARTS
 from detcenter.recipe.config import Config, DataConfig
@@ -12,6 +14,9 @@ COMMON = ("data.root", "data.train", "data.val", "data.workers")
 
 def parser(args: Sequence[str] = (), recipe: Config | None = None) -> Parser:
     """With the defaults of the checkpoint's ``recipe``."""
+    for arg in args:
+        if re.match(r"-[\d.]+,", arg):  # which the parser takes for an option
+            raise ConfigError(f"BOX {arg} reaches out of the image, whose pixels begin at 0")
     about = "The annotated boxes of a data set that are most like one, by the detector's features."
     defaults = DataConfig() if recipe is None else recipe.data
     parser = data_parser("detcenter similar", about, defaults)
