@@ -15,12 +15,16 @@ import yaml
 
 from detcenter.cli import main
 from detcenter.data import kept, make_digits
+from detcenter.models import pyramid
 from detcenter.runs import own_process, side_by_side
 from detcenter.runs.growth import Pace
 from tests.data.layouts import Coco, Voc
 from tests.runs.killing import MODEL
 
 Case = tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]
+
+
+multiprocessing.set_forkserver_preload(["detcenter.runs.own_process"])
 
 
 def pytest_addoption(parser):
@@ -54,6 +58,23 @@ def own_cache(tmp_path_factory):
     """What is known of images is the tests' own, and nothing stays of it in the user's folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DETCENTER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def probed_once():
+    """What strides a backbone has follows from its layers, and takes half a second to find out."""
+    known: dict[tuple[type, str], dict[str, tuple[int, int]]] = {}
+    probe = pyramid._strided_nodes
+
+    def strided_nodes(classifier):
+        key = type(classifier), repr(classifier)
+        if key not in known:
+            known[key] = probe(classifier)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyramid, "_strided_nodes", strided_nodes)
         yield
 
 

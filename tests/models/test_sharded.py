@@ -9,7 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from detcenter import attach, box_features, detach, detect_with_features
-from tests.training.test_processes import batch_of, small_ssd
+from tests.training.test_processes import batch_of, in_processes, small_ssd
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def work(rank, world, folder):
 
 
 def test_features_and_losses_are_those_of_the_whole_model(tmp_path):
-    torch.multiprocessing.spawn(work, (2, str(tmp_path)), 2)
+    in_processes(work, 2, tmp_path)
     for rank in range(2):
         whole, sharded = torch.load(tmp_path / f"{rank}.pth")
         torch.testing.assert_close(sharded, whole)

@@ -91,6 +91,13 @@ SETTINGS = [(False, False), (True, True)]  # weighted, normalize
 MODELS = [("cell", {}), ("embedding", {"per_object": True, "warmup_steps": 3})]
 
 
+def in_processes(work, count, folder):
+    """`work(rank, count, folder)`, in processes that a server forks, which has imported torch."""
+    torch.multiprocessing.start_processes(
+        work, (count, str(folder)), count, start_method="forkserver"
+    )
+
+
 def work(rank, world, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=world)
@@ -113,7 +120,7 @@ def work(rank, world, folder):
 @pytest.fixture(scope="module", params=[2, 3])
 def world(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (request.param, str(folder)), request.param)
+    in_processes(work, request.param, folder)
     ranks = range(request.param)
     return request.param, [torch.load(folder / f"{rank}.pth") for rank in ranks]
 
@@ -198,7 +205,7 @@ def alone(rank, world, folder):
 
 
 def test_validation_losses_and_groups_of_ones_own_wait_for_no_other_process(tmp_path):
-    torch.multiprocessing.spawn(alone, (2, str(tmp_path)), 2)
+    in_processes(alone, 2, tmp_path)
     no_grad, container, own, centers, alone_centers = torch.load(tmp_path / "0.pth")
     x, targets = batch_of(3)
     model = small_ssd("embedding", per_object=True)
