@@ -3,7 +3,7 @@
 # `make test-oldest` runs the tests with the oldest torch and torchvision that pyproject.toml allows, in
 # .venv-oldest; `make test-wheel` installs the wheel where nothing else is, and trains with it.
 # `make docs` builds the site of docs/ into build/docs; warnings are errors.
-# `make notebook` runs docs/notebook.ipynb, in about five minutes.
+# `make notebook` runs docs/notebook.ipynb, in about seven minutes.
 # `make study` trains the 32 runs of the second study's first question, in about an hour on two cores.
 # `make gpu` runs all that is to be shown on a GPU, into the folder OUT.
 PYTHON ?= python3

@@ -27,7 +27,11 @@ def digits(train, val):
 def detector(classes):
     """torchvision's Faster R-CNN, small: three levels of a ResNet-18 from scratch."""
     backbone = resnet_fpn_backbone(
-        backbone_name="resnet18", weights=None, returned_layers=[2, 3], trainable_layers=5
+        backbone_name="resnet18",
+        weights=None,
+        norm_layer=torch.nn.BatchNorm2d,  # the default is frozen, for pretrained weights
+        returned_layers=[2, 3],
+        trainable_layers=5,
     )
     backbone.fpn.extra_blocks = None
     anchors = AnchorGenerator(((24, 36), (52, 68)), ((0.45, 0.8),) * 2)
