@@ -60,10 +60,14 @@ def main(args: Sequence[str]) -> None:
         if not arguments.no_pictures:
             writers["pictures"] = drawings(output, classes, arguments.every, arguments.workers)
         writes = [stack.enter_context(writer) for writer in writers.values()]
-        count = _detect(model, files, arguments, lowest, taught, writes, faults)
+        count, boxes = _detect(model, files, arguments, lowest, taught, writes, faults)
     if threshold is None:
         print(f"shown from a score of: {_in_words(names, lowest)}")
     print(f"{count} image{'' if count == 1 else 's'} to {output}: {', '.join(writers)}")
+    if not boxes:
+        print(
+            f"no boxes with a score of {lowest.min():.3g} or more; a lower --threshold shows more"
+        )
     if faults:
         raise DataError(*dict.fromkeys(faults))
 
@@ -152,14 +156,14 @@ def _detect(
     taught: int,
     writes: Sequence[Callable[[Prediction], None]],
     faults: list[Fault],
-) -> int:
-    """How many images went through; stopped by Ctrl-C, it says how far it came."""
+) -> tuple[int, int]:
+    """How many images went through, and boxes shown; stopped by Ctrl-C, how far it came."""
     counts = [source.frames and math.ceil(source.frames / arguments.every) for source in files]
     total = None if None in counts else sum(n for n in counts if n is not None)
     found = predictions(
         model, files, every=arguments.every, workers=arguments.workers, faults=faults
     )
-    count, limit = 0, _unknown_threshold(model)
+    count, boxes, limit = 0, 0, _unknown_threshold(model)
     with stop_request() as request:
         try:
             for prediction in bar("detecting", total=total)(found):
@@ -168,13 +172,13 @@ def _detect(
                     shown = _marked(shown, limit, taught, len(lowest) + 1)
                 for write in writes:
                     write(shown)
-                count += 1
+                count, boxes = count + 1, boxes + len(shown.detection["boxes"])
                 request.check()
         except KeyboardInterrupt as stop:
             of_all = "" if total is None else f" of {total}"
             stop.args = (f" after {count}{of_all} images, whose results are complete",)
             raise
-    return count
+    return count, boxes
 
 
 def _above(prediction: Prediction, lowest: Tensor) -> Prediction:

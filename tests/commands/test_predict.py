@@ -158,6 +158,13 @@ def test_a_video_becomes_a_video(stand_in, predict, scenes, tmp_path, workers):
     assert not np.array_equal(drawn[0], drawn[5])
 
 
+def test_it_says_that_nothing_is_found(stand_in, predict, scenes, capsys):
+    predict("--threshold", 1, scenes[0])
+    assert "no boxes with a score of 1 or more; a lower --threshold" in capsys.readouterr().out
+    predict("--threshold", 0.01, scenes[0])
+    assert "no boxes" not in capsys.readouterr().out
+
+
 def test_all_formats_at_once_say_the_same(stand_in, predict, scenes, tmp_path, capsys):
     path = animated(tmp_path / "a.tif", scenes[:2])
     formats = ("--format", "json,coco,yolo", "--no-pictures")
