@@ -324,6 +324,9 @@ def _readable(message: str) -> str:
     line = _one_line(message)
     if line.startswith('Parser key "terms"') and "Subclass types" in line:
         return "terms maps names of your choice to sections of keys, see docs/terms.md"
+    recipe = re.match(r"[Uu]nrecognized arguments: (\S+\.ya?ml)$", line)
+    if recipe:
+        return f"{recipe[1]}: a recipe is given as --config {recipe[1]}"
     unknown = re.match(r"Parser key \"terms\": Option '(\w+)' is not accepted", line)
     if unknown:
         return _unknown(

@@ -11,6 +11,7 @@ from detcenter.recipe.config import Config, config_from_dict
 from detcenter.recipe.keys import all_keys, short_names, whole_names
 from detcenter.recipe.parsing import parse, parse_recipe, with_whole_names
 from detcenter.recipe.variants import variants_of
+from tests.command_line import fails
 
 NAMES = [key.name for key in all_keys()]
 
@@ -76,3 +77,9 @@ def test_an_old_name_loads_from_a_checkpoint_and_is_told_in_a_recipe(tmp_path):
     with pytest.raises(ConfigError, match=re.escape(message)):
         parse_recipe(train.parser(), ["--config", str(tmp_path / "old.yaml")])
     assert Config().train.backbone_lr_factor == 1
+
+
+def test_a_recipe_without_its_option_is_told_how(capsys):
+    assert fails(capsys, "train", "mine.yaml").endswith(
+        "mine.yaml: a recipe is given as --config mine.yaml"
+    )
