@@ -26,9 +26,8 @@ from detcenter.recipe.decided import data_of_audit, decided
 from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import parse, parse_recipe
 from detcenter.runs.audited import Fold, fold_of, fold_runs
-from detcenter.runs.compared import causes, train_runs
+from detcenter.runs.compared import train_all
 from detcenter.runs.folder import write_whole
-from detcenter.training import TrainingError
 
 logger = logging.getLogger("detcenter")
 
@@ -62,12 +61,7 @@ def _audit(args: Sequence[str]) -> None:
     _check(config, arguments)
     folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
     runs = fold_runs(folder, config, arguments.folds)
-    failed = train_runs(runs, launch_of(arguments, folder))
-    if failed:
-        raise TrainingError(
-            f"{len(failed)} of {len(runs)} trainings failed; the same command tries again: "
-            f"{causes(failed)}"
-        )
+    train_all(runs, launch_of(arguments, folder))
     folds = [fold_of(path, run) for path, run in runs.items()]
     _warn_of_unseen(folds)
     _write(folder, config, folds, arguments.show)

@@ -15,11 +15,11 @@ from detcenter.options import openset as options
 from detcenter.recipe.config import DataConfig, config_from_dict
 from detcenter.recipe.parsing import parse, parse_recipe
 from detcenter.runs.checkpoints import checkpoint_in, detector_of
-from detcenter.runs.compared import causes, train_runs
+from detcenter.runs.compared import train_all
 from detcenter.runs.folder import LAST
 from detcenter.runs.launching import Launch
 from detcenter.runs.open_set import OpenSet, open_set
-from detcenter.training import TrainingError, load_checkpoint, save_checkpoint
+from detcenter.training import load_checkpoint, save_checkpoint
 from detcenter.unknown import WAYS
 
 logger = logging.getLogger("detcenter")
@@ -91,9 +91,7 @@ def _trained(args: Sequence[str]) -> tuple[Namespace, DataConfig, Path]:
     name = Path(str(arguments.config[-1])).stem
     folder = Path(config.output or f"runs/openset_{name}")
     config.output = str(folder)
-    failed = train_runs({folder: config}, Launch())
-    if failed:
-        raise TrainingError(f"the training failed; the same command tries again: {causes(failed)}")
+    train_all({folder: config}, Launch())
     return arguments, config.data, folder / LAST
 
 

@@ -21,10 +21,10 @@ from detcenter.recipe.datasets import part_of
 from detcenter.recipe.extras import need
 from detcenter.recipe.parsing import parse_recipe
 from detcenter.runs.checkpoints import detector_of
-from detcenter.runs.compared import causes, train_runs
+from detcenter.runs.compared import train_all
 from detcenter.runs.features import centers_of, compactness_of, part_features, save_features, unit
 from detcenter.runs.folder import write_whole
-from detcenter.training import TrainingError, load_checkpoint
+from detcenter.training import load_checkpoint
 from detcenter.whole_file import whole_file
 
 
@@ -36,12 +36,7 @@ def main(args: Sequence[str]) -> None:
     folder = Path(config.output or f"runs/{Path(str(arguments.config[-1])).stem}")
     runs = {weight: _run(config, folder, weight) for weight in arguments.weights}
     by_folder = {Path(str(run.output)): run for run in runs.values()}
-    failed = train_runs(by_folder, launch_of(arguments, folder))
-    if failed:
-        raise TrainingError(
-            f"{len(failed)} of {len(runs)} runs failed; the same command tries them again: "
-            f"{causes(failed)}"
-        )
+    train_all(by_folder, launch_of(arguments, folder))
     rows = [_measured(run, weight) for weight, run in runs.items()]
     cells, numbers = [cell for cell, _ in rows], [row for _, row in rows]
     write_whole(folder / "sweep.json", json.dumps(numbers, indent=2))

@@ -17,6 +17,7 @@ from detcenter.runs.launching import Launch, launched
 from detcenter.runs.lending import borrowers
 from detcenter.runs.measured import is_measured, recipe_of
 from detcenter.runs.variants import truth_of
+from detcenter.training import TrainingError
 
 
 def laid_out(
@@ -115,6 +116,18 @@ def train_runs(
         stop.args = ("; the same command goes on from there",)
         raise
     return failed
+
+
+def train_all(runs: Mapping[Path, Config], launch: Launch) -> None:
+    """As :func:`train_runs`, where every run is needed.
+
+    Raises:
+        TrainingError: naming the causes, if any failed.
+    """
+    failed = train_runs(runs, launch)
+    if failed:
+        of_all = f"{len(failed)} of {len(runs)} trainings" if len(runs) > 1 else "the training"
+        raise TrainingError(f"{of_all} failed; the same command tries again: {causes(failed)}")
 
 
 def _check_same(config: Config, other: Config) -> None:
