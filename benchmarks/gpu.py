@@ -94,7 +94,9 @@ def run(part: Part, limit: float, folder: Path, dry: bool) -> None:
     """In a session of its own, so that what it started ends with it."""
     print(f"\n{part.name} ({limit:.0f} s at most)", flush=True)
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if dry else {}
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | hidden
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    found = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | found | hidden
     start = time.monotonic()
     (folder / f"{part.name}.json").unlink(missing_ok=True)
     process = subprocess.Popen(
