@@ -74,9 +74,9 @@ def main() -> None:
 def _measure(variants: Mapping[str, Config], folder: Path, arguments: argparse.Namespace) -> None:
     """Judge one set of errors while the folds of the next are trained."""
     launch = Launch(jobs_of(arguments.jobs))
-    workers = launch.jobs if isinstance(launch.jobs, int) else 1
     judged: list[Future[None]] = []
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(variants), spawn) as pool:
         for share in arguments.shares:
             for seed in range(arguments.seeds):
                 of_seed = folder / f"share_{share:g}" / f"seed_{seed}"

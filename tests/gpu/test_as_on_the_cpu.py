@@ -103,7 +103,23 @@ def test_detections_and_features(device, family, make_fast):
     expected, found = detect_with_features(model, images), detect_with_features(twin, moved)
     for got, wanted in zip(found, expected, strict=True):
         assert len(wanted["scores"]) > 5
-        compare(got, wanted, 1e-4)  # pixels, of decoded exponentials
+        compare(*in_one_order(got, wanted), 1e-4)  # pixels, of decoded exponentials
+
+
+def in_one_order(found, expected):
+    """Rounding swaps detections of nearly equal scores; those nearly as low as the last may be
+    others."""
+    assert len(found["scores"]) == len(expected["scores"])
+    found = {key: x.float().cpu() for key, x in found.items()}
+    keep = expected["scores"] > expected["scores"].min() + 1e-5
+    expected = {key: x[keep].float() for key, x in expected.items()}
+    rows = [
+        torch.column_stack([x["boxes"], 1000 * x["labels"], 1000 * x["scores"]])
+        for x in (expected, found)
+    ]
+    nearest = torch.cdist(*rows).argmin(1)
+    assert len(nearest.unique()) == len(nearest) > 5
+    return {key: x[nearest] for key, x in found.items()}, expected
 
 
 @pytest.mark.parametrize("name", ["center", "rank_hard", "multibox"])
@@ -111,9 +127,13 @@ def test_losses_by_themselves(device, name):
     features = torch.randn(60, 16)
     labels = 1 + torch.arange(60) % (CLASSES - 1)
     boxes = torch.randn(3, 2, 30, 4)  # as logits, codes and targets of a MultiBox loss
+    by_class = labels.argsort(stable=True)
+    # Of blocks, and with room for all negatives: a device draws other numbers than the CPU.
+    all_violating = RankHardLoss(neg_num=60)
+    all_violating.forward = all_violating.of_blocks
     values = {
         "center": (CenterLoss(CLASSES, 16), (features, labels)),
-        "rank_hard": (RankHardLoss(), (features, labels)),
+        "rank_hard": (all_violating, (features[by_class], labels[by_class])),
         "multibox": (MultiBoxLoss(), (*boxes[:2], labels.view(2, 30) - 1, boxes[2])),
     }
     loss, arguments = values[name]
