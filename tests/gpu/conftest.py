@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
 
 # Before the first matrix product on the device, or none is to the bit.
@@ -14,6 +15,16 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 def device():
     """The GPU; in a dry run the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def recipe(recipe, tmp_path_factory):
+    """With a rate at which losses do not grow: rounding would grow with them."""
+    values = yaml.safe_load(recipe.read_text())
+    values["train"]["lr"] = 0.001
+    path = tmp_path_factory.mktemp("gpu_recipe") / "small.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
 
 
 @pytest.fixture(autouse=True)
