@@ -5,18 +5,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter.evaluation.matching import box_iou, ignored_overlap, surest_first
+from detcenter.evaluation.matching import Detections, box_iou, ignored_overlap, surest_first
 
 _SAME = 0.5  # IoU from which on two boxes are of one object
 _OTHER = 0.3  # below this IoU a detection is of something else
 _WELL = 0.8  # from this IoU on a box lies as the detection wants it
+_SURE = 0.5  # times the probability of the surest detection, from which on one is sure too
 _IN_CROWD = 0.5  # share of a detection inside a crowd, from which on it is of that
 
 
 class Placement(NamedTuple):
     """What was detected at and around N annotated boxes."""
 
-    support: np.ndarray  # [N] in 0..1, the score of the surest detection there, of any class
+    support: np.ndarray  # [N] in 0..1, of the surest detection there, of any class
     misplaced: np.ndarray  # [N] in 0..1, how probably the box lies badly
     better: np.ndarray  # [N, 4], the detection that says where it should lie; nan if there is none
     scores: np.ndarray  # [N], of that detection; 0 if there is none
@@ -37,10 +38,12 @@ def placement(
 ) -> Placement:
     """Hold all annotated boxes of images, one image after the other, against what was detected.
 
-    A detection means the box that it overlaps most, if their IoU is 0.3 or more. The surest of
-    those that mean a box says where that should lie, and how probably it lies badly: the
-    detection's score, times what falls from 1 at an IoU of 0.3 to 0 at 0.8. A box is supported by
-    detections of an IoU of 0.5 or more.
+    Which class an object has does not matter here: a detection counts by how probably it is an
+    object, see `_objects`. It means the box that it overlaps most, if their IoU is 0.3 or more. The
+    surest of those that mean a box says where that should lie. The box lies badly as probably as
+    that is an object, times what falls from 1 at an IoU of 0.3 to 0 at 0.8: the best IoU of the
+    surest and those half as sure or more, as a detector that doubts between two places is no
+    witness against either. A box is supported by detections of an IoU of 0.5 or more.
 
     Args:
         annotations, detections: of the same images, as in `detcenter.evaluation`.
@@ -55,6 +58,7 @@ def missing_boxes(
 ) -> Missing:
     """Detections that lie on no annotated box: with none they have an IoU of 0.3 or more.
 
+    Their scores are how probably they are objects, see `_objects`; their label is the likeliest.
     Without those inside crowds, and without area; of two that overlap by an IoU of 0.5 or more only
     the surer.
     """
@@ -65,8 +69,22 @@ def missing_boxes(
     return Missing(images, *columns)
 
 
-def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> Placement:
+def _objects(detection: Mapping[str, Any]) -> Detections:
+    """Detections with the probability that there is an object as their score, the surest first.
+
+    That is the sum over classes of the best score of a detection of the class that overlaps by an
+    IoU of 0.5 or more, at most 1: an object whose class is in doubt is as much an object.
+    """
     found = surest_first(detection)
+    scores = np.where(box_iou(found.boxes, found.boxes) >= _SAME, found.scores, 0)
+    of_classes = [scores[:, found.labels == c].max(axis=1) for c in np.unique(found.labels)]
+    there = np.minimum(1, np.sum(of_classes, axis=0)) if of_classes else found.scores
+    order = np.argsort(-there, kind="stable")
+    return Detections(*(column[order] for column in found._replace(scores=there)))
+
+
+def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> Placement:
+    found = _objects(detection)
     boxes = np.asarray(annotation["boxes"], np.float64).reshape(-1, 4)
     iou = box_iou(found.boxes, boxes)
     count = len(boxes)
@@ -81,10 +99,12 @@ def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> P
         return result
     means = np.where(iou.max(axis=1) >= _OTHER, iou.argmax(axis=1), -1)
     for box in set(means.tolist()) - {-1}:
-        surest = int(np.flatnonzero(means == box)[0])
+        at = np.flatnonzero(means == box)
+        surest = int(at[0])
         result.better[box], result.scores[box] = found.boxes[surest], found.scores[surest]
         result.iou[box] = iou[surest, box]
-        off = max(0, (_WELL - iou[surest, box]) / (_WELL - _OTHER))
+        fit = iou[at[found.scores[at] >= _SURE * found.scores[surest]], box].max()
+        off = max(0, (_WELL - fit) / (_WELL - _OTHER))
         result.misplaced[box] = found.scores[surest] * off
     return result
 
@@ -92,7 +112,7 @@ def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> P
 def _missing(
     annotation: Mapping[str, Any], detection: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    found = surest_first(detection)
+    found = _objects(detection)
     iou = box_iou(found.boxes, np.asarray(annotation["boxes"], np.float64).reshape(-1, 4))
     crowd = np.asarray(annotation["iscrowd"], bool)
     in_crowd = ignored_overlap(found, annotation)[:, crowd].max(axis=1, initial=0)
