@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,14 @@ def _audit(args: Sequence[str]) -> None:
     train_all(runs, launch_of(arguments, folder))
     folds = [fold_of(path, run) for path, run in runs.items()]
     _warn_of_unseen(folds)
-    _write(folder, config, folds, arguments.show)
+    _write(folder, config, folds, _mean_results(runs), arguments.show)
+
+
+def _mean_results(runs: Iterable[Path]) -> dict[str, float]:
+    """How good the detectors of the folds are, by the annotations as they are."""
+    results = [json.loads((folder / "results.json").read_text()) for folder in runs]
+    found = {key: [of[key] for of in results if of[key] is not None] for key in ("AP", "AP50")}
+    return {key: float(np.mean(values)) for key, values in found.items() if values}
 
 
 def _check(config: Config, arguments: Namespace) -> None:
@@ -82,11 +89,13 @@ def _check(config: Config, arguments: Namespace) -> None:
         )
 
 
-def _write(folder: Path, config: Config, folds: Sequence[Fold], show: int) -> None:
+def _write(
+    folder: Path, config: Config, folds: Sequence[Fold], results: dict[str, float], show: int
+) -> None:
     """The files, the page if it can be made, and a table."""
     found = _suspects(folds)
     rows = [_row(suspect, fold, Path(config.data.root)) for suspect, fold in found]
-    content = _content(config, folds, rows)
+    content = _content(config, folds, rows) | results
     write_whole(folder / "audit.json", json.dumps(content, indent=1, allow_nan=False))
     write_whole(folder / "audit.csv", _csv(rows))
     print(_summary(content))
@@ -216,6 +225,11 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 def _summary(content: dict[str, Any]) -> str:
     """How many suspects of each kind there are, and the worst of each."""
     blocks = [f"{content['boxes']} boxes in {content['images']} images"]
+    if "AP" in content:
+        blocks.append(
+            f"AP {content['AP']:.3f}, AP50 {content['AP50']:.3f} (means of the folds): what these "
+            "detectors cannot tell apart, the list cannot either"
+        )
     for kind in KINDS:
         of_kind = [row for row in content["suspects"] if row["kind"] == kind]
         likely = sum(row["score"] > 0.5 for row in of_kind)

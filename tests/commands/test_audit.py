@@ -53,6 +53,9 @@ def test_what_it_leaves(audit):
     content = json.loads((folder / "out/audit.json").read_text())
     assert (content["images"], content["folds"]) == (12, 2)
     assert content["classes"] == CLASSES
+    results = [json.loads((folder / f"out/fold_{n}/results.json").read_text()) for n in range(2)]
+    for key in ("AP", "AP50"):
+        assert content[key] == pytest.approx((results[0][key] + results[1][key]) / 2)
     suspects = content["suspects"]
     scores = [suspect["score"] for suspect in suspects]
     assert scores == sorted(scores, reverse=True) and scores[-1] >= 0.1 and scores[0] <= 1
