@@ -140,7 +140,7 @@ def _with_weights(
 def _full_state(name: str, weights: str, chosen: WeightsEnum) -> dict[str, Tensor]:
     if is_file(weights):
         return read_weights(weights)
-    with downloads_explained(name):
+    with downloads_explained(name, chosen, "weights"):
         return dict(chosen.get_state_dict(progress=True, check_hash=True))
 
 
@@ -172,7 +172,7 @@ def _with_backbone_weights(
             raise WeightsError(
                 f"{weights}: not weights of the backbone of {name} ({reason})"
             ) from None
-    with downloads_explained(name):
+    with downloads_explained(_BACKBONE_OF[name], chosen, "weights_backbone"):
         return build(chosen)
 
 

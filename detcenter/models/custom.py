@@ -237,7 +237,6 @@ def _classifier(name: str, weights: str | None) -> nn.Module:
         model = cast(nn.Module, get_model(name, weights=None))
         load_matching(model, read_weights(weights), weights)
         return model
-    with downloads_explained(name):
-        return cast(
-            nn.Module, get_model(name, weights=weight_set(weights, get_model_weights(name), name))
-        )
+    chosen = weight_set(weights, get_model_weights(name), name)
+    with downloads_explained(name, chosen, "weights_backbone"):
+        return cast(nn.Module, get_model(name, weights=chosen))

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from unittest.mock import patch
 from urllib.error import URLError
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
@@ -148,21 +149,34 @@ def weight_set(weights: str, sets: type[WeightsEnum], model_name: str) -> Weight
     if weights not in sets.__members__:
         raise WeightsError(
             f"weights {weights!r} of {model_name}: torchvision has {', '.join(sets.__members__)}; "
-            "null trains from scratch, and a path to a file is taken too"
+            "a path to a file is taken too, and null trains from nothing"
         )
     return sets[weights]
 
 
+def place_in_cache(weights: WeightsEnum) -> Path:
+    """The file that torchvision downloads a weight set to, and looks for before it does."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+
+
 @contextmanager
-def downloads_explained(model_name: str) -> Iterator[None]:
-    """Turn a failed download into a :class:`WeightsError` that names the ways out."""
+def downloads_explained(
+    model_name: str, weights: WeightsEnum, key: Literal["weights", "weights_backbone"]
+) -> Iterator[None]:
+    """Turn a failed download into a :class:`WeightsError` that names the ways out, the best first.
+
+    Args:
+        key: which asks for them, of a recipe and of :func:`build_model`.
+    """
     try:
         yield
     except (URLError, ConnectionError, TimeoutError) as error:
+        option = key.replace("_", "-")
         raise WeightsError(
-            f"the weights of {model_name} could not be downloaded ({error}); "
-            "set weights: null or weights_backbone: null to train from scratch, "
-            "or give the path of a local file"
+            f"the weights of {model_name} could not be downloaded ({error}); give a file of them "
+            f"as {key} (--{option} FILE), or lay {weights.url} into "
+            f"{place_in_cache(weights).parent} by hand; only if neither can be had train without, "
+            f"{key}: null, which takes many more epochs and with few images ends far lower"
         ) from None
 
 

@@ -1,7 +1,6 @@
 """What a recipe is fitted to: the objects of the training images, and the machine."""
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -12,6 +11,7 @@ from torchvision.models import get_model_weights
 from detcenter.analysis.symmetry import SIDE, Symmetry, symmetry
 from detcenter.data import DetectionDataset
 from detcenter.data.dataset import Annotation
+from detcenter.models.weights import place_in_cache
 from detcenter.progress import bar
 
 _SEEN = 2000  # objects that tell whether the others may be mirrored
@@ -102,7 +102,6 @@ def this_machine() -> Machine:
 
 def downloaded_weights(backbone: str) -> str | None:
     """A classifier's weight set of torchvision that is in torch's cache, DEFAULT before others."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
     sets = get_model_weights(backbone)
     names = ["DEFAULT", *(weights.name for weights in sets)]
-    return next((name for name in names if (folder / Path(sets[name].url).name).exists()), None)
+    return next((name for name in names if place_in_cache(sets[name]).exists()), None)

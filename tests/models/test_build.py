@@ -6,7 +6,14 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from torchvision.models import WeightsEnum, get_model, mobilenet_v2, mobilenet_v3_large, vgg16
+from torchvision.models import (
+    MobileNet_V2_Weights,
+    WeightsEnum,
+    get_model,
+    mobilenet_v2,
+    mobilenet_v3_large,
+    vgg16,
+)
 from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -23,7 +30,7 @@ from detcenter.models import (
 )
 from detcenter.models.custom import ScaledBoxGenerator, build_over_backbone
 from detcenter.models.pyramid import PyramidBackbone
-from detcenter.models.weights import load_matching
+from detcenter.models.weights import load_matching, place_in_cache
 
 from .conftest import FEW_BOXES, Recorder
 
@@ -118,19 +125,36 @@ def test_a_checkpoint_with_a_model_entry_is_taken_too(tmp_path):
     assert same_state(read_weights(tmp_path / "checkpoint.pth"), model.state_dict())
 
 
-def test_weights_that_cannot_be_had_are_one_clear_line(tmp_path, monkeypatch):
+def test_where_weights_cannot_be_downloaded_the_best_way_out_comes_first(monkeypatch):
     def refuse(*args, **kwargs):
         raise URLError("no network")
 
     monkeypatch.setattr(WeightsEnum, "get_state_dict", refuse)
-    for arguments in (
-        {"name": "ssd300_vgg16", "weights": "DEFAULT"},
-        {"name": "ssd300_vgg16", "weights_backbone": "DEFAULT"},
-        {**SMALL, "weights_backbone": "DEFAULT"},
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "the cache")
+    for arguments, file in (
+        ({"name": "ssd300_vgg16", "weights": "DEFAULT"}, "ssd300_vgg16_coco-b556d3b4"),
+        ({"name": "ssd300_vgg16", "weights_backbone": "DEFAULT"}, "vgg16_features-amdegroot"),
+        ({**SMALL, "weights_backbone": "DEFAULT"}, "mobilenet_v2-7ebf99e0"),
+        ({**SMALL, "weights_backbone": "IMAGENET1K_V1"}, "mobilenet_v2-b0353104"),
     ):
-        with pytest.raises(WeightsError, match="null.*local file") as caught:
+        key = next(key for key in arguments if key.startswith("weights"))
+        ways = f"as {key} .*--{key.replace('_', '-')} FILE.*{file}.* into the cache/checkpoints "
+        with pytest.raises(WeightsError, match=f"{ways}.*{key}: null.* ends far lower$") as caught:
             build_model(num_classes=3, **arguments)
         assert "\n" not in str(caught.value)
+
+
+def test_weights_laid_into_torchs_cache_are_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    place = place_in_cache(MobileNet_V2_Weights.IMAGENET1K_V1)
+    place.parent.mkdir()
+    save(mobilenet_v2(weights=None), place)
+    model = build_model(num_classes=3, weights_backbone="IMAGENET1K_V1", **SMALL)
+    first = read_weights(place)["features.0.0.weight"]
+    assert any(torch.equal(x, first) for x in model.parameters())
+
+
+def test_weights_that_do_not_fit_are_one_clear_line(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"no weights")
     other = save(torch.nn.Linear(2, 2), tmp_path / "other.pth")
     for arguments, message in (
