@@ -10,6 +10,7 @@ import pytest
 
 import detcenter
 from detcenter import cli
+from detcenter.commands import env
 from detcenter.installed import TRAIN
 
 pytestmark = pytest.mark.slow
@@ -115,8 +116,29 @@ assert main(["env"]) == 0
     lines = dict(re.findall(r"^([\w]+): +(.*)$", printed, re.MULTILINE))
     assert lines["detcenter"].startswith(detcenter.__version__)
     assert lines["missing"] == 'jsonargparse: pip install "detcenter[train]"'
-    assert "pillow 1" in lines["libraries"] and lines["Python"].startswith(sys.version.split()[0])
+    assert "jsonargparse not installed" in lines["train"] and "pillow 1" in lines["train"]
+    assert lines["Python"].startswith(sys.version.split()[0])
     assert "torch is built for" in lines["devices"] and re.match(r"\d+ of torch", lines["threads"])
+
+
+def test_env_tells_every_package_that_a_person_can_add(capsys, monkeypatch, tmp_path):
+    there = {"matplotlib": "3.9"}
+    monkeypatch.setattr(env, "_version", there.get)
+    assert cli.main(["env"]) == 0
+    lines = dict(re.findall(r"^([\w]+): +(.*)$", capsys.readouterr().out, re.MULTILINE))
+    assert lines["plots"] == "matplotlib 3.9"
+    assert lines["report"] == "jinja2 not installed, plotly not installed"
+    named = " ".join(lines.values())
+    of_developers = {"docs", "notebook", "test"}
+    needs = {need for extra in EXTRAS.keys() - of_developers for need in EXTRAS[extra]}
+    for name in {*map(distribution, needs)} - {"detcenter"}:
+        assert f"{name} " in named, name
+    assert not of_developers & lines.keys() and len(lines) < 24
+    # Where it was installed, its metadata say so, whatever else lies there.
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"')
+    needs = ["torch>=2", "lmdb<4,>=1.5; extra == 'lmdb'", 'detcenter[train]; extra == "lmdb"']
+    monkeypatch.setattr(env, "requires", lambda name: [*needs, 'pytest; extra == "test"'])
+    assert env.extras(tmp_path) == {"lmdb": ["lmdb"]}
 
 
 @pytest.mark.parametrize("argument", ["--help", "-h", "--version"])

@@ -2,10 +2,12 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from detcenter import __version__
@@ -15,6 +17,7 @@ from detcenter.installed import TRAIN
 _HELP = """usage: detcenter env
 
 Versions, devices and threads: for an issue, in one paste. It names no user, host or folder."""
+_OF_DEVELOPERS = ("docs", "notebook", "test")
 _OF_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
@@ -37,11 +40,48 @@ def _lines() -> Iterator[tuple[str, str]]:
     yield from _of_torch()
     chosen = [f"{name}={os.environ[name]}" for name in _OF_THREADS if name in os.environ]
     yield "environment", " ".join(chosen) or "nothing set of threads and devices"
-    versions = {name: _version(name) for name in sorted(TRAIN.values())}
-    yield "libraries", ", ".join(f"{name} {found}" for name, found in versions.items() if found)
-    missing = [name for name, found in versions.items() if not found]
+    for extra, packages in extras(Path(__file__).parents[2]).items():
+        yield extra, ", ".join(f"{name} {_version(name) or 'not installed'}" for name in packages)
+    missing = [name for name in sorted(TRAIN.values()) if not _version(name)]
     if missing:
         yield "missing", f'{", ".join(missing)}: pip install "detcenter[train]"'
+
+
+def extras(folder: Path) -> dict[str, list[str]]:
+    """The packages that each extra brings, but for extras of the work on detcenter itself.
+
+    Args:
+        folder: that the package lies in: of a clone, or one that it was installed to.
+    """
+    needs = _declared(folder / "pyproject.toml") or _installed()
+    return {
+        extra: [name for name in map(_name, lines) if name != "detcenter"]
+        for extra, lines in needs.items()
+        if extra not in _OF_DEVELOPERS
+    }
+
+
+def _declared(file: Path) -> dict[str, list[str]]:
+    """Of a clone, whose metadata say what was so when it was installed; else nothing."""
+    project = tomllib.loads(file.read_text()).get("project", {}) if file.is_file() else {}
+    return project["optional-dependencies"] if project.get("name") == "detcenter" else {}
+
+
+def _installed() -> dict[str, list[str]]:
+    try:
+        lines = requires("detcenter") or []
+    except PackageNotFoundError:
+        return {}
+    needs: dict[str, list[str]] = {}
+    for line in lines:
+        extra = re.search(r"""extra == ["']([\w-]+)""", line)
+        if extra:
+            needs.setdefault(extra[1], []).append(line)
+    return needs
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 
 
 def _version(distribution: str) -> str | None:
