@@ -91,7 +91,8 @@ def _run(name: str, args: list[str]) -> int:
         return import_module("detcenter.commands.env").main(args) or 0
     from detcenter.options.device import check_device, on_device
     from detcenter.options.help import help_page
-    from detcenter.recipe.parsing import parse_any
+    from detcenter.options.others import with_its_commands
+    from detcenter.recipe.parsing import UnknownKey, parse_any
 
     # Help, and what is wrong with the arguments, do not wait for torch.
     options = import_module(f"detcenter.options.{name}")
@@ -100,7 +101,11 @@ def _run(name: str, args: list[str]) -> int:
     if page is not None:
         print(page)
         return 0
-    arguments = parse_any(parser, args)
+    try:
+        arguments = parse_any(parser, args)
+    except UnknownKey as error:
+        with_options = [command for command in _COMMANDS if command != "env"]
+        raise with_its_commands(error, with_options) from None
     if hasattr(options, "check"):
         options.check(arguments)
     device = arguments.get("device")

@@ -29,6 +29,8 @@ _ELSEWHERE = {
 }
 """Names that other programs have for keys."""
 
+NONE_LIKE_IT = "none is like it; --help-all tells all"
+
 
 class Key(NamedTuple):
     """A key of a recipe, or of a section of it."""
@@ -153,5 +155,5 @@ def nearest_in_words(name: str, names: Sequence[str]) -> str:
     whole = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     near = whole if "." in name or not last else [by_last[each] for each in last]
     if not near:
-        return "none is like it; --help-all tells all"
+        return NONE_LIKE_IT
     return f"the nearest known is {' or '.join(map(repr, near))}"

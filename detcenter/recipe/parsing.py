@@ -64,6 +64,14 @@ _MOST: dict[str, float] = {"center.vote": 1, "evaluation.iou": 1}
 _OF_TRAINING = {"classes", "keep_difficult", "augment"}
 
 
+class UnknownKey(ConfigError):
+    """A key of a recipe, or an option, that a command does not take."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class Parser(ArgumentParser):
     """One whose errors are :class:`ConfigError`, and which knows the keys of a recipe in it."""
 
@@ -160,6 +168,15 @@ def option_names(parser: Parser) -> list[str]:
     return [o.lstrip("-") for action in parser._actions for o in action.option_strings]
 
 
+def known_as(parser: Parser, option: str) -> str | None:
+    """The name that ``parser`` has for an option or a key; None if it does not take it."""
+    try:
+        name = with_whole_names(parser, [f"--{option}"])[0].removeprefix("--")
+    except ConfigError:  # a short name of several keys
+        return option
+    return name if _is_known(name, [*parser.keys, *option_names(parser)]) else None
+
+
 def given_keys(config: Config, args: Sequence[str]) -> dict[str, Any]:
     """Of ``config``, which ``args`` were parsed to, the keys but ``output`` that they name."""
     named = [arg.removeprefix("--").partition("=")[0] for arg in args if arg.startswith("--")]
@@ -192,7 +209,7 @@ def parse(parser: Parser, args: Sequence[str]) -> Namespace:
         ConfigError: see :func:`parse_recipe`.
     """
     args = _with_files(with_whole_names(parser, args))
-    _check_keys(args, [*parser.keys, *option_names(parser)])
+    _check_keys(args, parser.keys, option_names(parser))
     try:
         namespace = parser.parse_args(list(args))
         for key, least in _LEAST.items():
@@ -238,15 +255,15 @@ def _recipe_first(args: Sequence[str]) -> list[str]:
     return [*args[start:end], *args[:start], *args[end:]]
 
 
-def _check_keys(args: Sequence[str], known: list[str]) -> None:
+def _check_keys(args: Sequence[str], keys: list[str], options: list[str]) -> None:
     """Unknown keys of recipe files and command line, before the parser sees them."""
-    arguments = iter(args)
+    arguments, known = iter(args), [*keys, *options]
     for argument in arguments:
         key, _, value = argument.removeprefix("--").partition("=")
         if argument.startswith("--") and not _is_known(key.partition("+")[0], known):
-            raise ConfigError(_unknown(f"--{key}", key, known))
+            raise UnknownKey(_unknown(f"--{key}", key, known), key)
         if argument.startswith("--config"):
-            _check_file(Path(value or next(arguments, "")), known)
+            _check_file(Path(value or next(arguments, "")), keys)
 
 
 def _check_file(path: Path, known: list[str]) -> None:
@@ -268,7 +285,7 @@ def _check_section(
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in kinds:
-            raise ConfigError(f"{path}: {_unknown(f'key {name!r}', name, known)}")
+            raise UnknownKey(f"{path}: {_unknown(f'key {name!r}', name, known)}", name)
         section = section_in(kinds[key])
         if section is None or (value is None and type(None) in typing.get_args(kinds[key])):
             continue

@@ -134,6 +134,40 @@ def test_wrong_names_are_one_line(args, message, capsys):
     assert message in fails(capsys, "train", "--config", "digits", *args)
 
 
+@pytest.mark.parametrize(
+    ("command", "args", "message"),
+    [
+        (
+            "train --config digits",
+            ("--set", "a: center=null"),
+            "unknown --set; --set is of detcenter compare",
+        ),
+        (
+            "sweep --config digits",
+            ("--seeds", 3),
+            "unknown --seeds; the nearest known is 'train.seed'; --seeds is of detcenter compare",
+        ),
+        ("train --config digits", ("--no-pictures",), "--no-pictures is of detcenter predict"),
+        ("report a", ("--fix", "b"), "unknown --fix; --fix is of detcenter check"),
+        ("report a", ("--jobs", 2), "--jobs is of detcenter audit, sweep or compare"),
+        (
+            "evaluate",
+            ("--checkpoint", "a.pth", "--epochs", 3),
+            "--train.epochs is of detcenter init, ",
+        ),
+    ],
+)
+def test_options_of_other_commands(command, args, message, capsys):
+    assert message in fails(capsys, *command.split(), *args)
+
+
+def test_an_option_in_a_recipe(tmp_path, capsys):
+    recipe = tmp_path / "a.yaml"
+    recipe.write_text("resume: true")
+    said = fails(capsys, "train", "--config", recipe)
+    assert said.endswith("a.yaml: unknown key 'resume'; --resume is of detcenter train")
+
+
 def test_options_of_other_programs(capsys):
     said = fails(capsys, "predict", "a.jpg", "--checkpoint", "a.pth", "--conf", "0.3")
     assert "unknown --conf; it is 'threshold' here" in said
