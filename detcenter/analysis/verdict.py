@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
             f"{interval_text(differences[name].joint)}"
             for name, does in self.others.items()
         )
-        return f"{self._beginning()}: {size}{self._ending(len(ap.values))}{others}"
+        return f"{self._beginning()}: {size}{self._ending(ap.values)}{others}"
 
     def _adjusted(self, units: int) -> str:
         if self.comparisons == 1 or not can_tell(units, self.comparisons):
@@ -73,13 +73,20 @@ class Verdict(NamedTuple):
             return f"no effect of {size} or more"
         return f"{self.said}, but by less than {size}"
 
-    def _ending(self, units: int) -> str:
+    def _ending(self, differences: Sequence[float]) -> str:
         if self.said == "withheld" or (self.said == "cannot be told" and self.no_effect):
             return ""
-        if self.said == "cannot be told" and self.detectable:
+        if self.said == "cannot be told":
+            missed = points(self.detectable).lstrip("+")
+            if {missed, *map(points, differences)} == {"0.0"}:
+                return (
+                    f"; all {len(differences)} differences are below 0.05 points: the two are as "
+                    "good as the same, or have not learnt enough to differ"
+                )
+            missed = missed if missed != "0.0" else f"{100 * self.detectable:.1g}"
             return (
-                f"; {units} {self.units} may well have missed a difference below "
-                f"{points(self.detectable).lstrip('+')} points"
+                f"; {len(differences)} {self.units} may well have missed a difference below "
+                f"{missed} points"
             )
         if self.said.startswith("seems"):
             return f"; {units_to_tell(self.comparisons)} {self.units} could tell"

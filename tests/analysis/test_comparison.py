@@ -124,6 +124,25 @@ def test_what_cannot_be_told_says_what_was_missed():
     )
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-6])
+def test_differences_of_nothing_are_said_to_be_so(apart):
+    plain = {seed: 0.0 for seed in range(6)}
+    other = {seed: apart * seed for seed in plain}
+    both = [variant("plain", plain, apart), variant("other", other, apart)]
+    assert compare(both, CLASSES, 200).sentence(0) == (
+        "other against plain: cannot be told: AP 0.0 points, 95 % interval 0.0 to 0.0 over 6 seeds "
+        f"and 200 images (sign-flip p {'0.062' if apart else '1'}); all 6 differences are below "
+        "0.05 points: the two are as good as the same, or have not learnt enough to differ"
+    )
+
+
+def test_what_many_seeds_may_miss_is_not_rounded_to_nothing():
+    plain = {seed: 0.5 for seed in range(40)}
+    other = {seed: 0.5 + (-1) ** seed * 0.0006 for seed in plain}  # spread 0.06, of the mean 0.01
+    found = compare([variant("plain", plain, 0), variant("other", other, 0)], CLASSES, 200)
+    assert found.sentence(0).endswith(" may well have missed a difference below 0.03 points")
+
+
 def test_no_effect_where_it_was_asked_for():
     found = two(0.0, equivalence=0.01)
     assert found.sentence(0).startswith("other against plain: no effect of a point or more: AP ")
