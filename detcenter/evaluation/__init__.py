@@ -24,7 +24,12 @@ import numpy as np
 
 from detcenter.evaluation.calibration import calibration
 from detcenter.evaluation.coco import Backend, coco_metrics
-from detcenter.evaluation.confusion import confusion_matrix, confusions, most_confused
+from detcenter.evaluation.confusion import (
+    confusion_matrix,
+    confusions,
+    most_confused,
+    nothing_confused,
+)
 from detcenter.evaluation.detections import load_detections, save_detections
 from detcenter.evaluation.frequency import ap_by_frequency, frequency_groups, groups_in
 from detcenter.evaluation.interchange import from_supervision, to_supervision
@@ -75,6 +80,7 @@ __all__ = [
     "load_results",
     "metrics_json",
     "most_confused",
+    "nothing_confused",
     "open_set_metrics",
     "resampled_weights",
     "results_table",

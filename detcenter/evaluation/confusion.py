@@ -91,3 +91,14 @@ def most_confused(
         for i, j in pairs
         if between[i, j]
     ]
+
+
+def nothing_confused(matrix: np.ndarray) -> str:
+    """Why `most_confused` finds no pair, in words."""
+    of_objects, elsewhere = matrix[:-1, :-1].sum(), matrix[-1, :-1].sum()
+    if of_objects:
+        return "no class is taken for another"
+    if not elsewhere:
+        return "nothing is detected"
+    number = "1 detection lies" if elsewhere == 1 else f"{elsewhere:,} detections lie"
+    return f"no object is found; {number} on none"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detcenter.evaluation.coco import coco_keys
-from detcenter.evaluation.confusion import most_confused
+from detcenter.evaluation.confusion import most_confused, nothing_confused
 from detcenter.evaluation.frequency import GROUPS
 
 ERROR_MEANINGS = {
@@ -79,9 +79,10 @@ def confusion_table(confusion: Mapping[str, Any], top: int = 10, iou: float = 0.
     `confusion` is that of `evaluate_detections`, for that IoU.
     """
     score, (*classes, _) = confusion["score"], confusion["labels"]
-    pairs = most_confused(np.array(confusion["matrix"]), classes, top)
+    matrix = np.array(confusion["matrix"])
+    pairs = most_confused(matrix, classes, top)
     if not pairs:
-        return f"at scores of {score:g} and more no class is taken for another"
+        return f"at scores of {score:g} and more {nothing_confused(matrix)}"
     rows = [("class", "taken for", "times", "of its objects")]
     rows += [(true, other, str(count), f"{part:.1%}") for true, other, count, part in pairs]
     at_iou = "" if iou == 0.5 else f", from IoU {iou:g} on"

@@ -8,7 +8,7 @@ import numpy as np
 from detcenter.analysis import compactness, comparison_rows, projections
 from detcenter.analysis.compactness import proportional_subset
 from detcenter.analysis.plots import colour
-from detcenter.evaluation import ERRORS, most_confused
+from detcenter.evaluation import ERRORS, most_confused, nothing_confused
 from detcenter.evaluation.coco import coco_keys
 from detcenter.evaluation.frequency import GROUPS
 from detcenter.evaluation.table import ERROR_MEANINGS
@@ -171,7 +171,8 @@ def _for_the_page(
     number: int, run: ReportedRun, compact: Mapping[str, Any], errors: Sequence[Sequence[Any]]
 ) -> dict[str, Any]:
     *classes, _ = run.results["confusion"]["labels"]
-    pairs = most_confused(np.array(run.results["confusion"]["matrix"]), classes)
+    matrix = np.array(run.results["confusion"]["matrix"])
+    pairs = most_confused(matrix, classes)
     confused = [
         {"true": a, "found": b, "count": n, "cell": f"{classes.index(a)}-{classes.index(b)}"}
         for a, b, n, _ in pairs
@@ -182,6 +183,7 @@ def _for_the_page(
         "yaml": run.yaml,
         "results": run.results,
         "confused": confused,
+        "nothing_confused": nothing_confused(matrix),
         "likely": {kind: sum(row[3] for row in errors if row[2] == kind) for kind in ERRORS},
         "space": run.space,
         "compactness": compact,

@@ -115,3 +115,15 @@ a      b              3           30.0%
     )
     confusion["matrix"] = np.diag([1, 2, 3, 0]).tolist()
     assert "no class is taken for another" in confusion_table(confusion)
+
+
+def test_where_nothing_is_found_nothing_is_said_of_classes(annotation, detection):
+    for boxes, said in (
+        ([], "nothing is detected"),
+        ([OTHER], "no object is found; 1 detection lies on none"),
+        ([OTHER, OTHER], "no object is found; 2 detections lie on none"),
+    ):
+        found = detection(boxes, [0.9] * len(boxes))
+        matrix = confusion_matrix([annotation(1, [BOX])], [found], ["a"])
+        confusion = {"labels": ["a", "background"], "score": 0.5, "matrix": matrix.tolist()}
+        assert confusion_table(confusion) == f"at scores of 0.5 and more {said}"

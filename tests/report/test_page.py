@@ -346,6 +346,15 @@ def test_runs_of_an_earlier_version_have_no_calibration(runs, data):
     assert "calibration" not in html and "F1 is best" not in html
 
 
+def test_where_nothing_is_detected_nothing_is_said_of_classes(runs, data):
+    run = runs[0]._replace(results=dict(runs[0].results))
+    matrix = np.zeros((len(CLASSES) + 1, len(CLASSES) + 1), int)
+    matrix[:-1, -1] = 6
+    run.results["confusion"] = {**run.results["confusion"], "matrix": matrix.tolist()}
+    html = report_page(*without_features(run, data), picture)
+    assert '<p class="pairs">nothing is detected</p>' in html
+
+
 def without_features(run, data):
     """Which take their time to be projected."""
     none = {key: getattr(data, key)[:0] for key in ("labels", "boxes", "images")}
