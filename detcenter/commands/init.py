@@ -58,7 +58,12 @@ def main(args: Sequence[str]) -> None:
     command = f"detcenter train --config {shlex.quote(str(output))}"
     shares = _shares(facts, config)
     output.parent.mkdir(parents=True, exist_ok=True)
-    header = [command, f"Written by detcenter init for {counts}.", f"{shares}."]
+    header = [
+        command,
+        f"Written by detcenter init for {counts};",
+        "docs/init.md has the rules.",
+        f"{shares}.",
+    ]
     output.write_text(recipe_text(lines, header), encoding="utf-8")
     print(f"{counts}\n{shares}\n{output} says why each value is what it is; train with\n{command}")
 

@@ -34,8 +34,11 @@ def flips(classes: Sequence[str], symmetry: Symmetry | None) -> tuple[bool, str]
         return kept >= _HOLDS, f"a mirror leaves {max(kept, 0):.0%} of what tells the classes apart"
     read = writing(classes)
     if read is not None:
-        return False, f"{read}; true if it may stand in a mirror all the same"
-    return True, "no name of a class speaks against it; false if a mirror changes what a class is"
+        return False, f"{read}; true if a mirror does no harm"
+    return (
+        True,
+        "no class is named like writing, or left and right; false if a mirror changes a class",
+    )
 
 
 def turns(classes: Sequence[str], symmetry: Symmetry | None) -> tuple[bool, str]:

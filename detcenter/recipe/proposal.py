@@ -106,24 +106,25 @@ def _model(
 ) -> None:
     gpu = machine.gpu_gib is not None
     if gpu:
-        why = "the center term gained AP here, and not on an SSD (docs/study.md)"
+        why = "center loss gained AP on it, and not on an SSD (docs/study.md)"
     else:
         why = (
-            "no GPU: fasterrcnn takes two to three times as long here, though it is where the "
-            "center term gained AP (docs/study.md); detcenter init with --model.name fasterrcnn"
+            "trains two to three times as fast as fasterrcnn without a GPU; but center loss gained "
+            "AP on that alone (docs/study.md): detcenter init FOLDER --model.name fasterrcnn"
         )
     name = draft.settle("model.name", "fasterrcnn" if gpu else "ssd", why)
     _backbone(draft, gpu, downloaded)
     if _pretrained(draft):
-        why = "statistics of a small batch are worse than those that the weights came with"
+        why = "the statistics that the weights came with; those of small batches are worse"
         draft.settle("model.frozen_batch_norm", True, why)
-        why = "stages, of five: the first ones find edges, which are the same everywhere"
+        why = "the last ones of five stages; the first find edges, the same in all images"
         draft.settle("model.trainable_backbone_layers", 3, why)
     size = draft.settle("model.image_size", image_size_for(facts, gpu), "")
     _say_sizes(draft, facts, size)
     _anchors(draft, facts, size, name)
     if size < 256 and draft.lines["model.strides"].value[-1] <= 16:
-        draft.settle("model.top_stride", 16, "coarser maps of so small images say little")
+        why = "the coarsest map that is made; coarser ones say little of so small images"
+        draft.settle("model.top_stride", 16, why)
     if name == "fasterrcnn" and not gpu:
         _fewer_proposals(draft)
 
@@ -131,16 +132,18 @@ def _model(
 def _backbone(draft: Draft, gpu: bool, downloaded: Callable[[str], str | None]) -> None:
     scratch = draft.given.get("model.weights_backbone", "DEFAULT") is None
     if scratch and "model.weights" not in draft.given:
-        draft.settle("model.backbone", "resnet18", "learns quickly from scratch")
+        draft.settle("model.backbone", "resnet18", "learns quickly without pretrained weights")
     elif gpu:
-        draft.settle("model.backbone", "resnet50", "what a GPU can afford")
+        why = "the network that looks at the image; a GPU can afford this one"
+        draft.settle("model.backbone", "resnet50", why)
     else:
-        draft.settle("model.backbone", "mobilenet_v2", "light enough for a CPU")
+        why = "the network that looks at the image; light enough for a CPU"
+        draft.settle("model.backbone", "mobilenet_v2", why)
     if "model.weights" in draft.given:
         draft.settle("model.weights", None, GIVEN)
         return
     at_hand = None if scratch else downloaded(draft.lines["model.backbone"].value)
-    why = "ImageNet's, downloaded on first use; without network give a file, or null for none"
+    why = "ImageNet's, downloaded on first use; without a network see docs/install.md"
     if at_hand is not None:
         why = "ImageNet's, already downloaded"
     draft.settle("model.weights_backbone", at_hand or "DEFAULT", why)
@@ -155,53 +158,57 @@ def _say_sizes(draft: Draft, facts: Facts, size: int) -> None:
     if "model.image_size" not in draft.given:
         small, middle, large = np.quantile(_sides(facts.boxes), [0.1, 0.5, 0.9]) * size
         why = (
-            f"pixels, square; the median object is {middle:.0f} pixels here, nine of ten are "
-            f"{small:.0f} or more, one of ten {large:.0f} or more"
+            f"images become squares of this side, in pixels; 9 of 10 objects are then {small:.0f} "
+            f"or larger, half {middle:.0f}, 1 of 10 {large:.0f}"
         )
         draft.lines["model.image_size"] = Line(size, why)
 
 
 def _anchors(draft: Draft, facts: Facts, size: int, name: Any) -> None:
     if name == "fcos":
-        why = "pixels from point to point; objects go to maps by their longer sides"
+        why = "pixels from point to point of each map that finds objects; for the objects' sizes"
         draft.settle("model.strides", fitting_strides(facts.boxes, size), why)
         return
     strides, scales, ratios = fitting_anchors(facts.boxes, size, name)
-    why = "pixels from cell to cell, wide where anchors reach their likes wherever these lie"
+    why = "pixels from cell to cell of each map that finds objects; as wide as these allow"
     draft.settle("model.strides", strides, why)
-    why = "sides as parts of the image, for each stride: clusters of the objects, k-means on IoU"
+    why = "sides of the anchors of each stride, as parts of the image's; fitted to the objects"
     draft.settle("model.anchor_scales", scales, why)
-    draft.settle("model.aspect_ratios", ratios, "width by height, clusters likewise")
+    draft.settle("model.aspect_ratios", ratios, "width by height of the anchors, fitted likewise")
 
 
 def _fewer_proposals(draft: Draft) -> None:
-    why = "boxes of an image that the head learns from; torchvision's 512 are for a GPU"
+    why = "boxes of an image to learn classes from; torchvision's 512 are for a GPU"
     draft.settle("model.options.box_batch_size_per_image", 64, why)
-    draft.settle("model.options.rpn_post_nms_top_n_train", 500, "proposals, for the same reason")
-    draft.settle("model.options.rpn_post_nms_top_n_test", 100, "")
+    why = "boxes of an image that are looked at, few for the same reason"
+    draft.settle("model.options.rpn_post_nms_top_n_train", 500, why)
+    draft.settle("model.options.rpn_post_nms_top_n_test", 100, "the same when it detects")
 
 
 def _center(draft: Draft, facts: Facts, steps: int) -> None:
     name = draft.lines["model.name"].value
     if name != "fasterrcnn":
-        why = "its softmax may lift an SSD's AP (docs/study.md)"
+        why = "vectors with a softmax of their own, which may lift an SSD's AP (docs/study.md)"
         features = draft.settle("center.features", "embedding", why)
     else:
-        features = draft.settle("center.features", "box", "what the softmax of the classes reads")
+        features = draft.settle("center.features", "box", "the vectors that the class is told by")
     if features != "box":
-        why = "makes features of a class compact; adds nothing to AP (docs/study.md)"
+        why = "makes the features of a class compact; no effect on AP so far (docs/study.md)"
         draft.settle("center.weight", 0.3, why)
         return
-    draft.settle("center.weight", 1.0, "the weight that gained AP in docs/study.md")
+    draft.settle("center.weight", 1.0, "gained AP, as 3 did, which was tested more (docs/study.md)")
     if not _pretrained(draft) and len(facts.classes) >= _MANY_CLASSES:
-        why = "a precaution for many classes from scratch: at once it cost one run eight points"
+        why = (
+            "steps until the weight is full; with many classes and no pretrained weights a start "
+            "with all of it cost one run eight points"
+        )
         draft.settle("center.warmup_steps", steps // 2, why)
 
 
 def _data(draft: Draft, facts: Facts, data: DataConfig, machine: Machine) -> None:
     for key in ("format", "root", "train"):
         draft.lines[f"data.{key}"] = Line(getattr(data, key), "")
-    why = "part of data.train that is held out" if isinstance(data.val, float) else ""
+    why = "share of data.train that is held out" if isinstance(data.val, float) else ""
     draft.lines["data.val"] = Line(data.val, why)
     for key, value, _ in differences(Config(data=data), Config()):
         if key.startswith("data.") and not key.startswith(("data.augment", "data.workers")):
@@ -217,35 +224,39 @@ def _train(draft: Draft, facts: Facts, machine: Machine) -> int:
     """Returns the steps of the training."""
     gpu = machine.gpu_gib is not None
     epochs = epochs_for(facts.images, gpu)
-    epochs = draft.settle("train.epochs", epochs, f"{epochs * facts.images:,} images are seen")
+    why = f"times that each image is seen, {epochs * facts.images:,} images in all"
+    epochs = draft.settle("train.epochs", epochs, why)
     size = draft.lines["model.image_size"].value
     batch = batch_size_for(facts.images, size, machine.gpu_gib)
-    why = "should fit the GPU's memory" if gpu else "larger ones take fewer steps for no less time"
-    batch = draft.settle("train.batch_size", batch, why)
+    why = "should fit the GPU's memory" if gpu else "larger batches save no time on a CPU"
+    batch = draft.settle("train.batch_size", batch, f"images a step; {why}")
     draft.settle("train.optimizer", "adamw", "")
     rate = 0.002 if draft.lines["model.name"].value == "ssd" else 0.001
     rate = float(f"{rate * math.sqrt(batch / 8):.1g}")
-    draft.settle("train.lr", rate, "for this batch size; half of it if losses do not fall")
+    why = "learning rate for this batch size; halve it if the losses do not fall"
+    draft.settle("train.lr", rate, why)
     if _pretrained(draft):
         draft.settle("train.backbone_lr_factor", *_backbone_lr(draft))
     draft.settle("train.weight_decay", 0.01, "")
-    draft.settle("train.schedule", "cosine", "nothing to choose but the epochs")
+    draft.settle("train.schedule", "cosine", "lr falls to nothing until the last epoch")
     steps = epochs * max(1, facts.images // batch)
-    draft.settle("train.warmup_steps", max(1, min(500, steps // 20)), f"of {steps} steps")
+    why = f"of {steps} steps, in which lr rises"
+    draft.settle("train.warmup_steps", max(1, min(500, steps // 20)), why)
     if machine.bf16:
         draft.settle("train.mixed_precision", "bf16", "faster on this GPU")
-    draft.settle("train.channels_last", True, "a memory format that convolutions like")
-    draft.settle("train.eval_every", math.ceil(epochs / 12), "epochs; measuring takes time too")
+    draft.settle("train.channels_last", True, "a memory format that suits convolutions")
+    why = "epochs from one measurement to the next, as measuring takes time too"
+    draft.settle("train.eval_every", math.ceil(epochs / 12), why)
     return steps
 
 
 def _backbone_lr(draft: Draft) -> tuple[float, str]:
     """As a part of the learning rate, and why."""
     if draft.lines["model.name"].value == "fasterrcnn":
-        return 0.2, "of lr; pretrained layers want to be changed little"
+        return 0.2, "times lr; pretrained layers want to be changed little"
     if draft.lines["model.strides"].value[-1] >= _PATCH:
-        return 0.3, "of lr; at 1 the map of stride 32 may die, and objects on it are not seen"
-    return 1.0, "of lr; lower it, to 0.3 say, for anchors at stride 32"
+        return 0.3, "times lr; at 1 the map of stride 32 may die, and large objects go unseen"
+    return 1.0, "times lr; take 0.3 if you add anchors at stride 32"
 
 
 def _sides(boxes: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a recipe is proposed for: data and machines that a test makes up."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,6 +85,21 @@ def test_every_reason_is_above_its_line():
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("machine", [CPU, GPU])
+@pytest.mark.parametrize("name", ["ssd", "fasterrcnn", "fcos"])
+def test_reasons_are_in_words_of_a_newcomer(machine, name):
+    """They name things as the recipe does, say what a number counts, and advise no bad way out."""
+    lines = proposed(machine=machine, model__name=name)
+    said = {key: line.why for key, line in lines.items()}
+    assert not re.search(r"\bterm|k-means|\bIoU|scratch|of lr|\bnull\b", " ".join(said.values()))
+    for key, what in (
+        ("model.image_size", "pixels"), ("model.strides", "pixels"), ("train.batch_size", "images"),
+        ("train.epochs", "images"), ("train.eval_every", "epochs"), ("train.warmup_steps", "steps"),
+        ("train.lr", "rate"), ("train.backbone_lr_factor", "times lr"),
+    ):  # fmt: skip
+        assert what in said[key], key
+
+
 def test_names_that_yaml_could_misread_stay_what_they_are(tmp_path):
     odd = ["yes", "1", "a: b # c", "null", "left\u2028x", "[d]", "right\nx"]
     data = DataConfig("voc", "da: ta #1", "0123", "val\u0085", classes=odd)
@@ -106,7 +122,7 @@ def test_what_is_given_is_kept_and_the_rest_fitted_to_it():
     values = values_of(lines)
     assert values["model.image_size"] == 640 and values["train.seed"] == 7
     assert values["train.eval_every"] == 1 and values["train.lr"] == 0.001
-    assert lines["train.warmup_steps"].why == "of 300 steps"
+    assert lines["train.warmup_steps"].why == "of 300 steps, in which lr rises"
     assert values["model.strides"] == [16]  # an anchor of 47 pixels; at 320 of 24
     assert values_of(proposed())["model.strides"] == [8]
     assert values["center"] is None and "center.weight" not in values
