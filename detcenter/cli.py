@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from detcenter import __version__
-from detcenter.errors import PersonsError
+from detcenter.errors import PersonsError, nearest
 from detcenter.installed import missing_for
 
 USAGE = """usage: detcenter COMMAND ...
@@ -64,8 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"detcenter {__version__}")
         return 0
     if args[0] not in _COMMANDS:
-        known = ", ".join(_COMMANDS)
-        print(f"detcenter: no command {args[0]!r}; there are {known}", file=sys.stderr)
+        print(f"detcenter: no command {args[0]!r}; {nearest(args[0], _COMMANDS)}", file=sys.stderr)
         return 2
     missing = None if args[0] == "env" else missing_for(f"detcenter {args[0]}")
     if missing is not None:

@@ -13,6 +13,7 @@ from detcenter.analysis.paired import (
     resampling_interval,
 )
 from detcenter.analysis.verdict import Verdict, interval_text, points, verdicts
+from detcenter.errors import nearest
 
 
 class SeedScores(NamedTuple):
@@ -112,7 +113,7 @@ def compare(
     by_name = {variant.name: variant for variant in variants}
     name = variants[0].name if baseline is None else baseline
     if name not in by_name:
-        raise ValueError(f"no variant is called {name}; there are {', '.join(by_name)}")
+        raise ValueError(f"no variant is called {name}; {nearest(name, by_name)}")
     others = [variant for variant in variants if variant.name != name]
     first = [_pair(by_name[name], other, images) for other in others]
     with_baseline = [pair for pair in first if pair]

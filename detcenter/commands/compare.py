@@ -15,7 +15,7 @@ from detcenter.analysis import (
     comparison_table,
 )
 from detcenter.commands.launching import launch_of
-from detcenter.errors import ConfigError
+from detcenter.errors import ConfigError, nearest
 from detcenter.options import compare as options
 from detcenter.options.launching import LAUNCHING
 from detcenter.recipe.config import Config, differences
@@ -134,7 +134,7 @@ def _train_and_write(
 def _check_baseline(name: str | None, variants: Collection[str]) -> None:
     if name is not None and name not in variants:
         raise ConfigError(
-            f"--baseline {name}: no variant is called that; there are {', '.join(variants)}"
+            f"--baseline {name}: no variant is called that; {nearest(name, variants)}"
         )
 
 

@@ -10,8 +10,7 @@ from jsonargparse import Namespace
 from detcenter.commands.given_boxes import Box, check_inside, parsed_box
 from detcenter.commands.predict import UNKNOWN
 from detcenter.data import image_size
-from detcenter.data.errors import nearest
-from detcenter.errors import ConfigError
+from detcenter.errors import ConfigError, nearest
 from detcenter.models import EnrolledClasses, enroll
 from detcenter.options import enroll as options
 from detcenter.recipe.config import DataConfig

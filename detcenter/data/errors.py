@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,12 +72,6 @@ def by_cause(faults: Sequence[Fault]) -> list[str]:
             where = f", in {files:,} files" if files > 1 else ""
             lines.append(f"{alike[0]} (and {len(alike) - 1:,} more like this{where})")
     return lines
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """The known name closest to `name`, as the end of an error message."""
-    match = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean '{match[0]}'?" if match else f"known: {', '.join(known)}"
 
 
 def printable(text: str) -> str:

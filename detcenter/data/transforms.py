@@ -16,7 +16,7 @@ from albumentations.core.type_definitions import Targets  # noqa: E402
 from torch.utils.data import get_worker_info  # noqa: E402
 
 from detcenter.data.crops import centres_in, iou_crop, place, zoom_out  # noqa: E402
-from detcenter.data.errors import nearest  # noqa: E402
+from detcenter.errors import nearest  # noqa: E402
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean: zero after torchvision's normalisation
 

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
@@ -48,7 +48,7 @@ def metric_loss(
             not work on features and labels alone.
     """
     losses, miners = _library()
-    kind = _named(losses, name)
+    kind = _named(losses, name, ("CenterLoss", "RankHardLoss"))
     sizes = {
         "num_classes": num_classes,
         "embedding_size": feature_dim,
@@ -75,14 +75,15 @@ def _library() -> tuple[ModuleType, ModuleType]:
     return losses, miners
 
 
-def _named(module: ModuleType, name: str) -> type[nn.Module]:
+def _named(module: ModuleType, name: str, besides: Sequence[str] = ()) -> type[nn.Module]:
+    """Of the library; ``besides`` are names that may have been meant too."""
     kinds: dict[str, type[nn.Module]] = {
         key: kind
         for key, kind in vars(module).items()
         if inspect.isclass(kind) and issubclass(kind, nn.Module)
     }
     if name not in kinds:
-        nearest = get_close_matches(name, kinds, n=1, cutoff=0.0)[0]
+        nearest = get_close_matches(name, [*besides, *kinds], n=1, cutoff=0.0)[0]
         raise ValueError(f"{module.__name__} has no {name!r}; the nearest is {nearest!r}")
     return kinds[name]
 

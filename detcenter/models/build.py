@@ -12,6 +12,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from detcenter.errors import nearest
 from detcenter.models.custom import Detector, build_over_backbone
 from detcenter.models.exact import with_exact_boxes
 from detcenter.models.weights import (
@@ -77,7 +78,7 @@ def build_model(
         ValueError: for an unknown name or option, or options that contradict each other.
     """
     if name not in MODEL_NAMES:
-        raise ValueError(f"model name {name!r} is none of {', '.join(MODEL_NAMES)}")
+        raise ValueError(f"no model {name!r}; {nearest(name, MODEL_NAMES)}")
     options |= {"trainable_backbone_layers": trainable_backbone_layers}
     _check_options(name, options)
     if name.startswith("fasterrcnn"):

@@ -16,6 +16,7 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from detcenter.adoption import adopt
+from detcenter.errors import nearest
 from detcenter.models.exact import Exact
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
 from detcenter.models.weights import (
@@ -93,8 +94,12 @@ def build_over_backbone(
             f"out_channels is a multiple of {_GROUPS} for {detector}, whose towers normalise so "
             f"many channels together, not {out_channels}"
         )
-    if backbone not in list_models(module=torchvision.models):
-        raise ValueError(f"backbone {backbone!r} is no classification model of torchvision")
+    known = list_models(module=torchvision.models)
+    if backbone not in known:
+        raise ValueError(
+            f"backbone {backbone!r} is no classification model of torchvision; "
+            f"{nearest(backbone, known)}"
+        )
     classifier = _classifier(backbone, weights_backbone if load else None)
     if frozen_batch_norm:
         freeze_batch_norm(classifier)

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.detection.ssd import SSD
 
 from detcenter.batched import fast
-from detcenter.errors import ConfigError
+from detcenter.errors import ConfigError, nearest
 from detcenter.losses import CenterLoss, RankHardLoss, metric_loss
 from detcenter.models import (
     MODEL_NAMES,
@@ -56,7 +56,7 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
             f"and background makes {len(classes) + 1}; set it so, or to null"
         )
     if model.name not in MODEL_NAMES:
-        raise ConfigError(f"model.name {model.name!r} is none of {', '.join(MODEL_NAMES)}")
+        raise ConfigError(f"no model.name {model.name!r}; {nearest(model.name, MODEL_NAMES)}")
     chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
     for key in ("min_negatives", "l2_softmax", "l2_softmax_learnt", "options"):
         chosen.pop(key, None)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detcenter.errors import ConfigError
+from detcenter.errors import ConfigError, nearest
 
 
 def shipped(package: Path = Path(__file__).parents[1]) -> dict[str, Path]:
@@ -25,5 +25,5 @@ def recipe_file(given: str) -> str:
         return str(recipes[given])
     raise ConfigError(
         f"--config {given}: No such file, and no recipe of that name comes with detcenter; "
-        f"there are {', '.join(recipes)}"
+        f"{nearest(given, recipes)}"
     )

@@ -3,8 +3,7 @@
 import logging
 
 from detcenter.data import DetectionDataset, TaughtDataset
-from detcenter.data.errors import nearest
-from detcenter.errors import ConfigError
+from detcenter.errors import ConfigError, nearest
 from detcenter.recipe.config import DataConfig
 
 logger = logging.getLogger("detcenter")

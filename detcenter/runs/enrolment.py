@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from detcenter.data import DataError, DetectionDataset, Fault, PooledDataset, image_size
 from detcenter.data.dataset import learnable
-from detcenter.data.errors import nearest
 from detcenter.data.layouts.labelled import NamedBoxes, labelled
-from detcenter.errors import ConfigError
+from detcenter.errors import ConfigError, nearest
 from detcenter.models import EnrolledClasses
 from detcenter.progress import bar
 from detcenter.recipe.config import DataConfig

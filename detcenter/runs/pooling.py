@@ -16,7 +16,7 @@ from detcenter.analysis import (
     pool_table,
     pooled_pair,
 )
-from detcenter.errors import ConfigError
+from detcenter.errors import ConfigError, nearest
 
 logger = logging.getLogger("detcenter")
 
@@ -140,7 +140,7 @@ def _pairs(comparisons: _Comparisons, pair: Sequence[str] | None) -> list[tuple[
         for name, there in variants.items():
             missing = next((variant for variant in pair if variant not in there), None)
             if missing is not None:
-                raise ConfigError(f"{name} has no variant {missing}; it has {', '.join(there)}")
+                raise ConfigError(f"{name} has no variant {missing}; {nearest(missing, there)}")
         return [(first, second)]
     baseline = next(iter(comparisons.values())).get("baseline")
     in_all = [x for x in next(iter(variants.values())) if all(x in y for y in variants.values())]

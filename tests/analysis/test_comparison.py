@@ -177,7 +177,7 @@ def test_the_baseline_is_declared(comparison):
         "center against plain, without a verdict: AP +5.0 points, 95 % interval "
     )
     assert comparison_json(found)["pairs"][2]["verdict"] is None
-    with pytest.raises(ValueError, match="no variant is called none; there are plain, softmax"):
+    with pytest.raises(ValueError, match="no variant is called none; known: plain, softmax"):
         compare(comparison.variants, CLASSES, 200, baseline="none")
 
 

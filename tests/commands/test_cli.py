@@ -218,7 +218,7 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
     plain = tmp_path / "plain.pth"
     torch.save({"weight": torch.ones(1)}, plain)
     for args, message in (
-        (("trian",), "no command 'trian'"),
+        (("trian",), "no command 'trian'; did you mean 'train'?"),
         ((*train, "--train.epoch", 3), "'train.epochs'"),
         ((*train, "--train.epochs", "many"), "many"),
         ((*train, "--train.batch_size", 0), "train.batch_size is 0, the least is 1"),
@@ -228,7 +228,8 @@ def test_bad_input_is_one_line_and_exit_status_2(run, recipe, data, tmp_path, ca
         ((*train, "--data.classes", "[cat,dog]"), "faults in 12 files:"),
         ((*train, "--model.num_classes", 3), "model.num_classes is 3, but the data has 10"),
         ((*train, "--model.name", "ssd300_vgg16"), "model.backbone is for model.name: ssd"),
-        ((*train, "--model.name", "yolo"), "'yolo' is none of"),
+        ((*train, "--model.name", "xyz"), "no model.name 'xyz'; known: ssd, fasterrcnn, "),
+        ((*train, "--model.name", "fasterrcn"), "did you mean 'fasterrcnn'?"),
         ((*train, "--model.weights_backbone", plain), "plain.pth: weights of another model"),
         ((*train, "--center.weight", -1), "center: weights are finite and not negative"),
         ((*train, "--resume"), "holds no run"),

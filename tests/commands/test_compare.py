@@ -190,7 +190,7 @@ def test_baseline_and_equivalence_reach_the_sentence(comparison, tmp_path, capsy
     assert values["baseline"] == name and values["equivalence"] == 0.99 and values["images"] == 4
     runs = map(str, runs_in(folder))
     line = fails(capsys, "compare", "--runs", *runs, "--baseline", "plain")
-    assert "--baseline plain: no variant is called that; there are center.weight=0.3" in line
+    assert "--baseline plain: no variant is called that; known: center.weight=0.3" in line
 
 
 def replaced(args, others):

@@ -154,6 +154,7 @@ def test_a_miner_picks_the_triplets():
     ("arguments", "message"),
     [
         ({"name": "ArcFacLoss"}, "losses has no 'ArcFacLoss'; the nearest is 'ArcFaceLoss'"),
+        ({"name": "CentreLoss"}, "no 'CentreLoss'; the nearest is 'CenterLoss'"),
         ({"name": "supcon"}, "no 'supcon'; the nearest is 'SupConLoss'"),
         ({"miner": "TripletMiner"}, "miners has no 'TripletMiner'; the nearest is 'Triplet"),
         ({"args": {"margn": 1}}, "^TripletMarginLoss.margn=1.*'margn'"),

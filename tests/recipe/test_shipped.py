@@ -38,12 +38,15 @@ def test_a_file_of_that_name_wins_and_a_folder_does_not(elsewhere):
 
 def test_what_is_neither_is_one_line_with_the_names(elsewhere):
     with pytest.raises(ConfigError) as caught:
-        parse_recipe(recipe_parser("train", ""), ["--config", "digit"])
+        parse_recipe(recipe_parser("train", ""), ["--config", "xyz"])
     names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
     assert str(caught.value) == (
-        "--config digit: No such file, and no recipe of that name comes with detcenter; "
-        f"there are {names}"
+        "--config xyz: No such file, and no recipe of that name comes with detcenter; "
+        f"known: {names}"
     )
+    for typo in ("digits_rcn", "digits-rcnn.yaml"):
+        with pytest.raises(ConfigError, match="detcenter; did you mean 'digits_rcnn'"):
+            parse_recipe(recipe_parser("train", ""), ["--config", typo])
     with pytest.raises(ConfigError, match="no/digits: No such file or directory"):
         parse_recipe(recipe_parser("train", ""), ["--config", "no/digits"])
 

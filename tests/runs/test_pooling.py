@@ -190,7 +190,7 @@ BAD = [
     (("CLEAN", "HERE/null.json"), "null.json: plain has a seed without AP"),
     (("CLEAN", "HERE/others.json"), "no two variants are in all comparisons: clean has plain, ce"),
     (("CLEAN", "HERE/apart.json"), "apart: plain and center have fewer than two seeds in common"),
-    (("CLEAN", "DICE", "--pair", "plain", "softmax"), "clean has no variant softmax; it has plain"),
+    (("CLEAN", "DICE", "--pair", "plain", "softmax"), "clean has no variant softmax; known: plain"),
     (("CLEAN", "DICE", "--pair", "plain", "plain"), "two different variants"),
     (("CLEAN", "DICE", "--pair", "plain"), "pair"),
     (("CLEAN", "DICE", "--same-validation", "HERE/null.json"), "is not among the files of --pool"),

@@ -16,7 +16,7 @@ from detcenter.data.dataset import (
     likely_size,
     true_size,
 )
-from detcenter.data.errors import DataError, Fault, nearest, raise_or_add
+from detcenter.data.errors import DataError, Fault, raise_or_add
 from detcenter.data.garbage import no_collections
 from detcenter.data.layouts.coco_records import (
     Record,
@@ -30,6 +30,7 @@ from detcenter.data.layouts.coco_records import (
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, image_paths
 from detcenter.data.layouts.reading import holds, size_of, warn_once
+from detcenter.errors import nearest
 
 logger = logging.getLogger("detcenter")
 

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 import numpy as np
 
 from detcenter.data.dataset import Annotation, keep_annotated_size, true_size
-from detcenter.data.errors import DataError, Fault, nearest
+from detcenter.data.errors import DataError, Fault
+from detcenter.errors import nearest
 
 
 class Labelled(NamedTuple):

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from detcenter.data.errors import DataError, Fault, nearest
+from detcenter.data.errors import DataError, Fault
 from detcenter.data.images import image_size
 from detcenter.data.layouts.files import Files
 from detcenter.data.layouts.labelled import Labelled, NamedBoxes, image_paths, labelled
@@ -26,6 +26,7 @@ from detcenter.data.layouts.table_columns import (
     columns_in,
 )
 from detcenter.data.layouts.table_rows import Rows, check_pixels, read_rows
+from detcenter.errors import nearest
 
 
 def find_parts(files: Files) -> list[str]:

@@ -12,8 +12,9 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from detcenter.data.errors import DataError, Fault, nearest
+from detcenter.data.errors import DataError, Fault
 from detcenter.data.layouts.reading import size_of
+from detcenter.errors import nearest
 
 # What tools write for <difficult>.
 _FLAGS = dict.fromkeys(("0", "0.0", "false", "no", "n", "f", "none", ""), False)
