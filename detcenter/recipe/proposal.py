@@ -196,7 +196,7 @@ def _center(draft: Draft, facts: Facts, steps: int) -> None:
         why = "makes the features of a class compact; no effect on AP so far (docs/study.md)"
         draft.settle("center.weight", 0.3, why)
         return
-    draft.settle("center.weight", 1.0, "gained AP, as 3 did, which was tested more (docs/study.md)")
+    draft.settle("center.weight", 3.0, "what gained AP where it was tested (docs/study.md)")
     if not _pretrained(draft) and len(facts.classes) >= _MANY_CLASSES:
         why = (
             "steps until the weight is full; with many classes and no pretrained weights a start "

@@ -135,7 +135,7 @@ def test_the_model_follows_the_machine():
     assert (on_cpu["model.name"], on_cpu["model.backbone"]) == ("ssd", "mobilenet_v2")
     assert (on_gpu["model.name"], on_gpu["model.backbone"]) == ("fasterrcnn", "resnet50")
     assert (on_cpu["center.features"], on_cpu["center.weight"]) == ("embedding", 0.3)
-    assert (on_gpu["center.features"], on_gpu["center.weight"]) == ("box", 1.0)
+    assert (on_gpu["center.features"], on_gpu["center.weight"]) == ("box", 3.0)
     assert on_gpu["train.mixed_precision"] == "bf16" and "train.mixed_precision" not in on_cpu
     assert values_of(proposed(machine=GPU, center__features="embedding"))["center.weight"] == 0.3
     older = values_of(proposed(machine=Machine(16, 11.0, False)))
