@@ -41,7 +41,8 @@ def write_results(
     A run that has that file is finished.
     """
     save_detections(folder / "detections.npz", dataset.annotations, detections)
-    Image.fromarray(_picture(dataset, detections)).save(folder / "detections.png")
+    picture = Image.fromarray(_picture(dataset, detections))
+    picture.save(folder / "detections.png", compress_level=1)  # 6 takes five times as long
     write_whole(folder / "results.json", metrics_json(metrics))
 
 
