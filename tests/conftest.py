@@ -1,5 +1,6 @@
 """What all tests have: data sets, a recipe and a run of it, annotations and detections made up."""
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import fx
 
 from detcenter.cli import main
 from detcenter.data import kept, make_digits
@@ -62,19 +64,32 @@ def own_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def probed_once():
-    """What strides a backbone has follows from its layers, and takes half a second to find out."""
-    known: dict[tuple[type, str], dict[str, tuple[int, int]]] = {}
-    probe = pyramid._strided_nodes
+def traced_once():
+    """What maps a backbone has, and the graph that makes them, follow from its layers.
+
+    It takes a second to find them out, and every model that is built wants to know them.
+    """
+    strided: dict[tuple[type, str], dict[str, tuple[int, int]]] = {}
+    graphs: dict[tuple[type, str, str], fx.Graph] = {}
+    probe, trace = pyramid._strided_nodes, pyramid._body
 
     def strided_nodes(classifier):
         key = type(classifier), repr(classifier)
-        if key not in known:
-            known[key] = probe(classifier)
-        return known[key]
+        if key not in strided:
+            strided[key] = probe(classifier)
+        return strided[key]
+
+    def body(classifier, return_nodes):
+        key = type(classifier), repr(classifier), repr(return_nodes)
+        if key not in graphs:
+            made = trace(classifier, return_nodes)
+            graphs[key] = copy.deepcopy(made.graph)
+            return made
+        return fx.GraphModule(classifier, copy.deepcopy(graphs[key]))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pyramid, "_strided_nodes", strided_nodes)
+        patch.setattr(pyramid, "_body", body)
         yield
 
 
@@ -132,6 +147,16 @@ def run(tmp_path_factory, recipe):
 @pytest.fixture
 def forked(monkeypatch):
     """Runs are processes that are forked from the tests', which import nothing anew."""
+    return _fork_runs(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def forked_in_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield _fork_runs(patch)
+
+
+def _fork_runs(patch: pytest.MonkeyPatch) -> Any:
     fork = multiprocessing.get_context("fork")
 
     def work(*args):
@@ -145,8 +170,8 @@ def forked(monkeypatch):
         process.start()
         return own_process.Running(process, claim, said)
 
-    monkeypatch.setattr(side_by_side, "started", started)
-    monkeypatch.setattr(side_by_side, "_LOOK", 0.1)
+    patch.setattr(side_by_side, "started", started)
+    patch.setattr(side_by_side, "_LOOK", 0.1)
     return fork
 
 

@@ -26,7 +26,7 @@ CLASSES = [*map(str, range(10)), "rare"]
 
 
 @pytest.fixture(scope="module")
-def audit(tmp_path_factory, recipe, data):
+def audit(tmp_path_factory, recipe, data, forked_in_module):
     """The folder of an audit by two folds of a data set of its own, and its arguments.
 
     One class has a single box.

@@ -144,7 +144,7 @@ def test_another_recipe_in_the_same_folder(comparison, capsys):
     assert "evaluation.max_detections is 300, but the run was measured with 100" in line
 
 
-def test_a_failed_run_is_named_and_the_rest_goes_on(comparison, tmp_path, capsys):
+def test_a_failed_run_is_named_and_the_rest_goes_on(comparison, tmp_path, forked, capsys):
     folder, args = comparison
     shutil.copytree(folder, tmp_path / "out")
     broken = tmp_path / "out" / "plain" / "seed_9"
@@ -374,7 +374,7 @@ def test_values_that_share_some_of_their_images(caplog):
     assert not caplog.text
 
 
-def test_data_sets_of_their_own(tmp_path, one_epoch, data, capsys):
+def test_data_sets_of_their_own(tmp_path, one_epoch, forked, capsys):
     values = yaml.safe_load(one_epoch.read_text())
     values["data"] |= {"format": "digits", "root": str(tmp_path / "data")}
     values["data"]["digits"] = {"train": 8, "val": 2}
@@ -398,7 +398,7 @@ def test_data_sets_of_their_own(tmp_path, one_epoch, data, capsys):
     assert len(set(written["validation"].values())) == 2
 
 
-def test_variants_of_the_vote_share_their_training(one_epoch, tmp_path, capsys):
+def test_variants_of_the_vote_share_their_training(one_epoch, tmp_path, forked, capsys):
     out = tmp_path / "out"
     args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--output", str(out)]
     args += ["--center.features", "embedding", "--set", "silent: center.vote=null"]
@@ -435,7 +435,7 @@ def test_variants_of_the_vote_share_their_training(one_epoch, tmp_path, capsys):
     assert "differ in the vote alone: 1" in capsys.readouterr().out
 
 
-def test_without_weights_to_take(one_epoch, tmp_path, capsys):
+def test_without_weights_to_take(one_epoch, tmp_path, forked, capsys):
     """A vote that cannot be had is the fault of its variant alone, wherever that stands."""
     out = tmp_path / "out"
     args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--output", str(out)]
