@@ -1,11 +1,13 @@
 import copy
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import mobilenet_v2, vgg
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
@@ -30,6 +32,8 @@ FEW_BOXES = {
     "box_score_thresh": 0.0,
     "box_detections_per_img": 6,
 }
+# VGG16's layers, of which SSD300 wants the widths of the last in stage 4 and 5.
+NARROW_VGG = [8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 512, "M", 64, 64, 512, "M"]
 FEW_DETECTIONS = {"out_channels": 32, "score_thresh": 0.0, "detections_per_img": 6}
 
 
@@ -56,6 +60,19 @@ def fcos():
 
 
 FAMILIES = {"ssd": ssd, "fasterrcnn": fasterrcnn, "retinanet": retinanet, "fcos": fcos}
+
+
+class NarrowLinear(nn.Linear):
+    def __init__(self, width, outputs):
+        super().__init__(min(width, 8), min(outputs, 8))
+
+
+@contextmanager
+def narrow_vgg():
+    """VGG16 has 138 million parameters, most of them in the classifier that no detector keeps."""
+    layers = SimpleNamespace(**vars(nn) | {"Linear": NarrowLinear})
+    with patch.dict(vgg.cfgs, D=NARROW_VGG), patch.object(vgg, "nn", layers):
+        yield
 
 
 def own(model):

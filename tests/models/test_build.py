@@ -32,7 +32,7 @@ from detcenter.models.custom import ScaledBoxGenerator, build_over_backbone
 from detcenter.models.pyramid import PyramidBackbone
 from detcenter.models.weights import load_matching, place_in_cache
 
-from .conftest import FEW_BOXES, Recorder
+from .conftest import FEW_BOXES, Recorder, narrow_vgg
 
 ARCHITECTURE = {
     "backbone": "mobilenet_v2",
@@ -41,6 +41,12 @@ ARCHITECTURE = {
     "anchor_scales": [[0.2]],
 }
 SMALL = {"name": "ssd", "backbone": "mobilenet_v2", "image_size": 96}
+
+
+@pytest.fixture
+def small_vgg():
+    with narrow_vgg():
+        yield
 
 
 def save(model, path):
@@ -52,6 +58,7 @@ def same_state(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.usefixtures("small_vgg")
 @pytest.mark.parametrize(
     ("name", "builder"),
     [
@@ -82,6 +89,7 @@ def test_local_backbone_weights_give_the_architecture_that_goes_with_them(tmp_pa
     assert torch.equal(model.state_dict()["backbone.features.0.0.0.weight"], first)
 
 
+@pytest.mark.usefixtures("small_vgg")
 def test_the_same_arguments_without_loading_give_the_same_keys_and_shapes(tmp_path):
     vgg = save(vgg16(weights=None), tmp_path / "vgg.pth")
     for name, extra in (
@@ -125,6 +133,7 @@ def test_a_checkpoint_with_a_model_entry_is_taken_too(tmp_path):
     assert same_state(read_weights(tmp_path / "checkpoint.pth"), model.state_dict())
 
 
+@pytest.mark.usefixtures("small_vgg")
 def test_where_weights_cannot_be_downloaded_the_best_way_out_comes_first(monkeypatch):
     def refuse(*args, **kwargs):
         raise URLError("no network")
@@ -154,6 +163,7 @@ def test_weights_laid_into_torchs_cache_are_not_downloaded(tmp_path, monkeypatch
     assert any(torch.equal(x, first) for x in model.parameters())
 
 
+@pytest.mark.usefixtures("small_vgg")
 def test_weights_that_do_not_fit_are_one_clear_line(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"no weights")
     other = save(torch.nn.Linear(2, 2), tmp_path / "other.pth")
