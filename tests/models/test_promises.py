@@ -9,8 +9,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detcenter import Embedding, attach, detach
 from detcenter.models import terms_of
+from tests import tiny_detectors
 
-from .conftest import own
+from .conftest import FAMILIES, own
 
 
 @pytest.fixture(params=["own", "embedding"])
@@ -163,19 +164,21 @@ def test_in_ddp_losses_and_gradients_are_the_same(
             torch.testing.assert_close(got_gradients[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_it_is_no_more_graphs_than_torchvisions(plain_model, images, targets):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiled_it_is_no_more_graphs_than_torchvisions(family, images, targets):
     """Whatever the terms read: they are not compiled."""
 
     def graphs(model):
         torch._dynamo.reset()
         return torch._dynamo.explain(model)(images, targets).graph_count
 
-    plain = graphs(copy.deepcopy(plain_model))
-    assert graphs(attach(plain_model, weight=0.3)) <= plain
+    plain = graphs(tiny_detectors.built(family))
+    assert graphs(attach(tiny_detectors.built(family), weight=0.3)) <= plain
 
 
-def test_compiled_losses_are_the_eager_ones(small_model, source, images, targets):
-    attached = attach(small_model, weight=0.3, features=source or own(small_model))
+def test_compiled_losses_are_the_eager_ones(source):
+    model, (images, targets) = tiny_detectors.built("ssd"), tiny_detectors.batch(2)
+    attached = attach(model, weight=0.3, features=source or own(model))
     twin = copy.deepcopy(attached)
     torch._dynamo.reset()
     compiled = torch.compile(twin, backend="eager")
