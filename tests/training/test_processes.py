@@ -92,10 +92,8 @@ MODELS = [("cell", {}), ("embedding", {"per_object": True, "warmup_steps": 3})]
 
 
 def in_processes(work, count, folder):
-    """`work(rank, count, folder)`, in processes that a server forks, which has imported torch."""
-    torch.multiprocessing.start_processes(
-        work, (count, str(folder)), count, start_method="forkserver"
-    )
+    """`work(rank, count, folder)`, in forked processes, which import nothing anew."""
+    torch.multiprocessing.start_processes(work, (count, str(folder)), count, start_method="fork")
 
 
 def work(rank, world, folder):
