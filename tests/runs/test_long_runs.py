@@ -1,13 +1,13 @@
 """What a run that takes a week has to stand: broken checkpoints, losses, several processes."""
 
 import csv
+import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+import socket
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from detcenter.cli import main
 from detcenter.losses import MultiBoxLoss
@@ -16,7 +16,6 @@ from detcenter.runs.preparation import compile_in_place
 from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
-TOOL = Path(__file__).parents[2] / "tools" / "train.py"
 
 
 def ends_alike(one, other, tolerance=0.0):
@@ -114,13 +113,25 @@ def test_the_average_is_evaluated_and_kept(run, recipe, tmp_path):
     assert results.read_text() == (folder / "results.json").read_text()
 
 
+def one_of_two(rank, args, port):
+    """A process that torchrun has started, but that it is forked, and imports nothing anew."""
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # of runs before, in one process
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+    assert main(args) == 0
+
+
 def test_two_processes_give_what_one_gives(recipe, tmp_path):
     options = ["--model.frozen_batch_norm", "true", "--train.exact_losses", "true"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(["train", "--config", str(recipe), "--output", str(one), *options]) == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    arguments = ["--config", str(recipe), "--output", str(two), "--train.batch_size", "2"]
-    subprocess.run([*command, str(TOOL), *arguments, *options], check=True, timeout=300)
+    args = ["train", "--config", str(recipe), "--output", str(two), "--train.batch_size", "2"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    torch.multiprocessing.start_processes(
+        one_of_two, ([*args, *options], port), 2, start_method="fork"
+    )
     assert ends_alike(one, two, tolerance=1e-5)
     for mine, theirs in zip(rows(one), rows(two), strict=True):
         for name in ("train/loss_center", "train/classification", "AP", "AR_100"):
