@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,33 @@ def write_recipe(folder: Path) -> Path:
 
 
 def start(recipe: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(TOOL), *arguments(recipe, folder)]
+    with log_of(folder).open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def arguments(recipe: Path, folder: Path) -> list[str]:
+    """To start a run with, or to let it go on."""
     resume = ["--resume"] if folder.exists() else []
-    command = [sys.executable, str(TOOL), "--config", str(recipe), "--output", str(folder)]
-    with (folder.parent / f"{folder.name}.log").open("ab") as log:
-        return subprocess.Popen([*command, *resume], stdout=log, stderr=log)
+    return ["--config", str(recipe), "--output", str(folder), *resume]
 
 
-def train_whole(recipe: Path, folder: Path) -> None:
+def log_of(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.log"
+
+
+def train_whole(recipe: Path, folder: Path, start: Callable[..., Any] = start) -> None:
     """Without a disturbance."""
-    assert start(recipe, folder).wait() == 0, (folder.parent / f"{folder.name}.log").read_text()
+    assert start(recipe, folder).wait() == 0, log_of(folder).read_text()
 
 
-def train_killed(recipe: Path, folder: Path, kills: int, draw: random.Random) -> int:
+def train_killed(
+    recipe: Path,
+    folder: Path,
+    kills: int,
+    draw: random.Random,
+    start: Callable[..., Any] = start,
+) -> int:
     """Kill up to ``kills`` times, then let it end; returns how often it was killed."""
     done = 0
     while done < kills and not (folder / "results.json").exists():
@@ -81,7 +96,7 @@ def train_killed(recipe: Path, folder: Path, kills: int, draw: random.Random) ->
         time.sleep(draw.uniform(0, 1 if saves else 10))
         process.send_signal(signal.SIGTERM if draw.random() < 0.2 else signal.SIGKILL)
         done += process.wait() != 0
-    train_whole(recipe, folder)
+    train_whole(recipe, folder, start)
     return done
 
 
