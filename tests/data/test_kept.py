@@ -77,7 +77,7 @@ def test_every_image_is_decoded_once_and_items_stay_the_same(root, decoded):
         assert len(decoded) == 3 and len(names(folder)) == 3
 
 
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_workers_read_what_others_have_kept(root, method):
     plain = VOCDataset(root, "train")
     expected = list(plain)
