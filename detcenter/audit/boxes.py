@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detcenter.evaluation.matching import Detections, box_iou, ignored_overlap, surest_first
+from detcenter.evaluation.detections import Detections
+from detcenter.evaluation.matching import box_iou, ignored_overlap, surest_first
 
 _SAME = 0.5  # IoU from which on two boxes are of one object
 _OTHER = 0.3  # below this IoU a detection is of something else
