@@ -23,6 +23,7 @@ PAIRS = {
         ("one", "center"),
         ("smoothing", "center"),
         ("plain", "one"),
+        ("plain", "smoothing"),
     ],
     "clean_twice": [("plain", "center")],
     "wrong_labels_twice": [("plain", "center")],
