@@ -36,10 +36,10 @@ def main() -> int:
     means = {folder: [_measured(folder / run) for run in both] for folder in (first, second)}
     print(f"{len(both)} runs of {first.name} and {second.name}")
     for key in KEYS:
-        values = [[mean[key] for mean in means[folder]] for folder in (first, second)]
-        found = paired_difference(*values)
+        without, with_it = ([mean[key] for mean in means[folder]] for folder in (first, second))
+        found = paired_difference(without, with_it)
         print(
-            f"{key:5} {np.mean(values[0]):.3f} {np.mean(values[1]):.3f}  "
+            f"{key:5} {np.mean(without):.3f} {np.mean(with_it):.3f}  "
             f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
         )
     return 0
