@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "onnx_example.py"
 def trained(recipe, tmp_path_factory):
     """A run that has learnt to see digits, if badly, with what scores the unknown beside."""
     folder = tmp_path_factory.mktemp("trained")
-    options = "--train.epochs 20 --train.eval_every 20 --train.optimizer adamw --train.lr 0.003"
+    options = "--train.epochs 30 --train.eval_every 30 --train.optimizer adamw --train.lr 0.003"
     args = ["train", "--config", str(recipe), "--output", str(folder / "run"), *options.split()]
     assert main(args) == 0
     checkpoint = load_checkpoint(folder / "run" / "last.pth")
