@@ -25,7 +25,7 @@ from detcenter.recipe.config import Config
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.recipe.variants import variants_of
 from detcenter.runs.checkpoints import detector_of
-from detcenter.runs.compared import laid_out, train_runs
+from detcenter.runs.compared import laid_out, train_all
 from detcenter.runs.folder import LAST
 from detcenter.runs.launching import Launch
 from detcenter.runs.open_set import open_set
@@ -51,9 +51,7 @@ def main() -> None:
     folder = Path(config.output or "runs/open_set")
     runs = laid_out(folder, recipes, arguments.seeds, arguments.folds, None)
     every = {path: run for of in runs.values() for path, run in of.items()}
-    failed = train_runs(every, Launch(jobs_of(arguments.jobs)))
-    if failed:
-        raise SystemExit(str(failed))
+    train_all(every, Launch(jobs_of(arguments.jobs)))
     numbers = {
         name: [_measured(*run, arguments.score) for run in of.items()] for name, of in runs.items()
     }

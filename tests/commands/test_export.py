@@ -75,7 +75,7 @@ def test_the_example_without_torch_finds_what_predict_finds(trained, file, scene
         np.testing.assert_allclose([s for _, s, _ in ours], scores, atol=1e-5)
         np.testing.assert_allclose(np.reshape([b for _, _, b in ours], (-1, 4)), boxes, atol=1e-3)
         count += len(ours)
-    assert count > 4
+    assert count > 8
     assert len(EXAMPLE.read_text().splitlines()) < 50
 
 
@@ -105,7 +105,7 @@ def test_predict_takes_the_file_in_the_place_of_the_checkpoint(trained, file, sc
             assert a["score"] == pytest.approx(b["score"], abs=1e-5)
             assert a["box"] == pytest.approx(b["box"], abs=1e-3)
             count += 1
-    assert count > 4
+    assert count > 8
 
 
 def test_what_predict_says_of_files(trained, file, scenes, tmp_path, capsys):

@@ -107,19 +107,19 @@ def test_detections_and_features(device, family, make_fast):
 
 
 def in_one_order(found, expected):
-    """Rounding swaps detections of nearly equal scores; and a few are others, where a score is
-    nearly the last or an overlap nearly the one that suppresses."""
-    found, expected = ({key: x.float().cpu() for key, x in of.items()} for of in (found, expected))
+    """Rounding swaps detections of nearly equal scores, and those nearly as low as the last may be
+    others."""
+    assert len(found["scores"]) == len(expected["scores"])
+    keep = expected["scores"] > expected["scores"].min() + 1e-5
+    found = {key: x.float().cpu() for key, x in found.items()}
+    expected = {key: x[keep].float() for key, x in expected.items()}
     rows = [
         torch.column_stack([x["boxes"], 1000 * x["labels"], 1000 * x["scores"]])
         for x in (expected, found)
     ]
-    distances, nearest = torch.cdist(*rows, compute_mode="donot_use_mm_for_euclid_dist").min(1)
-    same = distances < 0.1
-    assert same.float().mean() >= 0.98 and len(nearest[same].unique()) == same.sum()
-    return {key: x[nearest[same]] for key, x in found.items()}, {
-        key: x[same] for key, x in expected.items()
-    }
+    nearest = torch.cdist(*rows, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    assert len(nearest.unique()) == len(nearest) > 5
+    return {key: x[nearest] for key, x in found.items()}, expected
 
 
 @pytest.mark.parametrize("name", ["center", "rank_hard", "multibox"])
