@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from detcenter.cli import main
 from detcenter.errors import ConfigError
@@ -22,6 +21,7 @@ from detcenter.runs.lending import borrow, borrowers
 from detcenter.runs.measured import MeasuredRun, measured_run, recipe_of
 from detcenter.runs.variants import by_recipe, images_of, same_images, scored
 from detcenter.training import save_checkpoint
+from tests.changed_recipe import changed
 from tests.command_line import fails
 
 VARIANTS = ("--set", "plain: center=null", "--set", "center.weight=0.3 center.alpha=0.1")
@@ -29,11 +29,7 @@ VARIANTS = ("--set", "plain: center=null", "--set", "center.weight=0.3 center.al
 
 @pytest.fixture(scope="module")
 def one_epoch(tmp_path_factory, recipe):
-    values = yaml.safe_load(recipe.read_text())
-    values["train"]["epochs"] = 1
-    path = tmp_path_factory.mktemp("recipe") / "one_epoch.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+    return changed(recipe, tmp_path_factory.mktemp("recipe"), train={"epochs": 1})
 
 
 @pytest.fixture(scope="module")
@@ -375,11 +371,8 @@ def test_values_that_share_some_of_their_images(caplog):
 
 
 def test_data_sets_of_their_own(tmp_path, one_epoch, forked, capsys):
-    values = yaml.safe_load(one_epoch.read_text())
-    values["data"] |= {"format": "digits", "root": str(tmp_path / "data")}
-    values["data"]["digits"] = {"train": 8, "val": 2}
-    recipe = tmp_path / "digits.yaml"
-    recipe.write_text(yaml.safe_dump(values))
+    data = {"format": "digits", "root": str(tmp_path / "data"), "digits": {"train": 8, "val": 2}}
+    recipe = changed(one_epoch, tmp_path, data=data)
     args = ["compare", "--config", str(recipe), *VARIANTS, "--output", str(tmp_path / "out")]
     args += ["--vary", "data.digits.seed=3..4", "--seeds", "1", "--jobs", "2"]
     assert main(args) == 0

@@ -19,6 +19,7 @@ from detcenter.data import VOCDataset
 from detcenter.runs import own_process
 from detcenter.runs.checkpoints import detector_of
 from detcenter.training import load_checkpoint
+from tests.changed_recipe import changed
 from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
@@ -162,12 +163,9 @@ def test_wrong_use_of_features_is_one_line(run, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def flat_recipe(recipe, tmp_path_factory):
-    values = yaml.safe_load(recipe.read_text())
-    values["center"] = {"features": "embedding", "embedding_dim": 2, "normalize": False}
-    values["train"]["epochs"] = 1
-    path = tmp_path_factory.mktemp("recipe") / "flat.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+    flat = {"features": "embedding", "embedding_dim": 2, "normalize": False}
+    folder = tmp_path_factory.mktemp("recipe")
+    return changed(recipe, folder, center=flat, train={"epochs": 1})
 
 
 def test_a_sweep_trains_each_weight_once(flat_recipe, tmp_path, forked, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from detcenter.cli import main
 from detcenter.data import LMDBDataset, VOCDataset
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set
+from tests.changed_recipe import changed
 from tests.command_line import fails
 
 
@@ -34,10 +35,9 @@ def test_both_parts_of_a_recipe_are_packed(recipe, file, tmp_path, capsys):
 def test_the_command_line_overrides_the_recipe_and_its_folds_are_left_to_reading(
     recipe, data, tmp_path
 ):
-    values = yaml.safe_load(recipe.read_text())
-    values["data"] |= {"root": "nowhere", "folds": 5, "fold": 2, "classes": [*"9876543210"]}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
-    args = ["--config", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "a.lmdb")]
+    data_of_recipe = {"root": "nowhere", "folds": 5, "fold": 2, "classes": [*"9876543210"]}
+    other = changed(recipe, tmp_path, data=data_of_recipe)
+    args = ["--config", str(other), "--output", str(tmp_path / "a.lmdb")]
     assert main(["pack", *args, "--data.root", str(data), "--data.val", "train"]) == 0
     read = LMDBDataset(tmp_path / "a.lmdb", "train")
     assert len(read) == 8 and read.classes == [*"9876543210"]

@@ -4,8 +4,9 @@ import os
 
 import pytest
 import torch
-import yaml
 from accelerate.state import AcceleratorState
+
+from tests.changed_recipe import changed
 
 # Before the first matrix product on the device, or none is to the bit.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -20,11 +21,7 @@ def device():
 @pytest.fixture(scope="session")
 def recipe(recipe, tmp_path_factory):
     """With a rate at which losses do not grow: rounding would grow with them."""
-    values = yaml.safe_load(recipe.read_text())
-    values["train"]["lr"] = 0.001
-    path = tmp_path_factory.mktemp("gpu_recipe") / "small.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+    return changed(recipe, tmp_path_factory.mktemp("recipe"), train={"lr": 0.001})
 
 
 @pytest.fixture(autouse=True)

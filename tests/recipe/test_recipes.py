@@ -10,6 +10,7 @@ from torchvision.models import resnet18
 
 from detcenter.cli import main
 from detcenter.runs.run import Run
+from tests.changed_recipe import changed
 from tests.command_line import fails
 
 pytestmark = pytest.mark.slow
@@ -17,13 +18,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def fasterrcnn(recipe, tmp_path_factory):
-    values = yaml.safe_load(recipe.read_text())
-    values["model"] |= {"name": "fasterrcnn", "anchor_scales": [[0.2, 0.3]]}
-    values["model"]["options"] = {"box_batch_size_per_image": 8, "rpn_post_nms_top_n_test": 5}
-    values["train"]["epochs"] = 1
-    path = tmp_path_factory.mktemp("recipe") / "fasterrcnn.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+    model = {"name": "fasterrcnn", "anchor_scales": [[0.2, 0.3]]}
+    model["options"] = {"box_batch_size_per_image": 8, "rpn_post_nms_top_n_test": 5}
+    return changed(recipe, tmp_path_factory.mktemp("recipe"), model=model, train={"epochs": 1})
 
 
 def rows_of(folder):

@@ -8,13 +8,13 @@ import time
 
 import pytest
 import torch
-import yaml
 
 from detcenter.cli import main
 from detcenter.recipe.parsing import parse_recipe, recipe_parser
 from detcenter.runs import claims, own_process, side_by_side
 from detcenter.runs.claims import ClaimLost, Claims
 from detcenter.runs.run import train
+from tests.changed_recipe import changed
 
 pytestmark = pytest.mark.slow
 
@@ -153,10 +153,8 @@ def test_ctrl_c_frees_the_run(config, tmp_path, forked, first_blocks):
 
 
 def test_two_that_start_at_once_share_a_comparison(recipe, tmp_path, forked, monkeypatch):
-    values = yaml.safe_load(recipe.read_text())
-    values["train"]["epochs"] = 1
-    (tmp_path / "one_epoch.yaml").write_text(yaml.safe_dump(values))
-    args = ["compare", "--config", str(tmp_path / "one_epoch.yaml"), "--seeds", "2"]
+    one_epoch = changed(recipe, tmp_path, train={"epochs": 1})
+    args = ["compare", "--config", str(one_epoch), "--seeds", "2"]
     args += ["--set", "plain: center=null", "--set", "center: center.weight=0.3"]
     args += ["--output", str(tmp_path / "out")]
     start = forked.Barrier(2)
