@@ -159,7 +159,7 @@ def _judged(
     for fold, (annotations, detections) in zip(folds, found, strict=True):
         names = [a["path"].relative_to(images).as_posix() for a in fold.dataset.annotations]
         planted += [
-            _kind_at(by_image[names[image]], box)
+            kind_at(by_image[names[image]], box)
             for image, box in zip(fold.annotated.images.tolist(), fold.annotated.boxes, strict=True)
         ]
         for key, values in _all_scores(fold, annotations, detections).items():
@@ -174,14 +174,14 @@ def _judged(
     for (kind, method), parts in columns.items():
         kept = (kinds == "") | (kinds == kind)
         values = np.concatenate(parts)
-        numbers[kind, method] = _numbers(kinds[kept] == kind, values[kept], len(kinds))
+        numbers[kind, method] = ranking_numbers(kinds[kept] == kind, values[kept], len(kinds))
     for method, rows in missing.items():
         drops = {name: [e for e in of if e["kind"] == "drop"] for name, of in by_image.items()}
-        numbers["drop", method] = _drop_numbers(rows, drops, len(kinds))
+        numbers["drop", method] = drop_numbers(rows, drops, len(kinds))
     return numbers
 
 
-def _kind_at(errors: Sequence[dict[str, Any]], box: np.ndarray) -> str:
+def kind_at(errors: Sequence[dict[str, Any]], box: np.ndarray) -> str:
     for error in errors:
         if error["kind"] != "drop" and np.allclose(error["box"], box, atol=0.01):
             return str(error["kind"])
@@ -215,7 +215,7 @@ def _all_missing(fold: Fold, annotations: Any, detections: Any) -> dict[str, Any
     }
 
 
-def _numbers(wrong: np.ndarray, scores: np.ndarray, boxes: int) -> dict[str, float]:
+def ranking_numbers(wrong: np.ndarray, scores: np.ndarray, boxes: int) -> dict[str, float]:
     order = np.argsort(-scores, kind="stable")
     number, first = int(wrong.sum()), round(0.05 * boxes)
     return {
@@ -225,7 +225,7 @@ def _numbers(wrong: np.ndarray, scores: np.ndarray, boxes: int) -> dict[str, flo
     }
 
 
-def _drop_numbers(
+def drop_numbers(
     rows: Sequence[tuple[float, str, np.ndarray]],
     drops: Mapping[str, Sequence[dict[str, Any]]],
     boxes: int,

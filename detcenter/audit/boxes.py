@@ -18,10 +18,10 @@ _IN_CROWD = 0.5  # share of a detection inside a crowd, from which on it is of t
 class Placement(NamedTuple):
     """What was detected at and around N annotated boxes."""
 
-    support: np.ndarray  # [N] in 0..1, of the surest detection there, of any class
+    support: np.ndarray  # [N] in 0..1, the score of the surest detection there, of any class
     misplaced: np.ndarray  # [N] in 0..1, how probably the box lies badly
     better: np.ndarray  # [N, 4], the detection that says where it should lie; nan if there is none
-    scores: np.ndarray  # [N], of that detection; 0 if there is none
+    scores: np.ndarray  # [N], how probably that is an object; 0 if there is none
     iou: np.ndarray  # [N], likewise, its IoU with the box
 
 
@@ -39,12 +39,12 @@ def placement(
 ) -> Placement:
     """Hold all annotated boxes of images, one image after the other, against what was detected.
 
-    Which class an object has does not matter here: a detection counts by how probably it is an
-    object, see `_objects`. It means the box that it overlaps most, if their IoU is 0.3 or more. The
-    surest of those that mean a box says where that should lie. The box lies badly as probably as
-    that is an object, times what falls from 1 at an IoU of 0.3 to 0 at 0.8: the best IoU of the
-    surest and those half as sure or more, as a detector that doubts between two places is no
-    witness against either. A box is supported by detections of an IoU of 0.5 or more.
+    A detection means the box that it overlaps most, if their IoU is 0.3 or more. The surest of
+    those that mean a box, by how probably they are objects of any class (`_objectness`), says where
+    that should lie. The box lies badly as probably as that is an object, times what falls from 1 at
+    an IoU of 0.3 to 0 at 0.8: the best IoU of the surest and those half as sure or more, as a
+    detector that doubts between two places is no witness against either. A box is supported by
+    detections of an IoU of 0.5 or more.
 
     Args:
         annotations, detections: of the same images, as in `detcenter.evaluation`.
@@ -59,7 +59,6 @@ def missing_boxes(
 ) -> Missing:
     """Detections that lie on no annotated box: with none they have an IoU of 0.3 or more.
 
-    Their scores are how probably they are objects, see `_objects`; their label is the likeliest.
     Without those inside crowds, and without area; of two that overlap by an IoU of 0.5 or more only
     the surer.
     """
@@ -70,22 +69,20 @@ def missing_boxes(
     return Missing(images, *columns)
 
 
-def _objects(detection: Mapping[str, Any]) -> Detections:
-    """Detections with the probability that there is an object as their score, the surest first.
+def _objectness(found: Detections) -> np.ndarray:
+    """How probably each detection is an object, [K], whatever its class.
 
     That is the sum over classes of the best score of a detection of the class that overlaps by an
-    IoU of 0.5 or more, at most 1: an object whose class is in doubt is as much an object.
+    IoU of 0.5 or more, at most 1: where a class is in doubt, an object is not.
     """
-    found = surest_first(detection)
     scores = np.where(box_iou(found.boxes, found.boxes) >= _SAME, found.scores, 0)
     of_classes = [scores[:, found.labels == c].max(axis=1) for c in np.unique(found.labels)]
-    there = np.minimum(1, np.sum(of_classes, axis=0)) if of_classes else found.scores
-    order = np.argsort(-there, kind="stable")
-    return Detections(*(column[order] for column in found._replace(scores=there)))
+    there: np.ndarray = np.minimum(1, np.sum(of_classes, axis=0)) if of_classes else found.scores
+    return there
 
 
 def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> Placement:
-    found = _objects(detection)
+    found = surest_first(detection)
     boxes = np.asarray(annotation["boxes"], np.float64).reshape(-1, 4)
     iou = box_iou(found.boxes, boxes)
     count = len(boxes)
@@ -98,22 +95,23 @@ def _placement(annotation: Mapping[str, Any], detection: Mapping[str, Any]) -> P
     )
     if not count:
         return result
+    there = _objectness(found)
     means = np.where(iou.max(axis=1) >= _OTHER, iou.argmax(axis=1), -1)
     for box in set(means.tolist()) - {-1}:
         at = np.flatnonzero(means == box)
-        surest = int(at[0])
-        result.better[box], result.scores[box] = found.boxes[surest], found.scores[surest]
+        surest = int(at[there[at].argmax()])
+        result.better[box], result.scores[box] = found.boxes[surest], there[surest]
         result.iou[box] = iou[surest, box]
-        fit = iou[at[found.scores[at] >= _SURE * found.scores[surest]], box].max()
+        fit = iou[at[there[at] >= _SURE * there[surest]], box].max()
         off = max(0, (_WELL - fit) / (_WELL - _OTHER))
-        result.misplaced[box] = found.scores[surest] * off
+        result.misplaced[box] = there[surest] * off
     return result
 
 
 def _missing(
     annotation: Mapping[str, Any], detection: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    found = _objects(detection)
+    found = surest_first(detection)
     iou = box_iou(found.boxes, np.asarray(annotation["boxes"], np.float64).reshape(-1, 4))
     crowd = np.asarray(annotation["iscrowd"], bool)
     in_crowd = ignored_overlap(found, annotation)[:, crowd].max(axis=1, initial=0)
