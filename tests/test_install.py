@@ -100,6 +100,12 @@ for command in _COMMANDS:
     assert last == "detcenter env: it takes no arguments, such as '--config'"
 
 
+def test_the_page_lists_every_extra():
+    page = (ROOT / "docs" / "install.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(EXTRAS)
+
+
 def test_env_works_without_the_extra():
     code = f"""{BLOCKS}
 import importlib.metadata as metadata
