@@ -17,6 +17,8 @@ PAIRS = {
         ("softmax", "center"),
         ("plain", "softmax"),
         ("plain", "one"),
+        ("center", "both"),
+        ("plain", "both"),
     ],
     "wrong_labels": [
         ("plain", "center"),
@@ -43,6 +45,8 @@ def main() -> None:
                     primary[setting] = values
                     _print_by_seed(setting, first, second)
                     _print_means(setting, (first, second))
+                elif second == "both":
+                    _print_by_seed(setting, first, second, metric)
     told = {s: v for s, v in primary.items() if s in ("clean", "wrong_labels")}
     if len(told) == 2:
         contrast = told["wrong_labels"] - told["clean"]
@@ -60,11 +64,11 @@ def _print(name: str, values: np.ndarray) -> None:
     print(f"{'':44}without one data set: {_left_out(values)}")
 
 
-def _print_by_seed(setting: str, first: str, second: str) -> None:
+def _print_by_seed(setting: str, first: str, second: str, metric: str = "AP") -> None:
     """All data sets have the same seeds, which an interval over data sets takes as given."""
     found = []
     for seed in sorted({int(r["seed"]) for r in listed() if r["setting"] == setting}):
-        values = difference(setting, first, second, "AP", (seed,))
+        values = difference(setting, first, second, metric, (seed,))
         if values is not None:
             print(f"{f'  with seed {seed} alone':44}{_numbers(values)}")
             found.append(values)
