@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from planted import plant
 from planted_errors import drop_numbers, kind_at, ranking_numbers
+from rivals import box_losses
 
 from detcenter.audit import missing_boxes, placement
 from detcenter.data import Annotation
-from detcenter.evaluation.matching import box_iou
 from detcenter.evaluation.table import aligned
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.runs.measured import detections_of, recipe_of
@@ -56,13 +56,12 @@ def _found(
         [kind_at(errors[i], box) for i, a in enumerate(annotations) for box in a["boxes"]]
     )
     kept = (kinds == "") | (kinds == "shift")
-    off = [
-        1 - box_iou(np.asarray(d["boxes"], float).reshape(-1, 4), a["boxes"]).max(0, initial=0)
-        for a, d in zip(annotations, detections, strict=True)
-    ]
     by_audit, by_loss = (
         ranking_numbers(kinds[kept] == "shift", scores[kept], len(kinds))["AP"]
-        for scores in (placement(annotations, detections).misplaced, np.concatenate(off))
+        for scores in (
+            placement(annotations, detections).misplaced,
+            box_losses(annotations, detections),
+        )
     )
     missing = missing_boxes(annotations, detections)
     found = [

@@ -39,18 +39,24 @@ def by_loss(fold: Fold, annotations: Any, detections: Any) -> Scores:
     """
     labels = fold.annotated.labels
     of_class = -log_softmax(fold.witnesses.logits, axis=1)[np.arange(len(labels)), labels]
-    off = []
-    for annotation, detection in zip(annotations, detections, strict=True):
-        iou = box_iou(np.asarray(detection["boxes"], float), annotation["boxes"])
-        off.append(1 - iou.max(0, initial=0)[learnable(annotation, False)])
-    total = of_class + np.concatenate(off)
+    off = box_losses(annotations, detections)
+    total = of_class + off
     return {
         ("flip", "loss of the class"): of_class,
         ("flip", "both losses"): total,
         ("spawn", "both losses"): total,
-        ("shift", "loss of the box"): np.concatenate(off),
+        ("shift", "loss of the box"): off,
         ("shift", "both losses"): total,
     }
+
+
+def box_losses(annotations: Any, detections: Any) -> np.ndarray:
+    """What the best detection of each box is off by, 1 - IoU."""
+    off = []
+    for annotation, detection in zip(annotations, detections, strict=True):
+        iou = box_iou(np.asarray(detection["boxes"], float).reshape(-1, 4), annotation["boxes"])
+        off.append(1 - iou.max(0, initial=0)[learnable(annotation, False)])
+    return np.concatenate(off)
 
 
 def fiftyone_scores(fold: Fold, annotations: Any, detections: Any) -> Scores:
