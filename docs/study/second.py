@@ -109,8 +109,7 @@ def difference(
     """Points, a data set: the mean over training seeds; None before all runs are there."""
     arms = [[_mean(setting, arm, data, metric, seeds) for data in DATA] for arm in (first, second)]
     known = [(a, b) for a, b in zip(*arms, strict=True) if None not in (a, b)]
-    fewer = setting.endswith("twice") or "softmax_0.3" in (first, second)
-    expected = 4 if fewer else len(DATA)
+    expected = 4 if setting.endswith("twice") else len(DATA)
     if len(known) < expected:
         if known and seeds == SEEDS:
             print(f"{setting}: {second} - {first}: {len(known)} of {expected} data sets so far")
