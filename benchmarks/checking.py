@@ -16,7 +16,7 @@ from timing import heading, written
 
 from detcenter.data import Annotation
 from detcenter.data.checks import look_at
-from detcenter.data.findings import Part, all_findings
+from detcenter.data.findings import Part, all_findings, near_copies
 
 WIDTH, HEIGHT, BOXES = 500, 375, 7
 
@@ -57,7 +57,7 @@ def main() -> None:
         cut = images * 4 // 5
         parts = {"train": annotations[:cut], "val": annotations[cut:]}
         seen = [Part(name, of, ["a", "b", "c"], looks) for name, of in parts.items()]
-        all_findings(seen, near=True)
+        all_findings(seen, near_copies(seen))
         seconds = {"decoding": decoded - start, "findings": time.perf_counter() - decoded}
         print(f"{images} images: read and decoded in {seconds['decoding']:.1f} s")
         print(f"all findings, near copies too: {seconds['findings']:.1f} s more")

@@ -15,14 +15,17 @@ from jsonargparse import Namespace
 from detcenter.audit import KINDS, Suspect, look_alikes, suspects_in
 from detcenter.commands.launching import launch_of
 from detcenter.data.errors import printable
+from detcenter.data.findings import near_copies
 from detcenter.data.splitting import name_below
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
 from detcenter.options import audit as options
 from detcenter.progress import bar
-from detcenter.recipe.config import Config
+from detcenter.recipe.config import Config, DataConfig
 from detcenter.recipe.corrected import write_corrected
+from detcenter.recipe.datasets import look_through
 from detcenter.recipe.decided import data_of_audit, decided
+from detcenter.recipe.groups import write_groups
 from detcenter.recipe.layouts import resolved
 from detcenter.recipe.parsing import parse, parse_recipe
 from detcenter.runs.audited import Fold, fold_of, fold_runs
@@ -60,11 +63,34 @@ def _audit(args: Sequence[str]) -> None:
     config, arguments = parse_recipe(options.audit_parser(), args)
     _check(config, arguments)
     folder = Path(config.output or f"runs/audit_{Path(str(arguments.config[-1])).stem}")
+    config.data.groups = config.data.groups or _near_copies(config.data, folder)
     runs = fold_runs(folder, config, arguments.folds)
     train_all(runs, launch_of(arguments, folder))
     folds = [fold_of(path, run) for path, run in runs.items()]
     _warn_of_unseen(folds)
     _write(folder, config, folds, _mean_results(runs), arguments.show)
+
+
+def _near_copies(data: DataConfig, folder: Path) -> str | None:
+    """The file of near copies among the images, which is made before the first fold is trained."""
+    file = folder / "groups.json"
+    if not file.exists():
+        if any(folder.glob("fold_*")):
+            return None  # trained by an earlier version, or beside a comparison
+        if data.format == "lmdb":
+            return None  # images are not looked at
+        if find_spec("imagehash") is None:
+            logger.warning(
+                "near copies of an image may be parted, so that a wrong label is learnt from the "
+                "copy; pip install 'detcenter[check]' brings imagehash, which finds them"
+            )
+            return None
+        _, seen, _ = look_through(data, gray=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        pairs = near_copies(seen, bar("looking for near copies"))
+        number = write_groups(file, Path(data.root), seen, pairs)
+        logger.info("groups of near copies, each in one fold: %d, see %s", number, file)
+    return str(file) if json.loads(file.read_text()) else None
 
 
 def _mean_results(runs: Iterable[Path]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from detcenter.data import DetectionDataset, Fault, read_image
 from detcenter.data.errors import by_cause, count, printable
-from detcenter.data.findings import Finding, all_findings, findings_json
+from detcenter.data.findings import Finding, Place, all_findings, findings_json, near_copies
 from detcenter.data.findings import Part as Seen
 from detcenter.errors import ConfigError
 from detcenter.evaluation.table import aligned
@@ -19,6 +19,7 @@ from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import look_through
 from detcenter.recipe.extras import need
 from detcenter.recipe.fixed import check_new, write_fixed
+from detcenter.recipe.groups import write_groups
 from detcenter.recipe.layouts import Part, resolved
 from detcenter.recipe.parsing import parse_recipe
 
@@ -31,7 +32,7 @@ class _Checked(NamedTuple):
     seen: list[Seen]
     faults: list[Fault]
     findings: list[Finding]
-    near: bool  # whether near copies were looked for
+    near: list[tuple[Place, Place]] | None  # near copies, if they were looked for
 
 
 def main(args: Sequence[str]) -> int:
@@ -52,6 +53,8 @@ def main(args: Sequence[str]) -> int:
         Path(arguments.json).write_text(content + "\n", encoding="utf-8")
     if arguments.html:
         Path(arguments.html).write_text(_page(checked), encoding="utf-8")
+    if arguments.groups:
+        print(_write_groups(checked, Path(arguments.groups)))
     if arguments.fix:
         changes = write_fixed(data, checked.parts, Path(arguments.fix))
         done = "".join(f"\n{what}: {number}" for what, number in changes.items())
@@ -67,17 +70,26 @@ def _check_arguments(arguments: Any, data: DataConfig) -> None:
     if arguments.html:
         for package in ("jinja2", "plotly"):
             need(package, "report", "--html")
-    for option in ("json", "html"):
+    if arguments.groups:
+        need("imagehash", "check", "--groups")
+        if data.format == "lmdb":
+            raise ConfigError("--groups: images of data.format lmdb are not looked at")
+    for option in ("json", "html", "groups"):
         file = getattr(arguments, option)
         if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
             raise ConfigError(f"--{option} {file}: not a file in a folder that is there")
 
 
 def _check(data: DataConfig) -> _Checked:
-    near = find_spec("imagehash") is not None and data.format != "lmdb"
-    parts, seen, faults = look_through(data, gray=near, afresh=True)
-    findings = all_findings(seen, near, bar("looking for near copies"))
-    return _Checked(data, parts, seen, faults, findings, near)
+    able = find_spec("imagehash") is not None and data.format != "lmdb"
+    parts, seen, faults = look_through(data, gray=able, afresh=True)
+    near = near_copies(seen, bar("looking for near copies")) if able else None
+    return _Checked(data, parts, seen, faults, all_findings(seen, near or ()), near)
+
+
+def _write_groups(checked: _Checked, file: Path) -> str:
+    number = write_groups(file, Path(checked.data.root), checked.seen, checked.near or [])
+    return f"\ngroups of near copies, which --data.groups {file} keeps in one fold: {number}"
 
 
 def _print(checked: _Checked) -> None:
@@ -98,7 +110,7 @@ def _not_looked_for(checked: _Checked) -> list[str]:
     if checked.data.format == "lmdb":
         return ["images were not looked at: that was done when they were packed"]
     missing = "near copies of images were not looked for: that needs imagehash, which pip install "
-    return [] if checked.near else [f"{missing}'detcenter[check]' brings"]
+    return [f"{missing}'detcenter[check]' brings"] if checked.near is None else []
 
 
 def _parts_table(parts: dict[Part, DetectionDataset]) -> list[list[str]]:
@@ -159,7 +171,7 @@ def _content(checked: _Checked) -> dict[str, Any]:
         "classes": _by_class(checked.parts),
         "faults": [{"file": str(file), "what": what} for file, what in checked.faults],
         "findings": findings_json(checked.findings, checked.seen),
-        "near_copies_looked_for": checked.near,
+        "near_copies_looked_for": checked.near is not None,
     }
 
 

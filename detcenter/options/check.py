@@ -21,4 +21,10 @@ def parser(args: Sequence[str] = ()) -> Parser:
     parser.add_argument(
         "--html", type=str, metavar="FILE", help="write a page with pictures of what is found"
     )
+    parser.add_argument(
+        "--groups",
+        type=str,
+        metavar="FILE",
+        help="write which images are near copies of one another, for data.groups",
+    )
     return parser

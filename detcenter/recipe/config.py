@@ -216,6 +216,10 @@ class DataConfig:
     null leaves them as they are"""
     fold: int = 0
     """which of data.folds is evaluated on, from 0; the others are trained on"""
+    groups: str | None = None
+    """file that says which images belong together, a JSON list of lists of names below data.root,
+    such as those of one film (detcenter check --groups writes near copies): neither data.folds nor
+    a fraction data.val parts them"""
     digits: DigitsConfig = field(default_factory=DigitsConfig)
     """what the scenes of data.format digits are like"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

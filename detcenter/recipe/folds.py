@@ -1,11 +1,15 @@
 """The images of both parts of a data set cut into folds, and which of them are copies."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 
 from detcenter.data import DetectionDataset, PooledDataset
 from detcenter.data.splitting import contents, folds_of, groups_of_copies
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
+from detcenter.recipe.groups import check_known, groups_of
 from detcenter.recipe.layouts import Part
 
 
@@ -20,10 +24,11 @@ def fold_of_parts(both: list[DetectionDataset], data: DataConfig, part: Part) ->
         raise ConfigError(
             f"data.folds: {twice} is in data.train and in data.val; folds need it once"
         )
-    content = _contents(both)
+    together = groups_of(data)
+    check_known(data, together, paths)
     # Fixed, so that all variants and seeds of a comparison are evaluated on the same parts.
     try:
-        fold = folds_of([path.as_posix() for path in paths], content, data.folds)
+        fold = folds_of(_names(paths), _contents(both), data.folds, map(_names, together))
     except ValueError as error:
         raise ConfigError(f"data.folds is {data.folds}: {error}") from None
     chosen = np.flatnonzero((fold == data.fold) == (part == "val")).tolist()
@@ -32,13 +37,21 @@ def fold_of_parts(both: list[DetectionDataset], data: DataConfig, part: Part) ->
     return pooled
 
 
-def copies(dataset: DetectionDataset) -> np.ndarray:
-    """Which images are copies of one another, int64 [images]: equal numbers are."""
-    names = [annotation["path"].as_posix() for annotation in dataset.annotations]
+def copies(dataset: DetectionDataset, data: DataConfig) -> np.ndarray:
+    """Which images are copies of one another, or of one of ``data.groups``; equal numbers are.
+
+    int64 [images].
+    """
+    names = _names(annotation["path"] for annotation in dataset.annotations)
     number = np.empty(len(names), np.int64)
-    for group, members in enumerate(groups_of_copies(names, _contents([dataset]))):
+    together = map(_names, groups_of(data))
+    for group, members in enumerate(groups_of_copies(names, _contents([dataset]), together)):
         number[members] = group
     return number
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    return [path.as_posix() for path in paths]
 
 
 def _contents(datasets: list[DetectionDataset]) -> list[str]:

@@ -15,6 +15,7 @@ from detcenter.data.layouts.parts import part_for
 from detcenter.data.splitting import held_out
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
+from detcenter.recipe.groups import check_known, groups_of
 
 logger = logging.getLogger("detcenter")
 
@@ -174,7 +175,9 @@ def _parted(labelled: Labelled, data: DataConfig, part: Part) -> Labelled:
     if not paths:
         return labelled
     try:
-        chosen = held_out(paths, Path(data.root), data.val, data.val_seed)
+        together = groups_of(data)
+        check_known(data, together, paths)
+        chosen = held_out(paths, Path(data.root), data.val, data.val_seed, together)
     except ValueError as error:
         raise ConfigError(f"data.val {data.val:g} of data.train {data.train!r}: {error}") from None
     kept = [

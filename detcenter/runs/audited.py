@@ -90,7 +90,7 @@ def fold_of(folder: Path, config: Config) -> Fold:
         passed["logits"],
         directions,
         annotated.labels,
-        copies(held_out)[annotated.images],
+        copies(held_out, config.data)[annotated.images],
         unit(passed["seen_features"]),
         passed["seen_labels"],
     )

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+import detcenter.commands.audit as audit_module
 from detcenter.audit import KINDS
 from detcenter.cli import main
+from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set
 from detcenter.runs.audited import fold_of
 from detcenter.runs.checkpoints import detector_of
@@ -23,6 +26,14 @@ from detcenter.training import load_checkpoint
 from tests.command_line import fails
 
 CLASSES = [*map(str, range(10)), "rare"]
+
+
+def near_copy(root):
+    """Of the third image in place of the eighth, saved anew."""
+    images, files = (sorted((root / x).iterdir()) for x in ("JPEGImages", "Annotations"))
+    Image.open(images[2]).save(images[7], "JPEG", quality=70)
+    text = files[2].read_text().replace(images[2].name, images[7].name)
+    files[7].write_text(text)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +48,7 @@ def audit(tmp_path_factory, recipe, data, forked_in_module):
     file = next(iter(sorted((root / "Annotations").iterdir())))
     before, name, after = file.read_text().partition("<name>")
     file.write_text(before + name + "rare" + after[after.index("</name>") :])
+    near_copy(root)
     values["data"] |= {"root": str(root), "classes": CLASSES}
     values["train"]["epochs"] = 1
     path = folder / "small.yaml"
@@ -46,6 +58,38 @@ def audit(tmp_path_factory, recipe, data, forked_in_module):
         assert main(args) == 0
     assert "0 of 2 runs are done" in out.getvalue()
     return folder, args
+
+
+def test_near_copies_are_in_one_fold(audit):
+    folder, _ = audit
+    images = sorted((folder / "data/JPEGImages").iterdir())
+    names = [images[n].relative_to(folder / "data").as_posix() for n in (2, 7)]
+    assert json.loads((folder / "out/groups.json").read_text()) == [names]
+    held_out = []
+    for number in range(2):
+        data = recipe_of(folder / "out" / f"fold_{number}").data
+        val = validation_set(data, training_set(data).classes)
+        held_out.append({a["path"] for a in val.annotations})
+    assert sum({images[2], images[7]} <= of_fold for of_fold in held_out) == 1
+
+
+def test_folds_of_before_stay_without_groups(audit, capsys):
+    """Else their recipes would be others, and the trainings in vain."""
+    folder, args = audit
+    moved = shutil.copytree(folder / "out", folder / "before")
+    (moved / "groups.json").unlink()
+    for run in moved.glob("fold_*/config.yaml"):
+        values = yaml.safe_load(run.read_text())
+        values["data"]["groups"] = None
+        run.write_text(yaml.safe_dump(values))
+    assert audit_module._near_copies(DataConfig(root=str(folder / "data")), Path(moved)) is None
+
+
+def test_one_line_where_near_copies_cannot_be_kept_together(tmp_path, data, monkeypatch, caplog):
+    monkeypatch.setattr("detcenter.commands.audit.find_spec", lambda name: None)
+    assert audit_module._near_copies(DataConfig(root=str(data)), tmp_path) is None
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "detcenter[check]" in said
 
 
 def test_what_it_leaves(audit):

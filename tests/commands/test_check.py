@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,6 +309,30 @@ def test_one_line_where_near_copies_cannot_be_looked_for(coco, capsys, monkeypat
     assert check(coco) == 0
     said = capsys.readouterr().out
     assert "near copies of images were not looked for: that needs imagehash, which pip" in said
+
+
+def test_near_copies_for_folds(coco, tmp_path, capsys):
+    apart(coco)
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((160, 120))
+    picture.save(coco.image("a"))
+    picture.save(coco.image("c"), "JPEG", quality=90)
+    coco.boxes = [
+        {"id": n, "image_id": n, "category_id": 5, "bbox": [10, 10, 40, 40]} for n in (1, 2, 3)
+    ]
+    coco.write()
+    file = tmp_path / "groups.json"
+    assert check(coco, "--groups", file) == 0
+    names = [Path(coco.image(name)).relative_to(coco.root).as_posix() for name in "ac"]
+    assert json.loads(file.read_text()) == [names]
+    assert f"--data.groups {file} keeps in one fold: 1" in capsys.readouterr().out
+
+
+def test_groups_need_imagehash(coco, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("detcenter.recipe.extras.find_spec", lambda name: None)
+    args = ("check", "--data.root", coco.root, "--groups", tmp_path / "groups.json")
+    line = fails(capsys, *args)
+    assert "--groups" in line and "imagehash" in line and "detcenter[check]" in line
 
 
 def test_fix_drops_copies_and_writes_flags_and_areas(coco, tmp_path, capsys):

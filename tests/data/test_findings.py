@@ -17,6 +17,7 @@ from detcenter.data.findings import (
     copy_findings,
     light_findings,
     name_findings,
+    near_copies,
     near_copy_findings,
     size_findings,
     unit_findings,
@@ -228,9 +229,9 @@ def test_sizes_where_corners_are_due(first):
     read[:, :2] -= first
     inverted = (read[:, 2:] < read[:, :2]).any(axis=1).sum()
     assert 12 <= inverted < 24
-    finding = one(all_findings([part(image(read))], near=False), "sizes")
+    finding = one(all_findings([part(image(read))]), "sizes")
     assert finding.total == inverted and finding.severity == "fault"
-    assert "inverted" not in found(all_findings([part(image(read))], near=False))
+    assert "inverted" not in found(all_findings([part(image(read))]))
     read[0] = [300, 300, 400, 20]  # 400 wide: not from 300 on
     assert found(unit_findings(part(image(read)))) == {}
 
@@ -430,6 +431,10 @@ def changed_copies(tmp_path, picture):
     ]
 
 
+def near_findings(parts):
+    return near_copy_findings(parts, near_copies(parts))
+
+
 def test_near_copies(tmp_path, scene):
     pixels, boxes = with_object(scene, 100, 100)
     original = saved(tmp_path, "a.png", pixels)
@@ -438,18 +443,18 @@ def test_near_copies(tmp_path, scene):
         factor = looks[copy].width / 320
         train = images_in([original], [boxes], "train", looks)
         val = images_in([copy], [np.array(boxes) * factor], "val", looks)
-        findings = [*near_copy_findings([train, val])]
+        findings = [*near_findings([train, val])]
         assert found(findings) == {"near_copies_across": 1}, copy
         assert findings[0].examples[0].text == f"a.png and {copy.name}"
         assert found(copy_findings([train, val])) == {}
         both = part(*train.annotations, *val.annotations, looks=looks)
-        assert found(near_copy_findings([both])) == {"near_copies": 1}
+        assert found(near_findings([both])) == {"near_copies": 1}
 
 
 def test_equal_images_are_no_near_copies(tmp_path, scene):
     paths = [saved(tmp_path, name, scene) for name in ("a.png", "b.png")]
     looks = look_at(paths, gray=True)
-    assert found(near_copy_findings([images_in(paths, [[], []], "train", looks)])) == {}
+    assert found(near_findings([images_in(paths, [[], []], "train", looks)])) == {}
 
 
 def noisy(pixels, rng):
@@ -463,7 +468,7 @@ def test_a_camera_that_stands_still_makes_no_copies(tmp_path, scene):
         saved(tmp_path, f"{k}.png", noisy(pixels, rng)) for k, (pixels, _) in enumerate(frames)
     ]
     looks = look_at(paths, gray=True)
-    assert found(near_copy_findings([images_in(paths, [[]] * 4, "train", looks)])) == {}
+    assert found(near_findings([images_in(paths, [[]] * 4, "train", looks)])) == {}
 
 
 def test_pale_objects_that_moved_make_no_copies(tmp_path, scene):
@@ -471,10 +476,10 @@ def test_pale_objects_that_moved_make_no_copies(tmp_path, scene):
     paths = [saved(tmp_path, f"{k}.png", noisy(scene, rng)) for k in range(2)]
     looks = look_at(paths, gray=True)
     same = [[[10, 10, 20, 20], [90, 90, 99, 99]], [[11, 10, 21, 20], [50, 50, 59, 59]]]
-    assert found(near_copy_findings([images_in(paths, same, "train", looks)])) == {"near_copies": 1}
+    assert found(near_findings([images_in(paths, same, "train", looks)])) == {"near_copies": 1}
     other = [[[10, 10, 20, 20], [90, 90, 99, 99]], [[20, 10, 30, 20], [50, 50, 59, 59]]]
-    assert found(near_copy_findings([images_in(paths, other, "train", looks)])) == {}
-    assert found(near_copy_findings([images_in(paths, [same[0], []], "train", looks)])) == {}
+    assert found(near_findings([images_in(paths, other, "train", looks)])) == {}
+    assert found(near_findings([images_in(paths, [same[0], []], "train", looks)])) == {}
 
 
 def test_pictures_of_nothing_are_no_copies(tmp_path):
@@ -483,7 +488,7 @@ def test_pictures_of_nothing_are_no_copies(tmp_path):
         for value in (0, 1, 250, 255)
     ]
     looks = look_at(paths, gray=True)
-    assert found(near_copy_findings([images_in(paths, [[]] * 4, "train", looks)])) == {}
+    assert found(near_findings([images_in(paths, [[]] * 4, "train", looks)])) == {}
 
 
 def test_near_hashes_are_those_of_all_pairs():

@@ -1,5 +1,6 @@
 """data.folds: cross-validation over the images of train and val together."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,10 @@ from detcenter.data.splitting import folds_of
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.datasets import training_set, validation_set
+from detcenter.recipe.folds import copies
 from tests.command_line import fails
+
+CLASSES = [*map(str, range(10))]
 
 
 def rename(root, old, new):
@@ -64,6 +68,62 @@ def test_copies_of_an_image_are_in_one_fold(own_data):
     held_out = [{name for _, name in val} for _, val in parts(own_data, 4)]
     assert sum(copies <= of_fold for of_fold in held_out) == 1
     assert sum(map(len, held_out)) == 12
+
+
+def grouped(root, file, *groups):
+    file.write_text(json.dumps(groups))
+    return DataConfig(root=str(root), groups=str(file))
+
+
+def test_images_of_a_group_are_in_one_fold(data, tmp_path):
+    """Also by one that is in two groups; names that no image has say nothing."""
+    names = [f"JPEGImages/{file.name}" for file in sorted((data / "JPEGImages").iterdir())]
+    together = [names[0], names[4], names[8], names[11]]
+    config = grouped(data, tmp_path / "g.json", [*together[:2], "other.jpg"], together[1:])
+    held_out = []
+    for fold in range(3):
+        val = validation_set(dataclasses.replace(config, folds=3, fold=fold), CLASSES)
+        held_out.append({a["path"].relative_to(data).as_posix() for a in val.annotations})
+    assert sum(set(together) <= of_fold for of_fold in held_out) == 1
+    assert set().union(*held_out) == set(names) and sum(map(len, held_out)) == 12
+    val = validation_set(dataclasses.replace(config, folds=3), CLASSES)
+    numbers = dict(zip((a["path"].name for a in val.annotations), copies(val, config), strict=True))
+    there = {Path(name).name for name in together} & numbers.keys()
+    assert len({numbers[name] for name in there}) == min(1, len(there))
+    assert len(set(numbers.values())) == len(numbers) - max(0, len(there) - 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_group_is_held_out_as_a_whole(data, tmp_path, seed):
+    names = [f"JPEGImages/{file.name}" for file in sorted((data / "JPEGImages").iterdir())]
+    config = grouped(data, tmp_path / "g.json", names[:6], names[6:])
+    config = dataclasses.replace(config, train="all", val=0.4, val_seed=seed)
+    root = Path(shutil.copytree(data, tmp_path / "own"))
+    lists = root / "ImageSets/Main"
+    (lists / "all.txt").write_text("".join(f"{Path(name).stem}\n" for name in names))
+    val = validation_set(dataclasses.replace(config, root=str(root)), CLASSES)
+    chosen = {a["path"].relative_to(root).as_posix() for a in val.annotations}
+    assert chosen in (set(names[:6]), set(names[6:]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("[", "is no JSON"),
+        ('{"a": 1}', "is no list of lists of image names"),
+        ('["a.jpg"]', "is no list of lists of image names"),
+        ("[[]]", "is no list of lists of image names"),
+        ('[["a.jpg", "b.jpg"]]', "names are those below data.root"),
+    ],
+)
+def test_a_file_that_is_not_of_groups(data, recipe, tmp_path, capsys, text, said):
+    file = tmp_path / "g.json"
+    if text is not None:
+        file.write_text(text)
+    args = ("--data.folds", "3", "--data.groups", file, "--output", tmp_path / "run")
+    line = fails(capsys, "train", "--config", recipe, "--data.root", data, *args)
+    assert said in line and "g.json" in line
 
 
 def test_without_copies_folds_are_equal_parts_of_one_order():

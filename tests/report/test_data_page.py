@@ -59,7 +59,7 @@ def pixels(path):
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, parts):
     path = tmp_path_factory.mktemp("page") / "data.html"
-    findings = all_findings(parts, near=False)
+    findings = all_findings(parts)
     faults = [f"{FILE}: broken"] * 250
     path.write_text(data_page(TITLE, parts, TABLE, findings, faults, pixels), encoding="utf-8")
     return path.as_uri()

@@ -7,7 +7,7 @@ meant to speak of ordinary data.
 from detcenter.data.findings.as_json import findings_json
 from detcenter.data.findings.boxes import box_findings, negative_sides
 from detcenter.data.findings.classes import boxes_by_class, class_findings, name_findings
-from detcenter.data.findings.copies import copy_findings, near_copy_findings
+from detcenter.data.findings.copies import Place, copy_findings, near_copies, near_copy_findings
 from detcenter.data.findings.found import Example, Finding, Part, Shown, in_words
 from detcenter.data.findings.pictures import light_findings, size_findings
 from detcenter.data.findings.together import all_findings
@@ -17,6 +17,7 @@ __all__ = [
     "Example",
     "Finding",
     "Part",
+    "Place",
     "Shown",
     "all_findings",
     "box_findings",
@@ -27,6 +28,7 @@ __all__ = [
     "in_words",
     "light_findings",
     "name_findings",
+    "near_copies",
     "near_copy_findings",
     "negative_sides",
     "size_findings",

@@ -18,10 +18,10 @@ def copy_findings(parts: Sequence[Part]) -> Iterator[Finding]:
     yield from _findings("copies", "equal, byte by byte,", _equal(parts), parts)
 
 
-def near_copy_findings(
+def near_copies(
     parts: Sequence[Part], progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
-) -> Iterator[Finding]:
-    """Images that are nearly equal, see `near_pairs`; those that are equal are left out.
+) -> list[tuple[Place, Place]]:
+    """Pairs of images that are nearly equal, see `near_pairs`; of equal ones the first counts.
 
     Needs the package imagehash, and looks with small pictures.
 
@@ -30,7 +30,13 @@ def near_copy_findings(
     """
     places = [*_distinct(parts)]
     images = [Candidate(p, parts[p].look(i), parts[p].annotations[i]) for p, i in places]
-    pairs = ((places[a], places[b]) for a, b in near_pairs(images, progress))
+    return [(places[a], places[b]) for a, b in near_pairs(images, progress)]
+
+
+def near_copy_findings(
+    parts: Sequence[Part], pairs: Iterable[tuple[Place, Place]]
+) -> Iterator[Finding]:
+    """The ``pairs`` of `near_copies`."""
     yield from _findings("near_copies", "nearly equal", pairs, parts)
 
 
