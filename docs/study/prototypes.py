@@ -6,7 +6,7 @@ The layers that give class logits give a vector of 64 dimensions for each box (o
 in their place. The logit of a class is 16 times the vector's cosine to the class's prototype. FCOS
 and RetinaNet add one learnt number; the background of an SSD has a learnt prototype of its own. All
 levels share the prototypes. "linear" is the control: the same vectors and as many weights, but a
-product in place of the cosine. See protocol.md.
+product in place of the cosine; its pull is center loss with centers of its own. See protocol.md.
 """
 
 import argparse
@@ -98,6 +98,8 @@ class Prototypes(nn.Module):
         vectors, self.vectors = torch.cat(self.vectors, 1), []
         labels = [t["labels"][m[m >= 0]] for t, m in zip(targets, matched, strict=True)]
         positives = vectors[torch.stack(matched) >= 0]
+        if self.kind == "linear":
+            return self.pull * cast(Tensor, self.centers(positives, torch.cat(labels)))
         pulled = (positives - self.unit_rows()[torch.cat(labels)]).square().sum(1)
         if self.kind == "following":
             self.centers(positives.detach(), torch.cat(labels))

@@ -43,12 +43,17 @@ def _found(root: Path) -> Iterator[dict[str, str]]:
         }
         failed = run / "failed.txt"
         row["failures"] = str(len(failed.read_text().splitlines()) if failed.exists() else 0)
-        if (run / "results.json").exists() and (run / "measured.json").exists():
+        if (run / "results.json").exists():
             results = json.loads((run / "results.json").read_text())
-            own = json.loads((run / "measured.json").read_text())["own"]
-            yield row | {n: f"{results[n]:.6f}" for n in NUMBERS} | {"own_ratio": f"{own:.4f}"}
+            yield row | {n: f"{results[n]:.6f}" for n in NUMBERS} | {"own_ratio": _own(run)}
         elif int(row["failures"]) > 1:
             yield row | dict.fromkeys(NUMBERS, "0") | {"own_ratio": ""}
+
+
+def _own(run: Path) -> str:
+    """What `detcenter compare` measured beside AP; nothing of runs that it did not train."""
+    file = run / "measured.json"
+    return f"{json.loads(file.read_text())['own']:.4f}" if file.exists() else ""
 
 
 def _key(row: dict[str, str]) -> tuple[str, str, int, int]:
