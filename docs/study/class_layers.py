@@ -1,0 +1,67 @@
+"""Weights and times of the SSDs of leads 2 and 3: medians of seven rounds, one thread, bfloat16.
+
+python docs/study/class_layers.py
+"""
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from prototypes import with_prototypes
+
+from detcenter import attach, fast
+from detcenter.models import build_model
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    models = {name: _made(name) for name in ("plain", "softmax", "cosine", "product")}
+    images = [*torch.rand(8, 3, 160, 160)]
+    boxes = torch.tensor([[10.0, 10, 40, 50], [60, 60, 90, 110]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([1, 2])} for _ in images]
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    for _ in range(7):
+        for name, model in models.items():
+            start = time.process_time()
+            _step(model.train(), images, targets)
+            middle = time.process_time()
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                model.eval()(images)
+            seconds[name].append((middle - start, time.process_time() - middle))
+    for name, model in models.items():
+        step, inference = (1000 * statistics.median(x) for x in zip(*seconds[name], strict=True))
+        weights = sum(p.numel() for p in model.parameters())
+        print(
+            f"{name:8} {weights:,} weights, a step of 8 images {step:.0f} ms, inference "
+            f"{inference:.0f} ms"
+        )
+
+
+def _made(name: str) -> Any:
+    model = build_model(
+        "ssd",
+        11,
+        backbone="resnet18",
+        image_size=160,
+        strides=[8, 16],
+        top_stride=16,
+        out_channels=96,
+        anchor_scales=[[0.16, 0.23], [0.33]],
+        aspect_ratios=[0.45, 0.8],
+        score_thresh=0.3,
+    )
+    if name == "softmax":
+        return attach(model, weight=0)
+    kinds = {"cosine": "learnt", "product": "linear"}
+    return with_prototypes(fast(model), kinds[name], 0) if name in kinds else fast(model)
+
+
+def _step(model: Any, images: list[torch.Tensor], targets: list[dict[str, torch.Tensor]]) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(images, [dict(target) for target in targets])
+    sum(losses.values()).backward()
+
+
+if __name__ == "__main__":
+    main()
