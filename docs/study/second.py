@@ -36,13 +36,14 @@ BOTH = [
     ("plain", "softmax_0.3"),
 ]
 # Leads 2 and 3, on an SSD, seed 100: a classifier by cosines, and the same with a product in their
-# place; competitive centers.
+# place, without and with center loss on its vectors; competitive centers.
 OF_LEADS = [
     ("softmax", "cosine"),
     ("product", "cosine"),
     ("softmax", "product"),
     ("softmax", "competitive"),
     ("competitive", "cosine"),
+    ("product", "product_center"),
 ]
 
 
@@ -110,6 +111,9 @@ def _print_leads() -> None:
                 _print(f"SSD: {second} - {first}, {metric}", values)
     leads = {
         "lead 2": difference("ssd_leads", "softmax", "cosine", "AP", OF_SSD),
+        "center loss on the vectors of its control": difference(
+            "ssd_leads", "product", "product_center", "AP", OF_SSD
+        ),
         "lead 3": difference("ssd_leads", "softmax", "competitive", "AP", OF_SSD),
         "lead 4": votes_gain(),
         "lead 5": difference("clean", "center", "both", "AP", OF_SSD),
