@@ -8,6 +8,7 @@ from detcenter.data.findings import Part, Place
 from detcenter.data.splitting import joined_groups, name_below
 from detcenter.errors import ConfigError
 from detcenter.recipe.config import DataConfig
+from detcenter.whole_file import whole_file
 
 
 def groups_of(data: DataConfig) -> list[list[Path]]:
@@ -46,7 +47,8 @@ def write_groups(
         for group in joined_groups(pairs)
     ]
     lines = ",\n".join(map(json.dumps, sorted(groups)))
-    file.write_text(f"[\n{lines}\n]\n" if lines else "[]\n", encoding="utf-8")
+    with whole_file(file) as opened:  # another machine may audit the same data
+        opened.write((f"[\n{lines}\n]\n" if lines else "[]\n").encode())
     return len(groups)
 
 
