@@ -59,6 +59,21 @@ def letters(locator):
     return locator.text_content().replace("\xa0", " ")
 
 
+def tip_after(page, move):
+    """What is shown where ``move`` puts the mouse.
+
+    A chart that is drawn anew at this moment does not see a mouse that rests, so it moves again.
+    """
+    tip = page.locator("#tip")
+    for _ in range(100):
+        page.mouse.move(5, 5)
+        move()
+        page.wait_for_timeout(200)
+        if tip.is_visible():
+            return tip
+    raise AssertionError("no tip is shown")
+
+
 def click_cell(page, *cell):
     hover_cell(page, *cell)
     page.wait_for_timeout(100)  # plotly looks where the mouse is twenty times a second
@@ -163,9 +178,7 @@ def test_any_cell_can_be_chosen_without_a_mouse(opened):
 
 def test_a_hover_over_a_cell_says_how_many(opened):
     page = opened()
-    hover_cell(page, "confusion-0", 0, 1)
-    tip = page.locator("#tip")
-    tip.wait_for()
+    tip = tip_after(page, lambda: hover_cell(page, "confusion-0", 0, 1))
     assert letters(tip) == f"{CLASSES[0]} taken for {CLASSES[1]}: 1, 16.7 % of the row"
 
 
@@ -236,9 +249,7 @@ def test_a_hover_over_a_point_shows_its_box(opened):
     section.scroll_into_view_if_needed()
     point = page.locator("[data-chart='features-0-PCA'] .point").first
     point.scroll_into_view_if_needed()
-    point.hover(force=True)
-    tip = page.locator("#tip")
-    tip.wait_for()
+    tip = tip_after(page, lambda: point.hover(force=True))
     assert re.fullmatch(re.escape(CLASSES[0]) + r", (.*)\.png", letters(tip))
     assert tile_colour(page, tip.locator(".crop")) == pytest.approx((220, 20, 20), abs=40)
     page.mouse.move(5, 5)
@@ -257,8 +268,7 @@ def test_choices_change_what_is_drawn(opened):
     assert collapsed.locator(".main-svg").count() == 0
     section.locator("select").select_option("PCA")
     assert collapsed.locator(".point").count() == 24
-    collapsed.locator(".point").first.hover(force=True)
-    page.locator("#tip").wait_for()
+    tip_after(page, lambda: collapsed.locator(".point").first.hover(force=True))
     curve = page.locator("#curves .chart")
     before = curve.locator(".js-line").first.get_attribute("d")
     page.locator("#curves select").select_option("2")
