@@ -44,16 +44,16 @@ def main() -> None:
 def with_prototypes(model: Any, kind: str, pull: float) -> nn.Module:
     """Exchange the class layers of an SSD, RetinaNet or FCOS over a backbone, in place."""
     head = model.head.classification_head
-    one_stage = not isinstance(model, SSD)
-    layers = [head.cls_logits] if one_stage else list(head.module_list)
-    classes = head.num_classes if one_stage else head.num_columns
-    space = Prototypes(classes, kind, pull, background=not one_stage)
-    exchanged = [CosineLayer(layer, space) for layer in layers]
-    if one_stage:
+    sigmoids = not isinstance(model, SSD)
+    layers = [head.cls_logits] if sigmoids else list(head.module_list)
+    classes = head.num_classes if sigmoids else head.num_columns
+    space = Prototypes(classes, kind, pull, background=not sigmoids)
+    exchanged = [VectorLayer(layer, space) for layer in layers]
+    if sigmoids:
         head.cls_logits = exchanged[0]
     else:
         head.module_list = nn.ModuleList(exchanged)
-    matcher = model.head if one_stage else model
+    matcher = model.head if sigmoids else model
     matcher.space = space
     own = type(matcher)
     matcher.__class__ = type(own.__name__, (_Pulled, own), {})
@@ -106,8 +106,8 @@ class Prototypes(nn.Module):
         return self.pull * 0.5 * pulled.sum() / max(1, len(pulled))
 
 
-class CosineLayer(nn.Module):
-    """Logits [N, A * C, H, W] by cosines, in place of a convolution."""
+class VectorLayer(nn.Module):
+    """Logits [N, A * C, H, W] by a vector of each box, in place of a convolution."""
 
     def __init__(self, layer: nn.Conv2d, space: Prototypes) -> None:
         super().__init__()
