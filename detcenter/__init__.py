@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from detcenter.models import detach as detach
     from detcenter.models import detect_with_features as detect_with_features
     from detcenter.models import enroll as enroll
+    from detcenter.models import set_box_vectors as set_box_vectors
     from detcenter.models import set_l2_softmax as set_l2_softmax
     from detcenter.models import vote as vote
     from detcenter.runs.checkpoints import load as load
@@ -52,6 +53,7 @@ _HOMES = {
     "held_centers": "losses",
     "load": "runs.checkpoints",
     "predict": "runs.prediction",
+    "set_box_vectors": "models",
     "set_l2_softmax": "models",
     "vote": "models",
 }

@@ -3,6 +3,7 @@
 from detcenter.models.attach import attach, detach, embedding_of, feature_sizes
 from detcenter.models.attached import enroll, set_losses_over_processes, set_min_negatives
 from detcenter.models.box_features import box_features, box_logits, detect_with_features
+from detcenter.models.box_vectors import set_box_vectors
 from detcenter.models.build import MODEL_NAMES, OVER_BACKBONES, build_model
 from detcenter.models.checkpointing import set_gradient_checkpointing
 from detcenter.models.enrolled import EnrolledClasses
@@ -31,6 +32,7 @@ __all__ = [
     "feature_sizes",
     "initialize",
     "read_weights",
+    "set_box_vectors",
     "set_gradient_checkpointing",
     "set_l2_softmax",
     "set_losses_over_processes",

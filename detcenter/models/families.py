@@ -12,6 +12,7 @@ from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.ssd import SSD
 
+from detcenter.models.box_vectors import BoxVectorHead
 from detcenter.models.cells import (
     best_anchors,
     pair_iou,
@@ -183,10 +184,26 @@ class _SSD(_OfCells):
         found: nn.Module = model
         return found
 
+    def num_classes(self, model: Any) -> int | None:
+        branch = self._branch(model)
+        if isinstance(branch, BoxVectorHead):
+            return branch.classify.out_features
+        return super().num_classes(model)
+
+    def classifiers(self, model: Any) -> list[nn.Module]:
+        branch = self._branch(model)
+        if isinstance(branch, BoxVectorHead):
+            return [branch.classify]
+        return super().classifiers(model)
+
     def _class_layers(self, model: Any) -> list[list[nn.Conv2d]]:
-        branch = getattr(model.head, "classification_head", None)
-        layers = [_convolutions(level) for level in getattr(branch, "module_list", ())]
+        branch = self._branch(model)
+        scoring = branch.vectors if isinstance(branch, BoxVectorHead) else branch
+        layers = [_convolutions(level) for level in getattr(scoring, "module_list", ())]
         return layers if all(layers) else []
+
+    def _branch(self, model: Any) -> Any:
+        return getattr(model.head, "classification_head", None)
 
 
 class _RCNN:

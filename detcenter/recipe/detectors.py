@@ -23,6 +23,7 @@ from detcenter.models import (
     embedding_of,
     family_of,
     feature_sizes,
+    set_box_vectors,
     set_l2_softmax,
     set_losses_over_processes,
     set_min_negatives,
@@ -58,7 +59,7 @@ def builder_arguments(model: ModelConfig, classes: list[str]) -> dict[str, Any]:
     if model.name not in MODEL_NAMES:
         raise ConfigError(f"no model.name {model.name!r}; {nearest(model.name, MODEL_NAMES)}")
     chosen = {k: v for k, v in dataclasses.asdict(model).items() if v is not None}
-    for key in ("min_negatives", "l2_softmax", "l2_softmax_learnt", "options"):
+    for key in ("min_negatives", "box_vectors", "l2_softmax", "l2_softmax_learnt", "options"):
         chosen.pop(key, None)
     misplaced = [
         key for key in _OVER_BACKBONES if key in chosen and model.name not in OVER_BACKBONES
@@ -87,7 +88,11 @@ def detector(
         raise ConfigError("model.l2_softmax_learnt is set without model.l2_softmax, the radius")
     with _errors_of("model"):
         model = fast(build_model(**builder, load=load))
-        if config.model.l2_softmax is not None:
+    if config.model.box_vectors is not None:
+        with _errors_of("model.box_vectors"):
+            set_box_vectors(model, config.model.box_vectors)
+    if config.model.l2_softmax is not None:
+        with _errors_of("model.l2_softmax"):
             set_l2_softmax(model, config.model.l2_softmax, config.model.l2_softmax_learnt)
     if config.model.min_negatives:
         if not isinstance(model, SSD):

@@ -13,6 +13,7 @@ from detcenter import (
     attach,
     detect_with_features,
     enroll,
+    set_box_vectors,
     set_l2_softmax,
     vote,
 )
@@ -175,6 +176,7 @@ CASES = {
     "ssd": lambda: few_of_each(built("ssd").eval(), 11),
     "ssd, voting, features": lambda: with_scorer(vote(with_term("ssd"), 0.5), "mahalanobis", 64),
     "ssdlite, L2 softmax": lambda: set_l2_softmax(built("ssdlite"), 9.0).eval(),
+    "ssdlite, vectors of boxes": lambda: set_box_vectors(built("ssdlite"), 16).eval(),
     "retinanet": lambda: few_of_each(built("retinanet").eval(), 90),
     "retinanet, voting, enrolled, features": lambda: with_scorer(
         enrolled(vote(with_term("retinanet"), 0.7)), "centers", 64

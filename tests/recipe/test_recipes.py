@@ -62,6 +62,19 @@ def test_a_one_stage_detector_trains_and_evaluates(name, recipe, tmp_path):
     assert json.loads(numbers.read_text()) == expected
 
 
+def test_an_ssd_with_vectors_of_boxes_is_rebuilt_from_its_checkpoint(recipe, tmp_path):
+    model = {"box_vectors": 16, "l2_softmax": 12}
+    path = changed(recipe, tmp_path, model=model, train={"epochs": 1})
+    assert main(["train", "--config", str(path), "--output", str(tmp_path / "run")]) == 0
+    state = torch.load(tmp_path / "run/last.pth", weights_only=True)["model"]
+    assert state["head.classification_head.classify.weight"].shape == (11, 16)
+    numbers = tmp_path / "numbers.json"
+    args = ["--checkpoint", str(tmp_path / "run/last.pth"), "--json", str(numbers)]
+    assert main(["evaluate", *args]) == 0
+    expected = json.loads((tmp_path / "run/results.json").read_text())
+    assert json.loads(numbers.read_text()) == expected
+
+
 def test_a_named_detector_keeps_the_aspect_ratio(fasterrcnn, data, tmp_path):
     values = yaml.safe_load(fasterrcnn.read_text())
     values["model"] = {
@@ -202,6 +215,12 @@ def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
     ):
         assert message in fails(capsys, *args, "--model.options", json.dumps(options))
     assert "radius of L2Softmax" in fails(capsys, *args, "--model.l2_softmax", -2)
+    other = ("--model.name", "fasterrcnn", "--model.anchor_scales", "[[0.2]]")
+    for options, message in (
+        (("--model.box_vectors", 0), "vectors of boxes have at least 1 dimension, not 0"),
+        ((*other, "--model.box_vectors", 8), "vectors of boxes are for SSDs, not for FasterRCNN"),
+    ):
+        assert f"model.box_vectors: {message}" in fails(capsys, *args, *options)
     assert "without model.l2_softmax" in fails(capsys, *args, "--model.l2_softmax_learnt", "true")
     assert "train.backbone_lr_factor is -1.0" in fails(
         capsys, *args, "--train.backbone_lr_factor", -1
