@@ -23,7 +23,7 @@ class BoxVectorHead(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         vectors: Tensor = self.vectors(maps)
         logits: Tensor = self.classify(vectors.flatten(0, 1))
-        return logits.view(len(vectors), -1, logits.shape[1])
+        return logits.view(vectors.shape[0], -1, logits.shape[1])
 
 
 def set_box_vectors(model: Model, dim: int = 64) -> Model:
@@ -48,13 +48,15 @@ def set_box_vectors(model: Model, dim: int = 64) -> Model:
 
     Raises:
         TypeError: if ``model`` is no SSD, or its classification head is of your own.
-        ValueError: if ``dim`` is below 1, or :func:`set_l2_softmax` was called before, whose
-            layers would be lost.
+        ValueError: if ``dim`` is below 1, or :func:`attach` or :func:`set_l2_softmax` were called
+            before, which read what is exchanged here.
     """
     if dim < 1:
         raise ValueError(f"vectors of boxes have at least 1 dimension, not {dim}")
     if not isinstance(model, SSD):
         raise TypeError(f"vectors of boxes are for SSDs, not for {type(model).__name__}")
+    if hasattr(model, "box_terms"):
+        raise ValueError("attach comes after set_box_vectors, whose vectors its terms read")
     head: Any = model.head
     found: Any = getattr(head, "classification_head", None)
     vectors: Any = found.vectors if isinstance(found, BoxVectorHead) else found
