@@ -35,8 +35,8 @@ BOTH = [
     ("softmax_0.3", "both"),
     ("plain", "softmax_0.3"),
 ]
-# Leads 2 and 3, on an SSD, seed 100: a classifier by cosines, and the same with a product in their
-# place, without and with center loss on its vectors; competitive centers.
+# Leads 2 and 3, on an SSD: a classifier by cosines, and the same with a product in their place,
+# without and with center loss on its vectors; competitive centers. Two of them have both seeds.
 OF_LEADS = [
     ("softmax", "cosine"),
     ("product", "cosine"),
@@ -105,16 +105,18 @@ def _print_both() -> None:
 
 def _print_leads() -> None:
     for first, second in OF_LEADS:
-        for metric in ("AP", "AP50"):
-            values = difference("ssd_leads", first, second, metric, OF_SSD)
+        for metric, seeds in product(("AP", "AP50"), (OF_SSD, SEEDS)):
+            values = difference("ssd_leads", first, second, metric, seeds)
             if values is not None:
-                _print(f"SSD: {second} - {first}, {metric}", values)
+                both = ", both seeds" if seeds == SEEDS else ""
+                _print(f"SSD: {second} - {first}, {metric}{both}", values)
     leads = {
         "lead 2": difference("ssd_leads", "softmax", "cosine", "AP", OF_SSD),
         "center loss on the vectors of its control": difference(
             "ssd_leads", "product", "product_center", "AP", OF_SSD
         ),
-        "lead 3": difference("ssd_leads", "softmax", "competitive", "AP", OF_SSD),
+        "vectors of boxes": difference("ssd_leads", "softmax", "product", "AP"),
+        "lead 3": difference("ssd_leads", "softmax", "competitive", "AP"),
         "lead 4": votes_gain(),
         "lead 5": difference("clean", "center", "both", "AP", OF_SSD),
     }
