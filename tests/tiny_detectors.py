@@ -15,8 +15,6 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from detcenter import set_box_vectors
-
 CLASSES = 4  # with background
 SIZE = 64
 BOXES = torch.tensor([[4.0, 4.0, 28.0, 30.0], [34.0, 10.0, 60.0, 40.0], [10.0, 34.0, 26.0, 58.0]])
@@ -55,10 +53,6 @@ def ssd(classes=CLASSES, **options):
     boxes = DefaultBoxGenerator([[2], [2]], scales=[0.3, 0.5, 0.7])
     head = SSDHead([32, 32], boxes.num_anchors_per_location(), classes)
     return SSD(Backbone(**options), boxes, (SIZE, SIZE), classes, head=head, score_thresh=0.0)
-
-
-def ssd_of_vectors(classes=CLASSES, **options):
-    return set_box_vectors(ssd(classes, **options), 32)
 
 
 def ssdlite(classes=CLASSES, **options):
@@ -107,7 +101,6 @@ def fasterrcnn(classes=CLASSES, **options):
 
 BUILDERS = {
     "ssd": ssd,
-    "ssd_of_vectors": ssd_of_vectors,
     "ssdlite": ssdlite,
     "retinanet": retinanet,
     "fcos": fcos,

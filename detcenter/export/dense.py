@@ -13,7 +13,6 @@ from detcenter.batched.boxes import boxes_at
 from detcenter.batched.inputs import maps_of
 from detcenter.export.graph import Candidates, inside, thoughts_of
 from detcenter.models import family_of, terms_of
-from detcenter.models.box_vectors import BoxVectorHead
 from detcenter.models.candidates import reconsidering
 
 
@@ -128,11 +127,6 @@ class _Seen:
     def _vectors(self, chosen: Tensor) -> list[tuple[Tensor, Tensor]]:
         """By level, which of the anchors [N, M] lie there, and the vectors of their cells (of the
         others, of any cell), [N, M, D]."""
-        branch = self.model.head.classification_head
-        if isinstance(branch, BoxVectorHead):
-            vectors = branch.vectors(self.maps)
-            at = chosen.unsqueeze(2).expand(-1, -1, vectors.shape[2])
-            return [(torch.ones_like(chosen, dtype=torch.bool), vectors.gather(1, at))]
         found, start = [], 0
         for x, n, cells in zip(self.maps, self._per_cell(), self.cells, strict=True):
             here = (chosen >= start) & (chosen < start + n * cells)

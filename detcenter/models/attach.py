@@ -20,7 +20,11 @@ from detcenter.models.voting import without_lost_voter
 Model = TypeVar("Model", bound=nn.Module)
 Features = Literal["cell", "box", "embedding"] | Embedding | None
 _KEYS_OF_TORCHVISION = ["classifier", "box_reg", "mask", "keypoint", "objectness", "rpn_box_reg"]
-_WEIGHT_OF_BOXES, _WEIGHT = 1.0, 0.3  # the last is docs/study.md's
+_WEIGHT_OF_CENTERS, _WEIGHT_OF_BOXES, _WEIGHT = (
+    3.0,
+    1.0,
+    0.3,
+)  # the first and last are docs/study.md's
 
 
 def attach(
@@ -55,16 +59,15 @@ def attach(
             there is no embedding, a sequence of one loss a level; where they do not, it may be. A
             single ``CenterLoss`` without sizes stands for a copy of it a level.
         weight: what the loss is multiplied with. None is 3 for center loss on an R-CNN's own
-            vectors, 1 on those of an SSD (:func:`set_box_vectors`) and for another loss on either,
-            and 0.3 elsewhere, see docs/study.md. At 0 every other loss and every gradient is the
-            plain model's (with an embedding, if its weight is 0 too).
+            vectors, 1 for another loss there, and 0.3 elsewhere, see docs/study.md. At 0 every
+            other loss and every gradient is the plain model's (with an embedding, if its weight is
+            0 too).
         features: what a positive box is described by: ``"box"``, the vector that an R-CNN's layer
-            of class logits reads, or that of an SSD with :func:`set_box_vectors`; ``"cell"``, of
-            the others, the vector of the feature map at the box's cell, with one table of centers a
-            level; ``"embedding"`` or ``Embedding(dim=64, weight=1.0)``, a projection into one
-            space, with one table of centers and an auxiliary softmax, ``loss_embedding``. A model
-            has one embedding, which its terms share. None is ``"box"`` where there is one,
-            ``"embedding"`` for the others.
+            of class logits reads; ``"cell"``, of the others, the vector of the feature map at the
+            box's cell, with one table of centers a level; ``"embedding"`` or ``Embedding(dim=64,
+            weight=1.0)``, a projection into one space, with one table of centers and an auxiliary
+            softmax, ``loss_embedding``. A model has one embedding, which its terms share. None is
+            ``"box"`` for the R-CNNs, ``"embedding"`` for the others.
         name: of the term; several may be attached under different names.
         warmup_steps: training steps over which the weight rises from 0, while the centers already
             follow; for a model that was trained without the term. ``loss_<name>``, which is
@@ -108,7 +111,7 @@ def attach(
     widths, num_classes = feature_sizes(model, features, feature_dim, num_classes)
     losses = _fitting(CenterLoss() if loss is None else loss, widths, num_classes, per_object)
     if weight is None:
-        weight = _usual_weight(family, features, losses)
+        weight = _usual_weight(features, losses)
     term = BoxTerm(
         losses,
         weight,
@@ -168,10 +171,10 @@ def detach(model: Model, name: str | None = None) -> Model:
     return without_lost_voter(model)
 
 
-def _usual_weight(family: Family, features: Features, losses: Sequence[nn.Module]) -> float:
+def _usual_weight(features: Features, losses: Sequence[nn.Module]) -> float:
     if features != "box":
         return _WEIGHT
-    return family.weight_of_centers if isinstance(losses[0], CenterLoss) else _WEIGHT_OF_BOXES
+    return _WEIGHT_OF_CENTERS if isinstance(losses[0], CenterLoss) else _WEIGHT_OF_BOXES
 
 
 def feature_sizes(

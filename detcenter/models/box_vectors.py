@@ -33,7 +33,9 @@ def set_box_vectors(model: Model, dim: int = 64) -> Model:
     cell, so that each shape of box, on each map, learns every class anew. Here these convolutions
     give ``dim`` numbers for each box instead, and one linear layer without bias classifies all
     boxes, as an R-CNN's does. The exchanged layers start anew: set this before loading a trained
-    state dict, making the optimizer, wrapping or compiling. docs/terms.md says what was measured.
+    state dict, making the optimizer, wrapping or compiling. Clip gradients (a norm of 10 does): where
+    the learning rate is high, a product of two trained factors may grow without bound. What was
+    measured is in docs/terms.md.
 
     Checkpoints have ``head.classification_head.vectors.module_list`` and
     ``head.classification_head.classify.weight`` in place of torchvision's
@@ -48,15 +50,13 @@ def set_box_vectors(model: Model, dim: int = 64) -> Model:
 
     Raises:
         TypeError: if ``model`` is no SSD, or its classification head is of your own.
-        ValueError: if ``dim`` is below 1, or :func:`attach` or :func:`set_l2_softmax` were called
-            before, which read what is exchanged here.
+        ValueError: if ``dim`` is below 1, or :func:`set_l2_softmax` was called before, whose
+            layers would be lost.
     """
     if dim < 1:
         raise ValueError(f"vectors of boxes have at least 1 dimension, not {dim}")
     if not isinstance(model, SSD):
         raise TypeError(f"vectors of boxes are for SSDs, not for {type(model).__name__}")
-    if hasattr(model, "box_terms"):
-        raise ValueError("attach comes after set_box_vectors, whose vectors its terms read")
     head: Any = model.head
     found: Any = getattr(head, "classification_head", None)
     vectors: Any = found.vectors if isinstance(found, BoxVectorHead) else found

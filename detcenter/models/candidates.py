@@ -102,8 +102,8 @@ def _of_cells(
 
 
 def _of_vectors(model: Any, change: _Change, vectors: Tensor, logits: Tensor) -> Tensor:
-    """The logits [P, C] of all boxes that have a vector each, those of candidates changed."""
-    candidate = _surest(model, logits) > getattr(model, "roi_heads", model).score_thresh
+    """The logits [P, C] of all proposals, those of candidates changed."""
+    candidate = _surest(model, logits) > model.roi_heads.score_thresh
     if exporting():
         return _where(candidate, change(logits, [vectors]), logits)
     at = candidate.nonzero(as_tuple=True)

@@ -38,26 +38,6 @@ def positive_cells(
     return [Positives(v, *of_level) for v, of_level in zip(vectors, columns, strict=True)]
 
 
-def positive_anchors(
-    vectors: Tensor,
-    targets: Sequence[dict[str, Tensor]],
-    anchors: Sequence[Tensor],
-    matches: Tensor,
-) -> Positives:
-    """The positive anchors, described by vectors of their own, [N * A, D].
-
-    Args:
-        targets, anchors: as :func:`positive_cells` takes them.
-        matches: the index of each anchor's box, [N, A], negative for background.
-    """
-    index = object_index(targets, matches)
-    labels, boxes = all_objects(targets)
-    at = (labels[index] > 0).nonzero(as_tuple=True)
-    objects = index[at]
-    ious = pair_iou(torch.stack(list(anchors))[at], boxes[objects])
-    return Positives(vectors.view(*matches.shape, -1)[at], labels[objects], objects, ious)
-
-
 def vectors_where(
     feature_maps: Sequence[Tensor], per_cell: Sequence[int], mask: Tensor
 ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:

@@ -16,7 +16,6 @@ from detcenter.models.box_vectors import BoxVectorHead
 from detcenter.models.cells import (
     best_anchors,
     pair_iou,
-    positive_anchors,
     positive_cells,
     responsible_points,
     vectors_at,
@@ -42,8 +41,6 @@ class Family(Protocol):
     """what their own vectors are called"""
     own_by_default: bool
     """whether a term reads these unless told otherwise, rather than an embedding of them"""
-    weight_of_centers: float
-    """of center loss on these, unless told otherwise; what was measured is in docs/study.md"""
     matches_boxes: bool
     """whether an object is matched with boxes, which have an IoU, or with points"""
 
@@ -92,7 +89,6 @@ class _OfCells:
 
     source: Source = "cell"
     own_by_default = False
-    weight_of_centers = 0.3
     matches_boxes = True
 
     def levels(self, model: Any) -> int:
@@ -156,7 +152,7 @@ class _OfCells:
 
     def _class_layers(self, model: Any) -> list[list[nn.Conv2d]]:
         """The convolutions from a map to its class logits, by level; none if they are unknown."""
-        branch = _branch(model)
+        branch = getattr(model.head, "classification_head", None)
         parts = [getattr(branch, name, nn.Identity()) for name in ("conv", "cls_logits")]
         layers = _convolutions(*parts)
         return [layers] * self.levels(model) if len(layers) > 1 else []
@@ -188,53 +184,26 @@ class _SSD(_OfCells):
         found: nn.Module = model
         return found
 
-    def _class_layers(self, model: Any) -> list[list[nn.Conv2d]]:
-        branch = _branch(model)
-        layers = [_convolutions(level) for level in getattr(branch, "module_list", ())]
-        return layers if all(layers) else []
-
-
-class _SSDOfVectors(_SSD):
-    """An SSD with a vector of each box (`set_box_vectors`), which is all that its classifier
-    reads."""
-
-    source: Source = "box"
-    own_by_default = True
-    weight_of_centers = 1.0
-
-    def owns(self, model: nn.Module) -> bool:
-        return super().owns(model) and isinstance(_branch(model), BoxVectorHead)
-
-    def levels(self, model: Any) -> int:
-        return 1
-
-    def feature_widths(self, model: Any) -> list[int] | None:
-        return [_branch(model).classify.in_features]
-
     def num_classes(self, model: Any) -> int | None:
-        return int(_branch(model).classify.out_features)
+        branch = self._branch(model)
+        if isinstance(branch, BoxVectorHead):
+            return branch.classify.out_features
+        return super().num_classes(model)
 
     def classifiers(self, model: Any) -> list[nn.Module]:
-        return [_branch(model).classify]
+        branch = self._branch(model)
+        if isinstance(branch, BoxVectorHead):
+            return [branch.classify]
+        return super().classifiers(model)
 
-    def reader(self, model: Any) -> nn.Module:
-        return _inner(_branch(model).classify)
+    def _class_layers(self, model: Any) -> list[list[nn.Conv2d]]:
+        branch = self._branch(model)
+        scoring = branch.vectors if isinstance(branch, BoxVectorHead) else branch
+        layers = [_convolutions(level) for level in getattr(scoring, "module_list", ())]
+        return layers if all(layers) else []
 
-    def positives(self, model: Any, notes: Mapping[nn.Module, Notes]) -> list[Positives]:
-        (*_, matched) = notes[self.matcher(model)]["matched"]
-        matches = torch.stack(list(matched["matched_idxs"]))
-        vectors = _vectors_in(notes[self.reader(model)], matches.numel())
-        return [positive_anchors(vectors, matched["targets"], matched["anchors"], matches)]
-
-    def vectors(
-        self, model: Any, images: ImageList, maps: dict[str, Tensor], boxes: list[Tensor]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Those of the anchor that stands for each box."""
-        anchors = model.anchor_generator(images, list(maps.values()))
-        chosen = self._anchors_of(model, anchors, boxes)
-        of_anchors = _branch(model).vectors(list(maps.values()))
-        found = torch.cat([x[at] for x, at in zip(of_anchors, chosen, strict=True)])
-        return [(torch.arange(len(found), device=found.device), found)]
+    def _branch(self, model: Any) -> Any:
+        return getattr(model.head, "classification_head", None)
 
 
 class _RCNN:
@@ -242,7 +211,6 @@ class _RCNN:
 
     source: Source = "box"
     own_by_default = True
-    weight_of_centers = 3.0
     matches_boxes = True
 
     def owns(self, model: nn.Module) -> bool:
@@ -307,7 +275,7 @@ class _RCNN:
         return found
 
 
-_FAMILIES: tuple[Family, ...] = (_SSDOfVectors(), _SSD(), _RetinaNet(), _FCOS(), _RCNN())
+_FAMILIES: tuple[Family, ...] = (_SSD(), _RetinaNet(), _FCOS(), _RCNN())
 
 
 def family_of(model: nn.Module) -> Family:
@@ -346,10 +314,6 @@ def _per_cell(model: Any) -> list[int]:
     """Anchors a cell, by level."""
     found: list[int] = model.anchor_generator.num_anchors_per_location()
     return found
-
-
-def _branch(model: Any) -> Any:
-    return getattr(model.head, "classification_head", None)
 
 
 def _inner(part: Any) -> Any:

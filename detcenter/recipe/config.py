@@ -78,14 +78,12 @@ class TermConfig:
     """What all terms on box features have."""
 
     weight: float | None = None
-    """what the loss is multiplied with in the sum of losses; null is 3 for center loss on an
-    R-CNN's own vectors, 1 on those of an SSD with model.box_vectors and for another loss on either,
-    and 0.3 elsewhere"""
+    """what the loss is multiplied with in the sum of losses; null is, on an R-CNN's own vectors, 3
+    for center loss and 1 for another loss, and 0.3 elsewhere"""
     features: Literal["cell", "box", "embedding"] | None = None
-    """which feature of a box is meant. box: the vector that an R-CNN, or an SSD with
-    model.box_vectors, classifies; cell: the vector of the feature map at the box, of other
-    detectors; embedding: a projection of either; null is box where there is one, embedding for the
-    others"""
+    """which feature of a box is meant. box: the vector that an R-CNN classifies; cell: the vector
+    of the feature map at the box, of other detectors; embedding: a projection of either; null is
+    box for an R-CNN, embedding for the others"""
     embedding_dim: int | None = None
     """dimensions of the embedding; null is 64, or those of the embedding that another loss made"""
     embedding_weight: float | None = None

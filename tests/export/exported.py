@@ -13,6 +13,7 @@ from detcenter import (
     attach,
     detect_with_features,
     enroll,
+    set_box_vectors,
     set_l2_softmax,
     vote,
 )
@@ -175,8 +176,10 @@ CASES = {
     "ssd": lambda: few_of_each(built("ssd").eval(), 11),
     "ssd, voting, features": lambda: with_scorer(vote(with_term("ssd"), 0.5), "mahalanobis", 64),
     "ssdlite, L2 softmax": lambda: set_l2_softmax(built("ssdlite"), 9.0).eval(),
-    "ssd of vectors, L2 softmax, enrolled, own features": lambda: with_scorer(
-        enrolled(set_l2_softmax(with_term("ssd_of_vectors", "box"), 9.0)), "centers", 32
+    "ssd, vectors of boxes, L2 softmax, enrolled, features": lambda: with_scorer(
+        enrolled(set_l2_softmax(attach(set_box_vectors(built("ssd"), 16)), 9.0).eval()),
+        "centers",
+        64,
     ),
     "retinanet": lambda: few_of_each(built("retinanet").eval(), 90),
     "retinanet, voting, enrolled, features": lambda: with_scorer(

@@ -12,7 +12,6 @@ from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, Keypoi
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
-from detcenter.models.box_vectors import BoxVectorHead
 from tests.tiny_detectors import CLASSES, SIZE, Backbone, batch, built
 
 
@@ -74,15 +73,9 @@ def check(found, expected, exact=False):
 
 
 def seen_in(model, images):
-    """What the backbone and the reader of torchvision's own model gave: maps, read, outputs.
-
-    And the vectors of an SSD that has one for each anchor.
-    """
+    """What the backbone and the reader of torchvision's own model gave: maps, read, outputs."""
     seen = {}
-    branch = getattr(reader_of(model), "classification_head", None)
-    of_anchors = [branch.vectors] if isinstance(branch, BoxVectorHead) else []
     hooks = [
-        *(x.register_forward_hook(lambda _, x, y: seen.update(vectors=y)) for x in of_anchors),
         model.backbone.register_forward_hook(lambda _, x, y: seen.update(maps=y)),
         reader_of(model).register_forward_hook(lambda _, x, y: seen.update(read=x[0], made=y)),
     ]
@@ -109,11 +102,6 @@ def boxes_in(model, images):
         return [Box(0, vector, logits, None) for vector, logits in pairs]
     made = {name: x.double().numpy() for name, x in seen["made"].items()}
     maps = [x.double().numpy() for x in seen["maps"].values()]
-    if "vectors" in seen:
-        pairs = zip(
-            seen["vectors"].flatten(0, 1), made["cls_logits"].reshape(-1, CLASSES), strict=True
-        )
-        return [Box(0, vector.double().numpy(), logits, None) for vector, logits in pairs]
     per_cell = model.anchor_generator.num_anchors_per_location()
     found = []
     for image in range(len(images)):

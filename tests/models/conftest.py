@@ -13,7 +13,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from detcenter.models import build_model, family_of, set_box_vectors
+from detcenter.models import build_model, family_of
 from detcenter.models.pyramid import PyramidBackbone, freeze_batch_norm
 
 CLASSES = 4  # with background
@@ -41,10 +41,6 @@ def ssd():
     return build_model("ssd", CLASSES, **SMALL, anchor_scales=[[0.15, 0.25], [0.4]])
 
 
-def ssd_of_vectors():
-    return set_box_vectors(ssd(), 8)
-
-
 def fasterrcnn():
     anchors = [[0.15, 0.25], [0.4, 0.6]]
     return build_model("fasterrcnn", CLASSES, **SMALL, anchor_scales=anchors, **FEW_BOXES)
@@ -63,13 +59,7 @@ def fcos():
     return build_model("fcos", CLASSES, **SMALL, **FEW_DETECTIONS)
 
 
-FAMILIES = {
-    "ssd": ssd,
-    "ssd_of_vectors": ssd_of_vectors,
-    "fasterrcnn": fasterrcnn,
-    "retinanet": retinanet,
-    "fcos": fcos,
-}
+FAMILIES = {"ssd": ssd, "fasterrcnn": fasterrcnn, "retinanet": retinanet, "fcos": fcos}
 
 
 class NarrowLinear(nn.Linear):
@@ -183,8 +173,6 @@ def positives_by_loop(plain, images, targets):
     if isinstance(plain, FasterRCNN):
         return [sampled_proposals(plain, images, targets)]
     maps, targets, anchors, matched_idxs = matching(plain, images, targets)
-    if own(plain) == "box":
-        return [matched_anchors(plain, maps, targets, anchors, matched_idxs)]
     found = []
     start = 0
     for x, per_cell in zip(maps, plain.anchor_generator.num_anchors_per_location(), strict=True):
@@ -202,35 +190,6 @@ def positives_by_loop(plain, images, targets):
         found.append(level)
         start += height * width * per_cell
     return found
-
-
-def matched_anchors(plain, maps, targets, anchors, matched_idxs):
-    """Of an SSD with vectors of boxes: image by image, and in the order of its anchors."""
-    vectors = vectors_of_anchors(plain, maps)
-    found = []
-    for image, of_anchors in enumerate(matched_idxs):
-        for anchor, box in enumerate(of_anchors.tolist()):
-            if box >= 0:
-                pair = anchors[image][anchor], image, box
-                found.append(positive(vectors[image][anchor], *pair, targets))
-    return found
-
-
-def vectors_of_anchors(plain, maps):
-    """For each image the vector of every anchor, of an SSD that has them, cut out one by one."""
-    branch = plain.head.classification_head
-    dim = branch.classify.in_features
-    made = [layers(x) for layers, x in zip(branch.vectors.module_list, maps, strict=True)]
-    return [
-        [
-            x[image, k : k + dim, row, column]
-            for x in made
-            for row in range(x.shape[2])
-            for column in range(x.shape[3])
-            for k in range(0, x.shape[1], dim)
-        ]
-        for image in range(len(maps[0]))
-    ]
 
 
 def matching(plain, images, targets):

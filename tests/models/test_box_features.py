@@ -20,7 +20,7 @@ from detcenter import (
 from detcenter.models import build_model, terms_of
 from detcenter.models.cells import best_anchors
 
-from .conftest import CLASSES, SMALL, matching, own, vectors_of_anchors, with_statistics
+from .conftest import CLASSES, SMALL, matching, own, with_statistics
 
 WIDTH, HEIGHT = 120, 90  # of the images
 
@@ -64,11 +64,6 @@ def vectors_by_loop(model, images, boxes):
     maps = list(maps.values())
     anchors = model.anchor_generator(batch, maps)
     find = responsible_point if isinstance(model, FCOS) else best_anchor
-    if own(model) == "box":
-        of_anchors = vectors_of_anchors(model, maps)
-        return [
-            [of_anchors[i][find(anchors[i], box)] for box in boxes[i]] for i in range(len(images))
-        ]
     return [
         [at(model, maps, i, find(anchors[i], box))[1] for box in boxes[i]]
         for i in range(len(images))

@@ -6,7 +6,7 @@ from torchvision.models.detection._utils import BoxCoder, BoxLinearCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD, SSDHead
 
-from detcenter.models import build_model, set_box_vectors
+from detcenter.models import build_model
 from detcenter.models.exact import with_exact_boxes, without_exact_boxes
 
 from .conftest import CLASSES, FAMILIES, SMALL, pyramid, with_statistics
@@ -32,7 +32,6 @@ def plain():
     # Sides of 8 and 16 are exact in bfloat16 at the strides of 8 and 16.
     models["fcos"].anchor_generator = AnchorGenerator(((10,), (22,)), ((1.0,),) * 2)
     models["fasterrcnn"] = without_exact_boxes(FAMILIES["fasterrcnn"]())
-    models["ssd_of_vectors"] = set_box_vectors(plain_ssd(), 8)
     for model in models.values():
         model.transform.fixed_size = (300, 300)  # of whose numbers bfloat16 knows every second
     return {family: with_statistics(model).eval() for family, model in models.items()}

@@ -281,10 +281,8 @@ def test_a_model_whose_forward_was_exchanged_is_refused(small_model):
 def test_alone_it_takes_the_weights_of_the_study(plain_model, images, targets):
     losses = train_losses(attach(plain_model), images, targets)
     term = terms_of(plain_model).center
-    of_boxes = own(plain_model) == "box"
-    of_rcnn = isinstance(plain_model, FasterRCNN)
-    assert term.weight == (3.0 if of_rcnn else 1.0 if of_boxes else 0.3)
-    assert term.embedded is not of_boxes
+    of_boxes = isinstance(plain_model, FasterRCNN)
+    assert term.weight == (3.0 if of_boxes else 0.3) and term.embedded is not of_boxes
     # at zero centers, on the unit sphere, the loss is 1/2
     assert losses["loss_center"].item() == pytest.approx(term.weight / 2, abs=1e-5)
     assert ("loss_embedding" in losses) is not of_boxes
