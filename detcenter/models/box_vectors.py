@@ -33,9 +33,9 @@ def set_box_vectors(model: Model, dim: int = 64) -> Model:
     cell, so that each shape of box, on each map, learns every class anew. Here these convolutions
     give ``dim`` numbers for each box instead, and one linear layer without bias classifies all
     boxes, as an R-CNN's does. The exchanged layers start anew: set this before loading a trained
-    state dict, making the optimizer, wrapping or compiling. Clip gradients (a norm of 10 does): where
-    the learning rate is high, a product of two trained factors may grow without bound. What was
-    measured is in docs/terms.md.
+    state dict, making the optimizer, wrapping or compiling. Clip gradients (a norm of 10 does):
+    where the learning rate is high, a product of two trained factors may grow without bound. What
+    was measured is in docs/terms.md.
 
     Checkpoints have ``head.classification_head.vectors.module_list`` and
     ``head.classification_head.classify.weight`` in place of torchvision's
