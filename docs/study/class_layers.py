@@ -1,6 +1,8 @@
 """Weights and times of the SSDs of leads 2 and 3: medians of seven rounds, one thread, bfloat16.
 
 python docs/study/class_layers.py
+
+"product" is the script's of lead 2, in float32; "vectors" the same layers as the package has them.
 """
 
 import statistics
@@ -10,13 +12,13 @@ from typing import Any
 import torch
 from prototypes import with_prototypes
 
-from detcenter import attach, fast
+from detcenter import attach, fast, set_box_vectors
 from detcenter.models import build_model
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    models = {name: _made(name) for name in ("plain", "softmax", "cosine", "product")}
+    models = {name: _made(name) for name in ("plain", "softmax", "cosine", "product", "vectors")}
     images = [*torch.rand(8, 3, 160, 160)]
     boxes = torch.tensor([[10.0, 10, 40, 50], [60, 60, 90, 110]])
     targets = [{"boxes": boxes, "labels": torch.tensor([1, 2])} for _ in images]
@@ -53,6 +55,8 @@ def _made(name: str) -> Any:
     )
     if name == "softmax":
         return attach(model, weight=0)
+    if name == "vectors":
+        return set_box_vectors(fast(model))
     kinds = {"cosine": "learnt", "product": "linear"}
     return with_prototypes(fast(model), kinds[name], 0) if name in kinds else fast(model)
 
