@@ -46,8 +46,6 @@ OF_LEADS = [
     ("softmax", "competitive"),
     ("competitive", "cosine"),
     ("product", "product_center"),
-    ("vectors", "vectors_softmax"),
-    ("product", "vectors"),
 ]
 
 
@@ -118,9 +116,6 @@ def _print_leads() -> None:
         "lead 2": difference("ssd_leads", "softmax", "cosine", "AP", OF_SSD),
         "center loss on the vectors of its control": difference(
             "ssd_leads", "product", "product_center", "AP", OF_SSD
-        ),
-        "a softmax beside vectors of boxes": difference(
-            "ssd_leads", "vectors", "vectors_softmax", "AP", OF_SSD
         ),
         "vectors of boxes": difference("ssd_leads", "softmax", "product", "AP"),
         "lead 3": difference("ssd_leads", "softmax", "competitive", "AP"),
