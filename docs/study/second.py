@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from second_runs import listed
 
-DATA, SEEDS, OF_SSD = range(1, 9), (100, 101), (100,)
+DATA, FRESH, SEEDS, OF_SSD = range(1, 9), range(9, 17), (100, 101), (100,)
 PAIRS = {
     "clean": [
         ("plain", "center"),
@@ -122,6 +122,10 @@ def _print_leads() -> None:
         "lead 4": votes_gain(),
         "lead 5": difference("clean", "center", "both", "AP", OF_SSD),
     }
+    for metric in ("AP", "AP50"):
+        values = difference("ssd_confirmed", "softmax", "vectors", metric, OF_SSD, FRESH)
+        if values is not None:
+            _print(f"SSD, confirmed: vectors - softmax, {metric}", values)
     known = {name: values for name, values in leads.items() if values is not None}
     for name, p in holm({name: sign_flip_p(values) for name, values in known.items()}).items():
         print(f"{name}: {_verdict(known[name], p)} (Holm over {len(known)}: p {p:.3f})")
@@ -146,12 +150,17 @@ def _print_means(setting: str, arms: tuple[str, str]) -> None:
 
 
 def difference(
-    setting: str, first: str, second: str, metric: str, seeds: tuple[int, ...] = SEEDS
+    setting: str,
+    first: str,
+    second: str,
+    metric: str,
+    seeds: tuple[int, ...] = SEEDS,
+    sets: range = DATA,
 ) -> np.ndarray | None:
     """Points, a data set: the mean over training seeds; None before all runs are there."""
-    arms = [[_mean(setting, arm, data, metric, seeds) for data in DATA] for arm in (first, second)]
+    arms = [[_mean(setting, arm, data, metric, seeds) for data in sets] for arm in (first, second)]
     known = [(a, b) for a, b in zip(*arms, strict=True) if None not in (a, b)]
-    expected = 4 if setting.endswith("twice") else len(DATA)
+    expected = 4 if setting.endswith("twice") else len(sets)
     if len(known) < expected:
         if known and seeds == SEEDS:
             print(f"{setting}: {second} - {first}: {len(known)} of {expected} data sets so far")
