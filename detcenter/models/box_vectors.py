@@ -1,9 +1,13 @@
 """A vector of its own for each box of an SSD, and one table of classes for all of them."""
 
+import copy
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torchvision.models.detection.ssd import SSD, SSDScoringHead
+
+from detcenter.adoption import keeps
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -32,10 +36,11 @@ def set_box_vectors(model: Model, dim: int = 64) -> Model:
     torchvision's SSD has a convolution for each map that gives the class logits of all boxes at a
     cell, so that each shape of box, on each map, learns every class anew. Here these convolutions
     give ``dim`` numbers for each box instead, and one linear layer without bias classifies all
-    boxes, as an R-CNN's does. The exchanged layers start anew: set this before loading a trained
-    state dict, making the optimizer, wrapping or compiling. Clip gradients (a norm of 10 does):
-    where the learning rate is high, a product of two trained factors may grow without bound. What
-    was measured is in docs/terms.md.
+    boxes, as an R-CNN's does. The exchanged layers start anew: call this first, then
+    :func:`set_l2_softmax` if you want it, and before loading a trained state dict, making the
+    optimizer, wrapping or compiling. Clip gradients in training, since a product of two trained
+    factors may grow without bound while the learning rate is high. What was measured is in
+    docs/terms.md.
 
     Checkpoints have ``head.classification_head.vectors.module_list`` and
     ``head.classification_head.classify.weight`` in place of torchvision's
@@ -50,38 +55,59 @@ def set_box_vectors(model: Model, dim: int = 64) -> Model:
 
     Raises:
         TypeError: if ``model`` is no SSD, or its classification head is of your own.
-        ValueError: if ``dim`` is below 1, or :func:`set_l2_softmax` was called before, whose
-            layers would be lost.
+        ValueError: if ``dim`` is no number above 0, the model is sharded, or it has an
+            :func:`set_l2_softmax`, whose layers would be lost.
     """
-    if dim < 1:
-        raise ValueError(f"vectors of boxes have at least 1 dimension, not {dim}")
+    if not isinstance(dim, int) or dim < 1:
+        raise ValueError(f"vectors of boxes have 1 dimension or more, not {dim!r}")
     if not isinstance(model, SSD):
-        raise TypeError(f"vectors of boxes are for SSDs, not for {type(model).__name__}")
+        raise TypeError(
+            f"vectors of boxes are for SSDs, not for {type(model).__name__}; a model that is "
+            "wrapped in DDP or compiled is given before wrapping"
+        )
+    if isinstance(model, FSDPModule):
+        raise ValueError("this model is sharded: set the vectors of boxes before fully_shard")
     head: Any = model.head
     found: Any = getattr(head, "classification_head", None)
-    vectors: Any = found.vectors if isinstance(found, BoxVectorHead) else found
-    if getattr(type(vectors), "forward", None) is not SSDScoringHead.forward:
+    old: Any = found.vectors if isinstance(found, BoxVectorHead) else found
+    convolutions = [_convolutions(level) for level in getattr(old, "module_list", ())]
+    own = isinstance(old, SSDScoringHead) and all(convolutions)
+    if not own or not keeps(old, SSDScoringHead, "forward", "_get_result_from_module_list"):
         raise TypeError(f"the classification head of this {type(model).__name__} is of your own")
     if any(hasattr(layer, "l2_softmax") for layer in found.modules()):
         raise ValueError("set_l2_softmax comes after set_box_vectors, whose vectors it scales")
-    num_classes = vectors.num_columns if vectors is found else found.classify.out_features
-    for level, layers in enumerate(vectors.module_list):
-        *_, (name, last) = ((n, m) for n, m in layers.named_modules() if isinstance(m, nn.Conv2d))
-        new = _widened(last, last.out_channels // vectors.num_columns * dim)
-        if name:  # the last of several layers, as in SSDlite
-            layers.set_submodule(name, new)
-        else:
-            vectors.module_list[level] = new
-    vectors.num_columns = dim
-    like = next(vectors.parameters())
-    classify = nn.Linear(dim, num_classes, bias=False, device=like.device, dtype=like.dtype)
+    like = next(old.parameters())
+    classes = found.num_columns if old is found else found.classify.out_features
+    classify = nn.Linear(dim, classes, bias=False)
     nn.init.orthogonal_(classify.weight)
-    head.classification_head = BoxVectorHead(vectors, classify)
+    levels = nn.ModuleList(
+        _with_channels(level, dim / old.num_columns) for level in old.module_list
+    )
+    made = BoxVectorHead(SSDScoringHead(levels, dim), classify)
+    head.classification_head = made.to(like.device, like.dtype).train(model.training)
     return model
 
 
-def _widened(layer: Any, channels: int) -> nn.Conv2d:
-    """A new convolution like ``layer``, with another number of outputs."""
-    shape = layer.in_channels, channels, layer.kernel_size, layer.stride, layer.padding
-    like = layer.weight
-    return nn.Conv2d(*shape, groups=layer.groups, device=like.device, dtype=like.dtype)
+def _convolutions(level: nn.Module) -> list[tuple[str, Any]]:
+    return [(name, m) for name, m in level.named_modules() if isinstance(m, nn.Conv2d)]
+
+
+def _with_channels(level: nn.Module, times: float) -> nn.Module:
+    """A copy whose last convolution is a new one, of so many times the channels."""
+    *_, (name, last) = _convolutions(level)
+    new = nn.Conv2d(
+        last.in_channels,
+        round(last.out_channels * times),
+        last.kernel_size,
+        last.stride,
+        last.padding,
+        last.dilation,
+        last.groups,
+        last.bias is not None,
+        last.padding_mode,
+    )
+    if not name:  # there is nothing else, unlike in SSDlite
+        return new
+    copied = copy.deepcopy(level)
+    copied.set_submodule(name, new)
+    return copied

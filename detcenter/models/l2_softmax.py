@@ -57,11 +57,12 @@ class L2Softmax(nn.Module):
 def set_l2_softmax(model: Model, radius: float, learnt: bool = False) -> Model:
     """Put :class:`L2Softmax` before the class logits of a detector, in place.
 
-    It acts on what the classifier reads: the vector of an R-CNN's box, the map of SSD (of SSDlite,
-    RetinaNet and FCOS the last map of the classification branch) at every position. The model
-    computes something else with it, in eval mode too; checkpoints get the keys
-    ``<classifier>.l2_softmax.radius``, and keep all others. FCOS and RetinaNet classify by
-    sigmoids, which the constraint bounds just so. A second call replaces the radius.
+    It acts on what the classifier reads: the vector of an R-CNN's box, or of an SSD's with
+    :func:`set_box_vectors`; else the map of SSD (of SSDlite, RetinaNet and FCOS the last map of the
+    classification branch) at every position. The model computes something else with it, in eval
+    mode too; checkpoints get the keys ``<classifier>.l2_softmax.radius``, and keep all others. FCOS
+    and RetinaNet classify by sigmoids, which the constraint bounds just so. A second call replaces
+    the radius.
 
     Raises:
         TypeError: if ``model`` is no detector that is known here, or its head is of your own.

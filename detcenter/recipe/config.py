@@ -36,8 +36,8 @@ class ModelConfig:
     """SSD only: the least number of background boxes that an image is trained with; 0 is
     torchvision's way, in which images without objects teach nothing"""
     box_vectors: int | None = None
-    """SSD only: dimensions of a vector of each box, which one layer for all maps classifies; null
-    leaves torchvision's layers, one a map"""
+    """SSD only: dimensions of a vector of each box, which one layer for all maps classifies (with
+    train.clip_grad_norm, 10 say); null leaves torchvision's layers, one a map"""
     l2_softmax: float | None = None
     """length that features are scaled to before they are classified (L2-constrained softmax); null
     leaves them as they are"""

@@ -4,9 +4,10 @@ import pickle
 import pytest
 import torch
 from torch import nn
-from torchvision.models.detection.ssd import SSDScoringHead
+from torch.distributed.fsdp import FSDPModule
+from torchvision.models.detection.ssd import SSD, SSDScoringHead
 
-from detcenter import attach, fast, set_box_vectors, set_l2_softmax, vote
+from detcenter import attach, detach, fast, set_box_vectors, set_l2_softmax, vote
 from detcenter.models import family_of
 from tests.tiny_detectors import BOXES, CLASSES, SIZE, fcos, ssd, ssdlite
 
@@ -88,11 +89,31 @@ def test_fast_it_finds_what_torchvision_finds(model):
     set_box_vectors(model, DIM)
     expected = detected(model)
     assert_equal(detected(fast(model)), expected)
-    vote(attach(model, features="embedding"), 0.5)
-    voted = detected(model)
-    assert any(
-        not torch.equal(a["scores"], b["scores"]) for a, b in zip(voted, expected, strict=True)
-    )
+    torch.manual_seed(1)
+    slow = set_box_vectors(copy.deepcopy(model), DIM).train()
+    losses = fast(copy.deepcopy(slow))(IMAGES, targets())
+    for name, loss in slow(IMAGES, targets()).items():
+        torch.testing.assert_close(losses[name], loss)
+
+
+def test_an_embedding_votes_as_on_any_ssd(model):
+    set_box_vectors(model, DIM)
+    plain = detected(model)
+    vote(attach(model, features="embedding"), 0.0)
+    assert_equal(detected(model), plain)
+    vote(model, 1.0)
+    of_classes = [x["scores"].sum() for x in plain], [x["scores"].sum() for x in detected(model)]
+    assert not torch.allclose(*map(torch.stack, of_classes))
+    assert_equal(detected(detach(model)), plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_under_autocast_it_trains(model, dtype):
+    attach(set_box_vectors(model, DIM))
+    with torch.autocast("cpu", dtype):
+        losses = model(IMAGES, targets())
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_l2_softmax_scales_the_vector_of_each_box(model):
@@ -106,7 +127,7 @@ def test_l2_softmax_scales_the_vector_of_each_box(model):
     torch.testing.assert_close(vectors.norm(dim=1), torch.full((len(vectors),), 9.0))
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's, that scripting is old
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
 def test_copies_pickles_state_dicts_and_torchscript(model):
     before = model.state_dict().keys()
     expected = detected(set_box_vectors(model, DIM))
@@ -133,9 +154,22 @@ def test_a_second_call_starts_anew_with_its_own_dimensions(model):
     torch.testing.assert_close(rows @ rows.T, torch.eye(CLASSES))
 
 
-def test_the_new_layers_have_the_dtype_of_the_old(model):
-    set_box_vectors(model.double(), DIM)
-    assert {p.dtype for p in model.parameters()} == {torch.float64}
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_the_new_layers_have_the_dtype_and_the_mode_of_the_old(model, dtype):
+    set_box_vectors(model.to(dtype).eval(), DIM)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert not any(module.training for module in model.modules())
+
+
+def test_the_last_convolution_keeps_all_but_its_channels(model):
+    for level in model.head.classification_head.module_list:
+        if isinstance(level, nn.Conv2d):
+            level.dilation, level.padding, level.bias = (2, 2), (2, 2), None
+    set_box_vectors(model, DIM)
+    for level in model.head.classification_head.vectors.module_list:
+        if isinstance(level, nn.Conv2d):
+            assert (level.dilation, level.padding, level.bias) == ((2, 2), (2, 2), None)
+    assert all(len(found["labels"]) for found in detected(model))
 
 
 class OwnHead(nn.Module):
@@ -143,17 +177,47 @@ class OwnHead(nn.Module):
         return maps
 
 
+def refuses(model, error, message, dim=DIM):
+    """And detects what it did."""
+    expected = detected(model)
+    with pytest.raises(error, match=message):
+        set_box_vectors(model, dim)
+    assert_equal(detected(model), expected)
+
+
 def test_wrong_use_is_a_clear_error_and_changes_nothing(model):
-    with pytest.raises(TypeError, match="vectors of boxes are for SSDs, not for FCOS"):
+    with pytest.raises(TypeError, match="are for SSDs, not for FCOS; a model that is wrapped"):
         set_box_vectors(fcos())
-    with pytest.raises(ValueError, match="at least 1 dimension, not 0"):
-        set_box_vectors(model, 0)
-    set_l2_softmax(model, 9.0)
-    keys = model.state_dict().keys()
-    with pytest.raises(ValueError, match="set_l2_softmax comes after set_box_vectors"):
-        set_box_vectors(model)
-    assert model.state_dict().keys() == keys
+    for dim in (0, 64.0, "64", None):
+        refuses(model, ValueError, f"1 dimension or more, not {dim!r}", dim)
+    changed = copy.deepcopy(model)
+    refuses(set_l2_softmax(changed, 9.0), ValueError, "set_l2_softmax comes after set_box_vectors")
+    changed = copy.deepcopy(model)
+    branch = changed.head.classification_head
+    branch.forward = branch.forward
+    refuses(changed, TypeError, "classification head of this SSD is of your own")
+    changed = copy.deepcopy(model)
+    channels = last_of(changed.head.classification_head.module_list[1]).out_channels
+    pooled = nn.Sequential(nn.Flatten(2), Spread(channels))
+    changed.head.classification_head.module_list[1] = pooled
+    refuses(changed, TypeError, "classification head of this SSD is of your own")
+    sharded = copy.deepcopy(model)
+    sharded.__class__ = type("FSDPSSD", (FSDPModule, SSD), {})
+    with pytest.raises(ValueError, match="sharded: set the vectors of boxes before fully_shard"):
+        set_box_vectors(sharded)
     for own in (OwnHead(), None):
         model.head.classification_head = own
         with pytest.raises(TypeError, match="classification head of this SSD is of your own"):
             set_box_vectors(model)
+
+
+class Spread(nn.Module):
+    """Logits without a convolution."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, flat):
+        side = round(flat.shape[2] ** 0.5)
+        return flat.mean(1, keepdim=True).expand(-1, self.channels, -1).unflatten(2, (side, side))

@@ -217,7 +217,7 @@ def test_wrong_terms_are_one_line(recipe, tmp_path, capsys):
     assert "radius of L2Softmax" in fails(capsys, *args, "--model.l2_softmax", -2)
     other = ("--model.name", "fasterrcnn", "--model.anchor_scales", "[[0.2]]")
     for options, message in (
-        (("--model.box_vectors", 0), "vectors of boxes have at least 1 dimension, not 0"),
+        (("--model.box_vectors", 0), "vectors of boxes have 1 dimension or more, not 0"),
         ((*other, "--model.box_vectors", 8), "vectors of boxes are for SSDs, not for FasterRCNN"),
     ):
         assert f"model.box_vectors: {message}" in fails(capsys, *args, *options)
