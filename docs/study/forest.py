@@ -15,13 +15,14 @@ import numpy as np
 import votes
 from intervals import pair_of, points
 from matplotlib.axes import Axes
-from second import t_interval
+from second import DATA, FRESH, OF_SSD, SEEDS, difference, t_interval
 
 SECOND = Path(__file__).parent / "second"
 LIMIT = 8.0  # points; intervals that are wider end in an arrow
-VECTORS, VOTES = (
+VECTORS, VOTES, OF_BOXES = (
     "Second study. Faster R-CNN, own vectors, weight 3",
     "Second study. SSD: the embedding votes − it does not",
+    "Second study. SSD: a vector of each box, no center loss",
 )
 # Label, comparison, first and second variant.
 GROUPS = {
@@ -36,6 +37,9 @@ GROUPS = {
         ("dice, center at weight 0", "ssd_dice", "softmax", "vote"),
         ("dice by 3 folds, weight 0", "ssd_dice_folds", "softmax", "vote"),
         ("chess, center at weight 0", "ssd_chess", "softmax", "vote"),
+    ],
+    OF_BOXES: [
+        ("dice by 3 folds: vectors − softmax", "ssd_dice_vectors", "softmax", "product"),
     ],
 }
 
@@ -55,6 +59,11 @@ def rows() -> Iterator[str | Row]:
         if title == VOTES:
             yield _votes("digits, center at weight 0", "softmax")
             yield _votes("digits, center at weight 0.3", "center")
+        if title == OF_BOXES:
+            yield _digits("digits: vectors − plain", "ssd_leads", "plain", "product")
+            yield _digits("digits: vectors − softmax", "ssd_leads", "softmax", "product", SEEDS)
+            fresh = "ssd_confirmed", "softmax", "vectors"
+            yield _digits("fresh digits: vectors − softmax", *fresh, sets=FRESH)
         for label, name, first, second in settings:
             yield _second(label, SECOND / f"{name}.json", first, second)
     for title in first_table.GROUPS:
@@ -77,6 +86,19 @@ def _second(label: str, file: Path, first: str, second: str) -> Row:
 
 def _votes(label: str, arm: str) -> Row:
     values = votes.differences(votes.listed(), "ssd", arm, "softmax:0.5")[:, 0]
+    return Row(f"{label}  ({len(values)})", values.mean(), *t_interval(values), "C3")
+
+
+def _digits(
+    label: str,
+    setting: str,
+    first: str,
+    second: str,
+    seeds: tuple[int, ...] = OF_SSD,
+    sets: range = DATA,
+) -> Row:
+    values = difference(setting, first, second, "AP", seeds, sets)
+    assert values is not None, f"{setting} has no runs of {first} and {second}"
     return Row(f"{label}  ({len(values)})", values.mean(), *t_interval(values), "C3")
 
 
