@@ -39,6 +39,7 @@ GROUPS = {
         ("chess, center at weight 0", "ssd_chess", "softmax", "vote"),
     ],
     OF_BOXES: [
+        ("dice, clipped: vectors − plain", "ssd_dice_clipped", "plain", "vectors"),
         ("dice by 3 folds: vectors − softmax", "ssd_dice_vectors", "softmax", "product"),
     ],
 }
