@@ -33,11 +33,21 @@ def main() -> None:
             seconds[name].append((middle - start, time.process_time() - middle))
     for name, model in models.items():
         step, inference = (1000 * statistics.median(x) for x in zip(*seconds[name], strict=True))
-        weights = sum(p.numel() for p in model.parameters())
         print(
-            f"{name:8} {weights:,} weights, a step of 8 images {step:.0f} ms, inference "
+            f"{name:8} {_weights(model)}, a step of 8 images {step:.0f} ms, inference "
             f"{inference:.0f} ms"
         )
+
+    large = build_model("ssd300_vgg16", 91, weights_backbone=None)
+    print(f"SSD300 of 91 classes: {_weights(large)}; vectors: {_weights(set_box_vectors(large))}")
+
+
+def _weights(model: Any) -> str:
+    of_all, of_classes = (
+        sum(p.numel() for p in part.parameters())
+        for part in (model, model.head.classification_head)
+    )
+    return f"{of_all:,} weights ({of_classes:,} of class layers)"
 
 
 def _made(name: str) -> Any:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import first_table
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ import numpy as np
 import votes
 from intervals import pair_of, points
 from matplotlib.axes import Axes
-from second import DATA, FRESH, OF_SSD, SEEDS, difference, t_interval
+from second import FRESH, OF_SSD, SEEDS, difference, t_interval
 
 SECOND = Path(__file__).parent / "second"
 LIMIT = 8.0  # points; intervals that are wider end in an arrow
@@ -43,6 +43,11 @@ GROUPS = {
         ("dice by 3 folds: vectors − softmax", "ssd_dice_vectors", "softmax", "product"),
     ],
 }
+DIGITS_OF_BOXES: dict[str, Any] = {
+    "digits: vectors − plain": ("ssd_leads", "plain", "product", "AP", OF_SSD),
+    "digits: vectors − softmax": ("ssd_leads", "softmax", "product", "AP", SEEDS),
+    "fresh digits: vectors − softmax": ("ssd_confirmed", "softmax", "vectors", "AP", OF_SSD, FRESH),
+}
 
 
 class Row(NamedTuple):
@@ -61,10 +66,8 @@ def rows() -> Iterator[str | Row]:
             yield _votes("digits, center at weight 0", "softmax")
             yield _votes("digits, center at weight 0.3", "center")
         if title == OF_BOXES:
-            yield _digits("digits: vectors − plain", "ssd_leads", "plain", "product")
-            yield _digits("digits: vectors − softmax", "ssd_leads", "softmax", "product", SEEDS)
-            fresh = "ssd_confirmed", "softmax", "vectors"
-            yield _digits("fresh digits: vectors − softmax", *fresh, sets=FRESH)
+            for label, asked in DIGITS_OF_BOXES.items():
+                yield _of_sets(label, difference(*asked))
         for label, name, first, second in settings:
             yield _second(label, SECOND / f"{name}.json", first, second)
     for title in first_table.GROUPS:
@@ -86,20 +89,12 @@ def _second(label: str, file: Path, first: str, second: str) -> Row:
 
 
 def _votes(label: str, arm: str) -> Row:
-    values = votes.differences(votes.listed(), "ssd", arm, "softmax:0.5")[:, 0]
-    return Row(f"{label}  ({len(values)})", values.mean(), *t_interval(values), "C3")
+    return _of_sets(label, votes.differences(votes.listed(), "ssd", arm, "softmax:0.5")[:, 0])
 
 
-def _digits(
-    label: str,
-    setting: str,
-    first: str,
-    second: str,
-    seeds: tuple[int, ...] = OF_SSD,
-    sets: range = DATA,
-) -> Row:
-    values = difference(setting, first, second, "AP", seeds, sets)
-    assert values is not None, f"{setting} has no runs of {first} and {second}"
+def _of_sets(label: str, values: np.ndarray | None) -> Row:
+    """Differences of data sets, all of which are known."""
+    assert values is not None, f"runs are missing: {label}"
     return Row(f"{label}  ({len(values)})", values.mean(), *t_interval(values), "C3")
 
 
