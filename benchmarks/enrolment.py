@@ -1,74 +1,143 @@
 """A class that was left out of training, enrolled by few boxes: its AP, and what the others lose.
 
-    python benchmarks/enrolment.py --checkpoint runs/known/last.pth --class 8 \
-        [--boxes 1 5 10] [--draws 10] [--steps 200] [--json FILE]
+    python benchmarks/enrolment.py --runs runs/open_set/digits_rcnn --class 8 \
+        [--boxes 1 5 10] [--draws 10] [--tuned 2] [--steps 200] [--jobs 1]
 
-The class is one of data.unknown of the checkpoint's recipe. Boxes are drawn of data.train, again
-for every draw; AP is COCO's on data.val. Beside it, on the same boxes: the detector with one class
-more, of which the layers that give class logits (and an R-CNN's boxes) are trained for --steps
-steps, all else at rest. A batch has four images with a drawn box, where all boxes of the class are
-annotated, and four images of the taught classes. The rows of the new class begin as the mean of the
-others'.
+--runs holds trainings by variant and seed, as benchmarks/open_set.py and detcenter compare leave
+them; the class is one of their data.unknown. Boxes are drawn of data.train, again for every draw;
+AP is COCO's on data.val. Beside it, on the boxes of the first --tuned draws: the detector with one
+class more, of which the layers that give class logits (and an R-CNN's boxes) are trained for
+--steps steps, all else at rest. A batch has four images with a drawn box, where all boxes of the
+class are annotated, and four images of the taught classes. The rows of the new class begin as the
+mean of the others'.
+
+What is measured is kept in each run's folder. Printed are means over seeds of the means over draws,
+and differences paired by seed with their 95 % interval by Student's t.
 """
 
 import argparse
 import copy
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from recording import Record
 from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from detcenter import EnrolledClasses, enroll
+from detcenter.analysis.paired import paired_difference
 from detcenter.data import DetectionDataset, PooledDataset, TaughtDataset, build_transform
 from detcenter.evaluation import coco_metrics
+from detcenter.evaluation.table import aligned
 from detcenter.recipe.config import DataConfig, config_from_dict
 from detcenter.recipe.datasets import part_of, validation_set
 from detcenter.recipe.detectors import detector
 from detcenter.runs.checkpoints import detector_of
 from detcenter.runs.enrolment import annotated_boxes, seen_in, some_boxes, taught_classes
+from detcenter.runs.folder import LAST
 from detcenter.runs.passes import detect_in, input_size
 from detcenter.training import collate, load_checkpoint, on_device
 
 _BATCH = 8
+_KEYS = ("AP_new", "AP_others")
+# AP of one run, by the number of boxes, the way (plain, enrolled, fine-tuned) and the draw.
+Measured = dict[tuple[int, str, int], dict[str, float]]
+
+
+class Plan(NamedTuple):
+    """What is measured of every run."""
+
+    name: str  # of the class
+    boxes: list[int]
+    draws: int
+    tuned: int  # draws that are fine-tuned as well
+    steps: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--class", dest="name", required=True, help="one of data.unknown")
     parser.add_argument("--boxes", type=int, nargs="+", default=[1, 5, 10])
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=200, help="of fine-tuning; 0: none of it")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    parser.add_argument("--tuned", type=int, default=2, help="draws that are fine-tuned too")
+    parser.add_argument("--steps", type=int, default=200, help="of fine-tuning")
+    parser.add_argument("--jobs", type=int, default=1, help="runs that are measured at a time")
+    args = parser.parse_args()
+    plan = Plan(args.name, args.boxes, args.draws, args.tuned, args.steps)
+    runs: dict[str, list[Path]] = {}
+    for path in sorted(args.runs.glob(f"*/seed_*/{LAST}")):
+        runs.setdefault(path.parents[1].name, []).append(path.parent)
+    if not runs:
+        raise SystemExit(f"{args.runs}: holds no <variant>/seed_<n>/{LAST}")
+    if len({tuple(folder.name for folder in of) for of in runs.values()}) > 1:
+        raise SystemExit(f"{args.runs}: its variants have different seeds")
+    folders = [folder for of in runs.values() for folder in of]
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        values = dict(zip(folders, pool.map(partial(_kept, plan=plan), folders), strict=True))
+    numbers = {name: _by_seed([values[folder] for folder in of], plan) for name, of in runs.items()}
+    print(aligned(_table(numbers), left=3))
+    print("\nDifferences paired by seed, with their 95 % intervals")
+    print(aligned(_differences(numbers), left=2))
+
+
+def _kept(folder: Path, plan: Plan) -> Measured:
+    """Measures what the folder does not hold yet."""
+    path = folder / f"enrolled_{plan.name}.json"
+    settings = {"steps": plan.steps}
+    kept: Any = (
+        json.loads(path.read_text()) if path.exists() else {"settings": settings, "rows": []}
+    )
+    if kept["settings"] != settings:
+        raise SystemExit(f"{path}: measured with {kept['settings']}, not {settings}; remove it")
+    found: Measured = {
+        (row["boxes"], row["way"], row["draw"]): {key: row[key] for key in _KEYS}
+        for row in kept["rows"]
+    }
+    for key, values in _measurements(folder / LAST, plan, set(found)):
+        found[key] = values
+        row = dict(zip(("boxes", "way", "draw"), key, strict=True)) | values
+        kept["rows"].append(row)
+        path.write_text(json.dumps(kept, indent=1))
+        print(f"{folder}: {row}", flush=True)
+    return found
+
+
+def _measurements(
+    path: Path, plan: Plan, known: set[tuple[int, str, int]]
+) -> Iterator[tuple[tuple[int, str, int], dict[str, float]]]:
+    due = [(0, "plain", 0)]
+    for count in plan.boxes:
+        due += [(count, "enrolled", draw) for draw in range(plan.draws)]
+        due += [(count, "fine-tuned", draw) for draw in range(plan.tuned)]
+    due = [key for key in due if key not in known]
+    if not due:
+        return
+    checkpoint = load_checkpoint(path)
     data = config_from_dict(checkpoint["config"]).data
-    model = detector_of(checkpoint, arguments.checkpoint)
-    val = validation_set(data, checkpoint["classes"], [arguments.name])
-    record = Record(arguments.json)
-    record.add("no box", "plain", **_measured(model, val))
-    few = annotated_boxes(data, arguments.name)
+    model = detector_of(checkpoint, path)
+    val = validation_set(data, checkpoint["classes"], [plan.name])
+    few = annotated_boxes(data, plan.name)
     taught = taught_classes(model, data, checkpoint["classes"]).state()["taught"]
-    for count in arguments.boxes:
-        found: dict[str, list[dict[str, float]]] = {"enrolled": [], "fine-tuned": []}
-        for draw in range(arguments.draws):
-            drawn = some_boxes(few, count, draw)
+    for count, way, draw in due:
+        if way == "plain":
+            changed: nn.Module = model
+        elif way == "enrolled":
             classes = EnrolledClasses(taught)
-            classes.add(arguments.name, seen_in(drawn, model, 0))
-            found["enrolled"].append(_measured(enroll(copy.deepcopy(model), classes), val))
-            if arguments.steps:
-                paths = {annotation["path"] for annotation in drawn.images.annotations}
-                tuned = _tuned(checkpoint, data, arguments.name, paths, arguments.steps, draw)
-                found["fine-tuned"].append(_measured(tuned, val))
-        for arm, rows in found.items():
-            if rows:
-                record.add(f"{count} boxes, {len(rows)} draws", arm, **_summary(rows))
+            classes.add(plan.name, seen_in(some_boxes(few, count, draw), model, 0))
+            changed = enroll(copy.deepcopy(model), classes)
+        else:
+            drawn = some_boxes(few, count, draw)
+            paths = {annotation["path"] for annotation in drawn.images.annotations}
+            changed = _tuned(checkpoint, data, plan.name, paths, plan.steps, draw)
+        yield (count, way, draw), _measured(changed, val)
 
 
 def _measured(model: nn.Module, val: DetectionDataset) -> dict[str, float]:
@@ -79,11 +148,56 @@ def _measured(model: nn.Module, val: DetectionDataset) -> dict[str, float]:
     return {"AP_new": values[-1], "AP_others": float(np.mean(values[:-1]))}
 
 
-def _summary(rows: list[dict[str, float]]) -> dict[str, float]:
-    values = {key: [row[key] for row in rows] for key in rows[0]}
-    means = {key: float(np.mean(x)) for key, x in values.items()}
-    scatter = {f"{key}_sd": float(np.std(x, ddof=1)) for key, x in values.items() if len(x) > 1}
-    return means | scatter
+def _by_seed(
+    runs: Sequence[Measured], plan: Plan
+) -> dict[tuple[int, str, str], tuple[list[float], float]]:
+    """Of every number of boxes, way and key: each seed's mean over draws, and their scatter."""
+    draws = {"plain": 1, "enrolled": plan.draws, "fine-tuned": plan.tuned}
+    ways = [(0, "plain")] + [(n, way) for n in plan.boxes for way in ("enrolled", "fine-tuned")]
+    found = {}
+    for (count, way), key in ((x, key) for x in ways if draws[x[1]] for key in _KEYS):
+        values = [[run[count, way, i][key] for i in range(draws[way])] for run in runs]
+        scatter = np.mean(np.std(values, axis=1, ddof=1)) if draws[way] > 1 else np.nan
+        found[count, way, key] = np.mean(values, axis=1).tolist(), float(scatter)
+    return found
+
+
+def _table(
+    numbers: Mapping[str, Mapping[tuple[int, str, str], tuple[list[float], float]]],
+) -> list[list[str]]:
+    rows = [["boxes", "way", "variant", *_KEYS]]
+    for count, way in dict.fromkeys(key[:2] for key in next(iter(numbers.values()))):
+        for name, of in numbers.items():
+            cells = []
+            for key in _KEYS:
+                values, scatter = of[count, way, key]
+                sd = "" if np.isnan(scatter) else f" ± {scatter:.3f}"
+                cells.append(f"{np.mean(values):.3f}{sd}")
+            rows.append([str(count), way, name, *cells])
+    return rows
+
+
+def _differences(
+    numbers: Mapping[str, Mapping[tuple[int, str, str], tuple[list[float], float]]],
+) -> list[list[str]]:
+    """Every variant to the first, and fine-tuning to enrolment within each."""
+    first, *others = numbers
+    rows = [["boxes", "difference", *_KEYS]]
+    for count, way in dict.fromkeys(key[:2] for key in numbers[first]):
+        pairs = [((first, way), (other, way)) for other in others]
+        if way == "fine-tuned":
+            pairs += [((name, way), (name, "enrolled")) for name in numbers]
+        for before, after in pairs:
+            cells = []
+            for key in _KEYS:
+                a, b = (numbers[name][count, by, key][0] for name, by in (before, after))
+                if len(a) < 2:
+                    cells.append("–")
+                    continue
+                found = paired_difference(a, b)
+                cells.append(f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+            rows.append([str(count), " - ".join(", ".join(x) for x in (after, before)), *cells])
+    return rows
 
 
 def _tuned(
