@@ -15,7 +15,7 @@ from detcenter.models import EnrolledClasses, enroll
 from detcenter.options import enroll as options
 from detcenter.recipe.config import DataConfig
 from detcenter.recipe.parsing import parse
-from detcenter.runs.checkpoints import checkpoint_in, detector_of
+from detcenter.runs.checkpoints import checkpoint_in, detector_of, enrolled_classes
 from detcenter.runs.enrolment import (
     FewBoxes,
     annotated_boxes,
@@ -32,7 +32,7 @@ def main(args: Sequence[str]) -> None:
     checkpoint, recipe = checkpoint_in(args)
     arguments = parse(options.parser(args, recipe), args)
     _check(arguments, checkpoint)
-    classes = EnrolledClasses(**checkpoint["enrolled"]) if checkpoint.get("enrolled") else None
+    classes = enrolled_classes(checkpoint, Path(arguments.checkpoint))
     if arguments.remove is not None:
         classes = _without(classes, arguments.remove)
         said = f"without {arguments.remove!r}"

@@ -7,30 +7,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detcenter.class_centers import class_centers
-
 _BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"
+_EVEN = 0.7  # lambda of the docstring
 _SHARPNESS = torch.logspace(0, 9, 73, base=2)  # that are tried
 
 
 class EnrolledClasses(nn.Module):
     r"""Classes known by their prototypes, in the feature space of a detector's taught classes.
 
-    Features are scaled to length 1, :math:`u = f / |f|`. A class is a Gaussian there, or a mixture
-    of some, its modes: :math:`\log p(u|c) = -\kappa (|u - m_c|^2 / 2 s_c^2 + \log s_c)`, where
-    :math:`m_c` is the mean of its boxes' :math:`u`, its prototype, and :math:`s_c^2` the mean
-    square of their distances to it, which leans on that of all taught classes as if five boxes had
-    it. The sharpness :math:`\kappa`, one for all, stands for the dimensions in which boxes scatter:
-    it makes the labels of the taught boxes most likely, each box left out of its own class's mean.
-    All classes are equally likely beforehand.
+    Features are scaled to length 1, :math:`u = f / |f|`, and whitened: :math:`z = W u / |W u|`,
+    where :math:`W = \Sigma^{-1/2}` makes little of those directions in which boxes of one class
+    scatter. :math:`\Sigma` is the covariance of the taught boxes about their classes' means, which
+    leans on what is alike in all directions by :math:`\lambda = 0.7`:
+    :math:`\Sigma = (1 - \lambda) S + \lambda \, I \, \mathrm{tr} S / D` (a regularised
+    discriminant analysis, Friedman 1989, eq. 18). A class that was not taught scatters in other
+    directions too, so this is more than an estimate of the taught ones' covariance would need.
+
+    A class is a Gaussian there, or a mixture of some, its modes, all of one width:
+    :math:`\log p(z|c) = -\kappa |z - m_c|^2` up to a constant, where :math:`m_c` is the mean of its
+    boxes' :math:`z`, its prototype. :math:`\kappa` makes the labels of the taught boxes most
+    likely, each box left out of its own class's mean. All classes are equally likely beforehand.
 
     Made by :meth:`fit`; then :meth:`add` a class by its boxes, and let a detector find it with
     :func:`enroll`.
 
     Args:
-        taught: ``centers`` [K, D], ``spreads`` [K], and ``apart``, ``spread`` and ``sharpness`` [],
-            as :meth:`fit` finds them.
-        enrolled: by name, ``centers`` [M, D], ``spreads`` [M] and ``shares`` [M] of its modes.
+        taught: ``centers`` [K, D], ``whitening`` W [D, D], ``rate`` kappa [] and ``apart`` [], how
+            far boxes of neighbouring classes lie from each other, as :meth:`fit` finds them.
+        enrolled: by name, ``centers`` [M, D] and ``shares`` [M] of its modes.
     """
 
     def __init__(
@@ -57,18 +61,17 @@ class EnrolledClasses(nn.Module):
         if labels.shape != features.shape[:1]:
             shapes = f"{list(features.shape)} and {list(labels.shape)}"
             raise ValueError(f"features [N, D] and labels [N], not {shapes}")
-        present, places = labels.unique(return_inverse=True)
+        places = labels.unique(return_inverse=True)[1]
         directions = F.normalize(features.detach().cpu().float(), dim=1)
-        found = class_centers(directions.numpy(), places.numpy(), len(present))
-        centers = torch.from_numpy(found.centers).float()
-        spreads = torch.from_numpy(found.spreads).float()
-        own = (directions - centers[places]).square().sum(1)
+        whitening = _whitening(directions.double(), places)
+        directions = _directions(directions, whitening)
+        centers = _means(directions, places)
+        square = (directions - centers[places]).square().sum(1)
         taught = {
             "centers": centers,
-            "spreads": spreads,
-            "spread": own.mean().clamp(min=1e-12).sqrt(),
-            "apart": _apart(centers, spreads),
-            "sharpness": _sharpness(directions, places, centers, spreads),
+            "whitening": whitening,
+            "rate": _rate(directions, places, centers, float(square.mean())),
+            "apart": _apart(centers, _means(square[:, None], places)[:, 0]),
         }
         return cls(taught)
 
@@ -94,17 +97,11 @@ class EnrolledClasses(nn.Module):
             ValueError: for a shape that does not fit, no boxes, or features that are not finite.
         """
         _check(features, self._taught["centers"].shape[1])
-        directions = F.normalize(features.detach().cpu().float(), dim=1)
+        directions = _directions(features.detach().cpu(), cast(Tensor, self.whitening).cpu())
         mode = _modes(directions, float(self._taught["apart"]))
-        counts = mode.bincount().float()
-        sums = directions.new_zeros(len(counts), directions.shape[1])
-        centers = sums.index_add(0, mode, directions) / counts[:, None]
-        square = (directions - centers[mode]).square().sum(1)
-        of_all = 5 * self._taught["spread"] ** 2
-        within = torch.zeros_like(counts).index_add(0, mode, square)
-        spreads = ((within + of_all) / (counts + 5)).sqrt()
+        counts = mode.bincount()
         shares = counts / counts.sum()
-        self._enrolled[name] = {"centers": centers, "spreads": spreads, "shares": shares}
+        self._enrolled[name] = {"centers": _means(directions, mode), "shares": shares}
         self._build()
         return len(counts)
 
@@ -122,11 +119,11 @@ class EnrolledClasses(nn.Module):
         """The log probability [..., 1 + E] that boxes with features [..., D] are of any taught
         class, and that they are of each of the E enrolled ones, if they are of one of them all.
         """
-        directions = F.normalize(features.float().flatten(0, -2), dim=1)
-        # By differences: the rates would make much of what matrix products lose of small distances.
+        directions = _directions(features.flatten(0, -2), cast(Tensor, self.whitening))
+        # By differences: kappa would make much of what matrix products lose of small distances.
         distance = torch.cdist(directions, cast(Tensor, self.centers), compute_mode=_BY_DIFFERENCES)
         square = distance.square().unflatten(0, features.shape[:-1])
-        likely = cast(Tensor, self.offsets) - cast(Tensor, self.rates) * square
+        likely = cast(Tensor, self.log_shares) - cast(Tensor, self.rate) * square
         parts = likely.split(self._counts, -1)
         return torch.stack([part.logsumexp(-1) for part in parts], -1).log_softmax(-1)
 
@@ -134,14 +131,12 @@ class EnrolledClasses(nn.Module):
         """What :meth:`forward` reads, of the taught classes and then of all modes."""
         modes = list(self._enrolled.values())
         centers = torch.cat([self._taught["centers"], *(x["centers"] for x in modes)])
-        spreads = torch.cat([self._taught["spreads"], *(x["spreads"] for x in modes)])
         ones = torch.ones(len(self._taught["centers"]))
-        shares = torch.cat([ones, *(x["shares"] for x in modes)])
-        sharpness = self._taught["sharpness"]
         values = {
+            "whitening": self._taught["whitening"],
+            "rate": self._taught["rate"],
             "centers": centers,
-            "rates": sharpness / (2 * spreads**2),
-            "offsets": shares.log() - sharpness * spreads.log(),
+            "log_shares": torch.cat([ones, *(x["shares"] for x in modes)]).log(),
         }
         before = getattr(self, "centers", centers)
         for name, x in values.items():
@@ -171,26 +166,50 @@ def _check(features: Tensor, dim: int | None = None) -> None:
         raise ValueError("features are not finite; has the training diverged?")
 
 
-def _apart(centers: Tensor, spreads: Tensor) -> Tensor:
+def _directions(features: Tensor, whitening: Tensor) -> Tensor:
+    """[N, D] on the unit sphere, whitened."""
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(F.normalize(features.float(), dim=1) @ whitening, dim=1)
+
+
+def _means(rows: Tensor, places: Tensor) -> Tensor:
+    """Of the rows [N, D] at each place [K, D]."""
+    count = places.bincount()
+    sums = rows.new_zeros(len(count), rows.shape[1]).index_add(0, places, rows)
+    return sums / count[:, None]
+
+
+def _whitening(directions: Tensor, places: Tensor) -> Tensor:
+    """[D, D], W of a covariance whose mean eigenvalue is 1."""
+    away = directions - _means(directions, places)[places]
+    values, vectors = torch.linalg.eigh(away.T.cov(correction=0))
+    if values.mean() < 1e-12:  # nothing scatters
+        return torch.eye(len(values))
+    values = (1 - _EVEN) * values.clamp(min=0) / values.mean() + _EVEN
+    return (vectors / values.sqrt() @ vectors.T).float()
+
+
+def _apart(centers: Tensor, variances: Tensor) -> Tensor:
     """How far boxes of two taught classes lie apart that are neighbours, the root of the mean."""
     if len(centers) < 2:
         return torch.tensor(torch.inf)
-    square = torch.cdist(centers, centers).square() + spreads[:, None] ** 2 + spreads**2
+    square = torch.cdist(centers, centers).square() + variances[:, None] + variances
     return square.fill_diagonal_(torch.inf).amin(1).mean().sqrt()
 
 
-def _sharpness(directions: Tensor, places: Tensor, centers: Tensor, spreads: Tensor) -> Tensor:
-    count = places.bincount().float()[places]
+def _rate(directions: Tensor, places: Tensor, centers: Tensor, variance: float) -> Tensor:
+    """kappa, of some multiples of that of a Gaussian of one dimension."""
+    count = places.bincount()[places]
     square = torch.cdist(directions, centers).square()
     # The distance to the mean of the others; of a single box it is not known, and it is left out.
     rows = torch.arange(len(places))
     square[rows, places] *= (count / (count - 1).clamp(min=1)).square()
     square, places = square[count > 1], places[count > 1]
+    rates = _SHARPNESS / (2 * max(variance, 1e-12))
     if not len(places) or len(centers) < 2:
-        return torch.tensor(8.0)
-    log_p = -(square / (2 * spreads**2) + spreads.log())
-    losses = [float(F.cross_entropy(sharpness * log_p, places)) for sharpness in _SHARPNESS]
-    return _SHARPNESS[losses.index(min(losses))]
+        return 8 * rates[0]  # nothing tells, a guess
+    losses = [float(F.cross_entropy(-rate * square, places)) for rate in rates]
+    return rates[losses.index(min(losses))]
 
 
 def _modes(directions: Tensor, apart: float) -> Tensor:

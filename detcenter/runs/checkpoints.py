@@ -63,7 +63,8 @@ def detector_of(
     :class:`UnknownScorer` as ``unknown_scorer``.
 
     Raises:
-        CheckpointError: if its weights do not fit its recipe; ``path`` is named.
+        CheckpointError: if its weights do not fit its recipe, or its enrolled classes are of an
+            older version; ``path`` is named.
         ConfigError: if it is to vote, and cannot.
     """
     config = config_from_dict(checkpoint["config"])
@@ -73,8 +74,9 @@ def detector_of(
     except RuntimeError as error:
         lines = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its weights are of another model ({lines})") from None
-    if checkpoint.get("enrolled") is not None:  # of detcenter enroll
-        enroll(model, EnrolledClasses(**checkpoint["enrolled"]))
+    classes = enrolled_classes(checkpoint, path)
+    if classes is not None:
+        enroll(model, classes)
     if checkpoint.get("unknown") is not None:  # of detcenter openset --save
         model.unknown_scorer = UnknownScorer(**checkpoint["unknown"])
     return model.eval().to(device or _fastest())
@@ -85,6 +87,23 @@ def _fastest() -> torch.device:
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
     found = None if on_cpu else torch.accelerator.current_accelerator(check_available=True)
     return found or torch.device("cpu")
+
+
+def enrolled_classes(checkpoint: Mapping[str, Any], path: Path) -> EnrolledClasses | None:
+    """Those of ``detcenter enroll``.
+
+    Raises:
+        CheckpointError: if they are of an older version; ``path`` is named.
+    """
+    state = checkpoint.get("enrolled")
+    if state is None:
+        return None
+    if "whitening" not in state["taught"]:
+        raise CheckpointError(
+            f"{path}: its classes were enrolled by an older detcenter, which told them in another "
+            "way; enroll them again, with the checkpoint that they were added to"
+        )
+    return EnrolledClasses(**state)
 
 
 def classes_of(checkpoint: Mapping[str, Any]) -> list[str]:

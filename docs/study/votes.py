@@ -102,7 +102,7 @@ def _print(rows: Rows, setting: str) -> None:
     for name, line in lines.items():
         p = f", p {p_values[name]:.3f}, Holm {adjusted[name]:.3f}" if name in p_values else ""
         print(f"{setting:10}{name:21}{line}{p}")
-    if p_values:
+    if {"softmax", "center"} <= {name.split()[0] for name in p_values}:
         gains = [
             differences(rows, setting, arm, "softmax:0.5")[:, 0] for arm in ("softmax", "center")
         ]

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from torch import nn
 from torchvision.models.detection import FCOS, KeypointRCNN, MaskRCNN, RetinaNet
@@ -44,6 +45,15 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def whitening(rows, labels):
+    """The inverse root of the covariance about the classes' means, 0.7 of it even."""
+    away = np.concatenate([rows[labels == k] - rows[labels == k].mean(0) for k in set(labels)])
+    covariance = sum(np.outer(x, x) for x in away) / len(away)
+    even = np.trace(covariance) / len(covariance)
+    leaning = (0.3 * covariance + 0.7 * even * np.eye(len(covariance))) / even
+    return np.linalg.inv(scipy.linalg.sqrtm(leaning))
+
+
 def seen(model, box):
     """What the first term reads of a box of the loop."""
     if "embedding" in terms_of(model):
@@ -58,7 +68,7 @@ def enrolled(model):
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(5))
     taught, few = rows[order[:30]], rows[order[30:36]]
     fitted = EnrolledClasses.fit(taught, torch.arange(30) % (CLASSES - 1) + 1).state()["taught"]
-    classes = EnrolledClasses(fitted | {"sharpness": torch.tensor(30.0)})  # of labels by chance
+    classes = EnrolledClasses(fitted | {"rate": 30 * fitted["rate"]})  # labels by chance are blunt
     classes.add("a", few[:1])
     classes.add("b", few[1:])
     return classes
@@ -77,13 +87,15 @@ def images():
 
 def changed(model, classes, box):
     """The logits of a box with the enrolled classes behind."""
-    direction = unit(seen(model, box)[None])[0]
+    white = classes.get_buffer("whitening").double().numpy()
+    direction = unit(unit(seen(model, box)[None]) @ white)[0]
     likely = []
     modes = iter(zip(*(classes.get_buffer(x).double().numpy() for x in BUFFERS), strict=True))
+    rate = float(classes.get_buffer("rate"))
     for count in classes._counts:
         parts = []
-        for center, rate, offset in (next(modes) for _ in range(count)):
-            parts.append(math.exp(offset - rate * sum((direction - center) ** 2)))
+        for center, share in (next(modes) for _ in range(count)):
+            parts.append(math.exp(share - rate * sum((direction - center) ** 2)))
         likely.append(sum(parts))
     q = np.array(likely) / sum(likely)
     if not isinstance(model, RetinaNet | FCOS):
@@ -94,7 +106,7 @@ def changed(model, classes, box):
     return np.array([box.logits[0], *np.log([*odds * q[0], *odds.sum() * q[1:]])])
 
 
-BUFFERS = ("centers", "rates", "offsets")
+BUFFERS = ("centers", "log_shares")
 
 
 @pytest.mark.parametrize("kind", [*BUILDERS, KeypointRCNN], ids=str)
@@ -122,8 +134,8 @@ def test_the_classes_of_a_box_by_hand():
     features = 3 * torch.stack([degrees.cos(), degrees.sin()], 1)
     classes = EnrolledClasses.fit(features, torch.tensor([1, 1, 2, 2]))
     classes.add("between", torch.tensor([[1.0, 1.0]]))
-    center, spread = math.cos(math.radians(10)), math.sin(math.radians(10))
-    sharpness = float(classes.state()["taught"]["sharpness"])
+    center = math.cos(math.radians(10))
+    rate = float(classes.state()["taught"]["rate"])
     point = math.radians(30)
     x, y = math.cos(point), math.sin(point)
     squares = [
@@ -131,52 +143,50 @@ def test_the_classes_of_a_box_by_hand():
         x**2 + (y - center) ** 2,
         2 - 2 * math.cos(math.radians(15)),
     ]
-    spreads = [spread, spread, spread * math.sqrt(5 / 6)]  # one box that is at the center
-    pairs = zip(squares, spreads, strict=True)
-    likely = [math.exp(-sharpness * square / (2 * s**2)) / s**sharpness for square, s in pairs]
+    likely = [math.exp(-rate * square) for square in squares]
     expected = [likely[0] + likely[1], likely[2]]
     found = classes(torch.tensor([[5 * x, 5 * y]])).exp()
     assert found[0].tolist() == pytest.approx([v / sum(likely) for v in expected], rel=1e-4)
 
 
-def test_a_class_leans_on_the_spread_of_all_as_if_five_boxes_had_it():
+def test_directions_in_which_classes_scatter_count_less():
+    """Classes at axes 0 and 1 scatter along axis 2, and not along axis 4; a new one is at 3."""
     torch.manual_seed(0)
-    features, labels = torch.randn(40, 6), torch.arange(40) % 4 + 1
-    classes = EnrolledClasses.fit(features, labels)
-    few = torch.randn(3, 6) * 0.01 + torch.tensor([1.0, 0, 0, 0, 0, 0])
-    assert classes.add("x", few) == 1
-    rows, own = unit(features.double().numpy()), unit(few.double().numpy())
-    means = np.array([rows[labels == k].mean(0) for k in range(1, 5)])
-    of_all = ((rows - means[labels - 1]) ** 2).sum(1).mean()
-    square = ((own - own.mean(0)) ** 2).sum()
-    (modes,) = classes.state()["enrolled"].values()
-    assert modes["centers"].numpy() == pytest.approx(own.mean(0)[None], abs=1e-6)
-    assert float(modes["spreads"]) ** 2 == pytest.approx((square + 5 * of_all) / 8, rel=1e-5)
+    labels = torch.arange(60) % 2 + 1
+    axes = torch.eye(5)
+    scatter = axes[2] * torch.randn(60, 1) + 0.02 * torch.randn(60, 5)
+    classes = EnrolledClasses.fit(axes[labels - 1] + scatter, labels)
+    classes.add("x", axes[3:4])
+    log_p = classes(torch.stack([axes[3] + axes[2], axes[3] + axes[4]]))
+    along, across = log_p[:, 1] - log_p[:, 0]  # alike without whitening
+    assert along > 1.2 * across > 0
 
 
-def test_the_sharpness_makes_the_taught_labels_most_likely():
+def test_kappa_makes_the_taught_labels_most_likely():
     """Each box left out of its own class's mean, in a loop."""
     torch.manual_seed(1)
     labels = torch.arange(60) % 3 + 1
     features = torch.randn(60, 5) + 2 * torch.eye(5)[labels]
     taught = EnrolledClasses.fit(features, labels).state()["taught"]
     rows, places = unit(features.double().numpy()), labels.numpy() - 1
-    spreads = taught["spreads"].double().numpy()
+    white = whitening(rows, places)
+    assert taught["whitening"].numpy() == pytest.approx(white, abs=1e-5)
+    rows = unit(rows @ white)
 
-    def loss(sharpness):
+    def loss(rate):
         total = 0.0
         for i, row in enumerate(rows):
             others = np.arange(60) != i
             means = [rows[(places == k) & others].mean(0) for k in range(3)]
-            logs = [
-                -sharpness * (((row - m) ** 2).sum() / (2 * s**2) + math.log(s))
-                for m, s in zip(means, spreads, strict=True)
-            ]
+            logs = [-rate * ((row - m) ** 2).sum() for m in means]
             total -= math.log(softmax(np.array(logs))[places[i]])
         return total
 
-    best = float(taught["sharpness"])
-    assert 1 < best < 512
+    best = float(taught["rate"])
+    variance = np.mean(
+        [((rows - rows[places == k].mean(0)) ** 2).sum(1)[places == k] for k in range(3)]
+    )
+    assert 1 < best * 2 * variance < 512
     assert loss(best) < min(loss(best * 1.3), loss(best / 1.3))
 
 
