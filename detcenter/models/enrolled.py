@@ -8,33 +8,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"
-_EVEN = 0.7  # lambda of the docstring
-_SHARPNESS = torch.logspace(0, 9, 73, base=2)  # that are tried
 
 
 class EnrolledClasses(nn.Module):
     r"""Classes known by their prototypes, in the feature space of a detector's taught classes.
 
-    Features are scaled to length 1, :math:`u = f / |f|`, and whitened: :math:`z = W u / |W u|`,
-    where :math:`W = \Sigma^{-1/2}` makes little of those directions in which boxes of one class
-    scatter. :math:`\Sigma` is the covariance of the taught boxes about their classes' means, which
-    leans on what is alike in all directions by :math:`\lambda = 0.7`:
-    :math:`\Sigma = (1 - \lambda) S + \lambda \, I \, \mathrm{tr} S / D` (a regularised
-    discriminant analysis, Friedman 1989, eq. 18). A class that was not taught scatters in other
-    directions too, so this is more than an estimate of the taught ones' covariance would need.
-
-    A class is a Gaussian there, or a mixture of some, its modes, all of one width:
-    :math:`\log p(z|c) = -\kappa |z - m_c|^2` up to a constant, where :math:`m_c` is the mean of its
-    boxes' :math:`z`, its prototype. :math:`\kappa` makes the labels of the taught boxes most
-    likely, each box left out of its own class's mean. All classes are equally likely beforehand.
+    Features are scaled to length 1, :math:`u = f / |f|`. A class is a Gaussian there, or a mixture
+    of some, its modes, all of one width. Up to a constant
+    :math:`\log p(u|c) = -\kappa (|u - m_c|^2 - s^2 / n_c)`, where :math:`m_c` is the mean of its
+    :math:`n_c` boxes' :math:`u`, its prototype, and :math:`s^2` the mean square of the distances of
+    taught boxes to their class's mean: the mean of few boxes lies off by :math:`s^2 / n_c`, which
+    is no reason to believe less in the class. :math:`\kappa` is 3 over the mean square of the
+    distances of the taught classes' means to the mean of them all. How boxes scatter does not tell
+    it, as those that were trained on scatter less than others. All classes are equally likely
+    beforehand.
 
     Made by :meth:`fit`; then :meth:`add` a class by its boxes, and let a detector find it with
     :func:`enroll`.
 
     Args:
-        taught: ``centers`` [K, D], ``whitening`` W [D, D], ``rate`` kappa [] and ``apart`` [], how
-            far boxes of neighbouring classes lie from each other, as :meth:`fit` finds them.
-        enrolled: by name, ``centers`` [M, D] and ``shares`` [M] of its modes.
+        taught: ``centers`` [K, D] and how many boxes they are of, ``counts`` [K]; ``rate`` kappa
+            [], ``variance`` s^2 [], and ``apart`` [], how far boxes of neighbouring classes lie
+            from each other, as :meth:`fit` finds them.
+        enrolled: by name, ``centers`` [M, D] and ``counts`` [M] of its modes.
     """
 
     def __init__(
@@ -63,14 +59,14 @@ class EnrolledClasses(nn.Module):
             raise ValueError(f"features [N, D] and labels [N], not {shapes}")
         places = labels.unique(return_inverse=True)[1]
         directions = F.normalize(features.detach().cpu().float(), dim=1)
-        whitening = _whitening(directions.double(), places)
-        directions = _directions(directions, whitening)
         centers = _means(directions, places)
         square = (directions - centers[places]).square().sum(1)
+        variance = square.mean().clamp(min=1e-12)
         taught = {
             "centers": centers,
-            "whitening": whitening,
-            "rate": _rate(directions, places, centers, float(square.mean())),
+            "counts": places.bincount(),
+            "rate": _rate(centers, variance),
+            "variance": variance,
             "apart": _apart(centers, _means(square[:, None], places)[:, 0]),
         }
         return cls(taught)
@@ -97,11 +93,10 @@ class EnrolledClasses(nn.Module):
             ValueError: for a shape that does not fit, no boxes, or features that are not finite.
         """
         _check(features, self._taught["centers"].shape[1])
-        directions = _directions(features.detach().cpu(), cast(Tensor, self.whitening).cpu())
+        directions = F.normalize(features.detach().cpu().float(), dim=1)
         mode = _modes(directions, float(self._taught["apart"]))
         counts = mode.bincount()
-        shares = counts / counts.sum()
-        self._enrolled[name] = {"centers": _means(directions, mode), "shares": shares}
+        self._enrolled[name] = {"centers": _means(directions, mode), "counts": counts.float()}
         self._build()
         return len(counts)
 
@@ -119,11 +114,11 @@ class EnrolledClasses(nn.Module):
         """The log probability [..., 1 + E] that boxes with features [..., D] are of any taught
         class, and that they are of each of the E enrolled ones, if they are of one of them all.
         """
-        directions = _directions(features.flatten(0, -2), cast(Tensor, self.whitening))
+        directions = F.normalize(features.float().flatten(0, -2), dim=1)
         # By differences: kappa would make much of what matrix products lose of small distances.
         distance = torch.cdist(directions, cast(Tensor, self.centers), compute_mode=_BY_DIFFERENCES)
         square = distance.square().unflatten(0, features.shape[:-1])
-        likely = cast(Tensor, self.log_shares) - cast(Tensor, self.rate) * square
+        likely = cast(Tensor, self.offsets) - cast(Tensor, self.rate) * square
         parts = likely.split(self._counts, -1)
         return torch.stack([part.logsumexp(-1) for part in parts], -1).log_softmax(-1)
 
@@ -131,12 +126,14 @@ class EnrolledClasses(nn.Module):
         """What :meth:`forward` reads, of the taught classes and then of all modes."""
         modes = list(self._enrolled.values())
         centers = torch.cat([self._taught["centers"], *(x["centers"] for x in modes)])
-        ones = torch.ones(len(self._taught["centers"]))
+        counts = torch.cat([self._taught["counts"], *(x["counts"] for x in modes)])
+        ones = torch.ones(len(self._taught["counts"]))
+        shares = torch.cat([ones, *(x["counts"] / x["counts"].sum() for x in modes)])
+        rate = self._taught["rate"]
         values = {
-            "whitening": self._taught["whitening"],
-            "rate": self._taught["rate"],
+            "rate": rate,
             "centers": centers,
-            "log_shares": torch.cat([ones, *(x["shares"] for x in modes)]).log(),
+            "offsets": shares.log() + rate * self._taught["variance"] / counts,
         }
         before = getattr(self, "centers", centers)
         for name, x in values.items():
@@ -166,27 +163,11 @@ def _check(features: Tensor, dim: int | None = None) -> None:
         raise ValueError("features are not finite; has the training diverged?")
 
 
-def _directions(features: Tensor, whitening: Tensor) -> Tensor:
-    """[N, D] on the unit sphere, whitened."""
-    with torch.autocast(features.device.type, enabled=False):
-        return F.normalize(F.normalize(features.float(), dim=1) @ whitening, dim=1)
-
-
 def _means(rows: Tensor, places: Tensor) -> Tensor:
     """Of the rows [N, D] at each place [K, D]."""
     count = places.bincount()
     sums = rows.new_zeros(len(count), rows.shape[1]).index_add(0, places, rows)
     return sums / count[:, None]
-
-
-def _whitening(directions: Tensor, places: Tensor) -> Tensor:
-    """[D, D], W of a covariance whose mean eigenvalue is 1."""
-    away = directions - _means(directions, places)[places]
-    values, vectors = torch.linalg.eigh(away.T.cov(correction=0))
-    if values.mean() < 1e-12:  # nothing scatters
-        return torch.eye(len(values))
-    values = (1 - _EVEN) * values.clamp(min=0) / values.mean() + _EVEN
-    return (vectors / values.sqrt() @ vectors.T).float()
 
 
 def _apart(centers: Tensor, variances: Tensor) -> Tensor:
@@ -197,19 +178,12 @@ def _apart(centers: Tensor, variances: Tensor) -> Tensor:
     return square.fill_diagonal_(torch.inf).amin(1).mean().sqrt()
 
 
-def _rate(directions: Tensor, places: Tensor, centers: Tensor, variance: float) -> Tensor:
-    """kappa, of some multiples of that of a Gaussian of one dimension."""
-    count = places.bincount()[places]
-    square = torch.cdist(directions, centers).square()
-    # The distance to the mean of the others; of a single box it is not known, and it is left out.
-    rows = torch.arange(len(places))
-    square[rows, places] *= (count / (count - 1).clamp(min=1)).square()
-    square, places = square[count > 1], places[count > 1]
-    rates = _SHARPNESS / (2 * max(variance, 1e-12))
-    if not len(places) or len(centers) < 2:
-        return 8 * rates[0]  # nothing tells, a guess
-    losses = [float(F.cross_entropy(-rate * square, places)) for rate in rates]
-    return rates[losses.index(min(losses))]
+def _rate(centers: Tensor, variance: Tensor) -> Tensor:
+    """kappa; of a single class nothing tells it, so it is a guess."""
+    if len(centers) < 2:
+        return 2 / variance
+    between = (centers - centers.mean(0)).square().sum(1).mean()
+    return 3 / between.clamp(min=1e-12)
 
 
 def _modes(directions: Tensor, apart: float) -> Tensor:
