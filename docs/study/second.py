@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from second_runs import listed
 
-DATA, FRESH, SEEDS, OF_SSD = range(1, 9), range(9, 17), (100, 101), (100,)
+DATA, FOUR, FRESH, SEEDS, OF_SSD = range(1, 9), range(1, 5), range(9, 17), (100, 101), (100,)
 PAIRS = {
     "clean": [
         ("plain", "center"),
@@ -62,6 +62,11 @@ def main() -> None:
                     primary[setting] = values
                     _print_by_seed(setting, first, second)
                     _print_means(setting, (first, second))
+                    shorter = setting.removesuffix("_twice")
+                    before = difference(shorter, first, second, metric, sets=FOUR)
+                    if shorter != setting and before is not None:
+                        _print(f"  the same sets, {shorter}, AP", before)
+                        _print_means(shorter, (first, second), FOUR)
     told = {s: v for s, v in primary.items() if s in ("clean", "wrong_labels")}
     if len(told) == 2:
         contrast = told["wrong_labels"] - told["clean"]
@@ -139,12 +144,12 @@ def votes_gain() -> np.ndarray:
     return gains
 
 
-def _print_means(setting: str, arms: tuple[str, str]) -> None:
+def _print_means(setting: str, arms: tuple[str, str], sets: range = DATA) -> None:
     """AP, and the scatter within to between classes of the vectors of validation boxes."""
     for metric in ("AP", "own_ratio"):
         each = []
         for arm in arms:
-            known = [_mean(setting, arm, data, metric, SEEDS) for data in DATA]
+            known = [_mean(setting, arm, data, metric, SEEDS) for data in sets]
             each.append(f"{arm} {np.mean([x for x in known if x is not None]):.3f}")
         print(f"{f'  {metric}':44}{', '.join(each)}")
 
@@ -160,7 +165,7 @@ def difference(
     """Points, a data set: the mean over training seeds; None before all runs are there."""
     arms = [[_mean(setting, arm, data, metric, seeds) for data in sets] for arm in (first, second)]
     known = [(a, b) for a, b in zip(*arms, strict=True) if None not in (a, b)]
-    expected = 4 if setting.endswith("twice") else len(sets)
+    expected = len(FOUR) if setting.endswith("twice") else len(sets)
     if len(known) < expected:
         if known and seeds == SEEDS:
             print(f"{setting}: {second} - {first}: {len(known)} of {expected} data sets so far")
