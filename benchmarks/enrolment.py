@@ -49,6 +49,9 @@ _BATCH = 8
 _KEYS = ("AP_new", "AP_others")
 # AP of one run, by the number of boxes, the way (plain, enrolled, fine-tuned) and the draw.
 Measured = dict[tuple[int, str, int], dict[str, float]]
+# Of a variant, by the number of boxes, the way and the key: each seed's mean over draws, and the
+# mean scatter of draws.
+Numbers = dict[tuple[int, str, str], tuple[list[float], float]]
 
 
 class Plan(NamedTuple):
@@ -148,10 +151,7 @@ def _measured(model: nn.Module, val: DetectionDataset) -> dict[str, float]:
     return {"AP_new": values[-1], "AP_others": float(np.mean(values[:-1]))}
 
 
-def _by_seed(
-    runs: Sequence[Measured], plan: Plan
-) -> dict[tuple[int, str, str], tuple[list[float], float]]:
-    """Of every number of boxes, way and key: each seed's mean over draws, and their scatter."""
+def _by_seed(runs: Sequence[Measured], plan: Plan) -> Numbers:
     draws = {"plain": 1, "enrolled": plan.draws, "fine-tuned": plan.tuned}
     ways = [(0, "plain")] + [(n, way) for n in plan.boxes for way in ("enrolled", "fine-tuned")]
     found = {}
@@ -162,9 +162,7 @@ def _by_seed(
     return found
 
 
-def _table(
-    numbers: Mapping[str, Mapping[tuple[int, str, str], tuple[list[float], float]]],
-) -> list[list[str]]:
+def _table(numbers: Mapping[str, Numbers]) -> list[list[str]]:
     rows = [["boxes", "way", "variant", *_KEYS]]
     for count, way in dict.fromkeys(key[:2] for key in next(iter(numbers.values()))):
         for name, of in numbers.items():
@@ -177,9 +175,7 @@ def _table(
     return rows
 
 
-def _differences(
-    numbers: Mapping[str, Mapping[tuple[int, str, str], tuple[list[float], float]]],
-) -> list[list[str]]:
+def _differences(numbers: Mapping[str, Numbers]) -> list[list[str]]:
     """Every variant to the first, and fine-tuning to enrolment within each."""
     first, *others = numbers
     rows = [["boxes", "difference", *_KEYS]]
