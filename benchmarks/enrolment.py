@@ -1,7 +1,7 @@
 """A class that was left out of training, enrolled by few boxes: its AP, and what the others lose.
 
     python benchmarks/enrolment.py --runs runs/open_set/digits_rcnn --class 8 \
-        [--boxes 1 5 10] [--draws 10] [--tuned 2] [--steps 200] [--jobs 1]
+        [--boxes 1 5 10] [--draws 10] [--tuned 2] [--steps 200] [--jobs 1] [--first plain]
 
 --runs holds trainings by variant and seed, as benchmarks/open_set.py and detcenter compare leave
 them; the class is one of their data.unknown. Boxes are drawn of data.train, again for every draw;
@@ -11,13 +11,16 @@ class more, of which the layers that give class logits (and an R-CNN's boxes) ar
 class are annotated, and four images of the taught classes. The rows of the new class begin as the
 mean of the others'.
 
-What is measured is kept in each run's folder. Printed are means over seeds of the means over draws,
-and differences paired by seed with their 95 % interval by Student's t.
+What is measured is kept in each run's folder, for its checkpoint; remove it (enrolled_CLASS.json)
+where the code has changed. Printed are means over seeds of the means over draws with the scatter of
+draws, and differences paired by seed with their 95 % interval by Student's t: of the variants to
+the first, and of enrolment to fine-tuning on the same boxes.
 """
 
 import argparse
 import copy
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -47,6 +50,7 @@ from detcenter.training import collate, load_checkpoint, on_device
 
 _BATCH = 8
 _KEYS = ("AP_new", "AP_others")
+_SAME = "enrolled, the same boxes"  # as were fine-tuned
 # AP of one run, by the number of boxes, the way (plain, enrolled, fine-tuned) and the draw.
 Measured = dict[tuple[int, str, int], dict[str, float]]
 # Of a variant, by the number of boxes, the way and the key: each seed's mean over draws, and the
@@ -73,6 +77,7 @@ def main() -> None:
     parser.add_argument("--tuned", type=int, default=2, help="draws that are fine-tuned too")
     parser.add_argument("--steps", type=int, default=200, help="of fine-tuning")
     parser.add_argument("--jobs", type=int, default=1, help="runs that are measured at a time")
+    parser.add_argument("--first", help="the variant that others are compared with")
     args = parser.parse_args()
     plan = Plan(args.name, args.boxes, args.draws, args.tuned, args.steps)
     runs: dict[str, list[Path]] = {}
@@ -82,6 +87,8 @@ def main() -> None:
         raise SystemExit(f"{args.runs}: holds no <variant>/seed_<n>/{LAST}")
     if len({tuple(folder.name for folder in of) for of in runs.values()}) > 1:
         raise SystemExit(f"{args.runs}: its variants have different seeds")
+    if args.first is not None:
+        runs = {args.first: runs.pop(args.first)} | runs
     folders = [folder for of in runs.values() for folder in of]
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
         values = dict(zip(folders, pool.map(partial(_kept, plan=plan), folders), strict=True))
@@ -94,7 +101,8 @@ def main() -> None:
 def _kept(folder: Path, plan: Plan) -> Measured:
     """Measures what the folder does not hold yet."""
     path = folder / f"enrolled_{plan.name}.json"
-    settings = {"steps": plan.steps}
+    digest = hashlib.sha256((folder / LAST).read_bytes()).hexdigest()
+    settings = {"steps": plan.steps, "checkpoint": digest}
     kept: Any = (
         json.loads(path.read_text()) if path.exists() else {"settings": settings, "rows": []}
     )
@@ -128,6 +136,8 @@ def _measurements(
     model = detector_of(checkpoint, path)
     val = validation_set(data, checkpoint["classes"], [plan.name])
     few = annotated_boxes(data, plan.name)
+    if few.total < max(plan.boxes):
+        raise SystemExit(f"{path}: {few.total} boxes of {plan.name!r}, not {max(plan.boxes)}")
     taught = taught_classes(model, data, checkpoint["classes"]).state()["taught"]
     for count, way, draw in due:
         if way == "plain":
@@ -152,13 +162,21 @@ def _measured(model: nn.Module, val: DetectionDataset) -> dict[str, float]:
 
 
 def _by_seed(runs: Sequence[Measured], plan: Plan) -> Numbers:
-    draws = {"plain": 1, "enrolled": plan.draws, "fine-tuned": plan.tuned}
-    ways = [(0, "plain")] + [(n, way) for n in plan.boxes for way in ("enrolled", "fine-tuned")]
+    ways = {
+        "plain": ("plain", 1),
+        "enrolled": ("enrolled", plan.draws),
+        _SAME: ("enrolled", plan.tuned),
+        "fine-tuned": ("fine-tuned", plan.tuned),
+    }
+    rows = [(0, "plain")] + [(n, way) for n in plan.boxes for way in ways if way != "plain"]
     found = {}
-    for (count, way), key in ((x, key) for x in ways if draws[x[1]] for key in _KEYS):
-        values = [[run[count, way, i][key] for i in range(draws[way])] for run in runs]
-        scatter = np.mean(np.std(values, axis=1, ddof=1)) if draws[way] > 1 else np.nan
-        found[count, way, key] = np.mean(values, axis=1).tolist(), float(scatter)
+    for (count, name), key in ((row, key) for row in rows for key in _KEYS):
+        way, number = ways[name]
+        if not number:
+            continue
+        values = [[run[count, way, draw][key] for draw in range(number)] for run in runs]
+        scatter = np.mean(np.std(values, axis=1, ddof=1)) if number > 1 else np.nan
+        found[count, name, key] = np.mean(values, axis=1).tolist(), float(scatter)
     return found
 
 
@@ -176,13 +194,13 @@ def _table(numbers: Mapping[str, Numbers]) -> list[list[str]]:
 
 
 def _differences(numbers: Mapping[str, Numbers]) -> list[list[str]]:
-    """Every variant to the first, and fine-tuning to enrolment within each."""
+    """Every variant to the first, and enrolment to fine-tuning within each."""
     first, *others = numbers
     rows = [["boxes", "difference", *_KEYS]]
     for count, way in dict.fromkeys(key[:2] for key in numbers[first]):
         pairs = [((first, way), (other, way)) for other in others]
         if way == "fine-tuned":
-            pairs += [((name, way), (name, "enrolled")) for name in numbers]
+            pairs += [((name, way), (name, _SAME)) for name in numbers]
         for before, after in pairs:
             cells = []
             for key in _KEYS:
@@ -217,6 +235,7 @@ def _tuned(
         parameter.requires_grad_(key in fresh)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     draw = np.random.default_rng(seed)
+    torch.manual_seed(seed)  # of the boxes that torchvision samples
     device = next(model.parameters()).device
     for _ in range(steps):
         chosen = [new[int(i)] for i in draw.integers(len(new), size=_BATCH // 2)]

@@ -98,7 +98,7 @@ def enrolled_classes(checkpoint: Mapping[str, Any], path: Path) -> EnrolledClass
     state = checkpoint.get("enrolled")
     if state is None:
         return None
-    if "rate" not in state["taught"]:
+    if "variance" not in state["taught"]:
         raise CheckpointError(
             f"{path}: its classes were enrolled by an older detcenter, which told them in another "
             "way; enroll them again, with the checkpoint that they were added to"

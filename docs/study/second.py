@@ -62,11 +62,8 @@ def main() -> None:
                     primary[setting] = values
                     _print_by_seed(setting, first, second)
                     _print_means(setting, (first, second))
-                    shorter = setting.removesuffix("_twice")
-                    before = difference(shorter, first, second, metric, sets=FOUR)
-                    if shorter != setting and before is not None:
-                        _print(f"  the same sets, {shorter}, AP", before)
-                        _print_means(shorter, (first, second), FOUR)
+                    if setting.endswith("_twice"):
+                        _print_shorter(setting.removesuffix("_twice"), first, second)
     told = {s: v for s, v in primary.items() if s in ("clean", "wrong_labels")}
     if len(told) == 2:
         contrast = told["wrong_labels"] - told["clean"]
@@ -142,6 +139,14 @@ def votes_gain() -> np.ndarray:
 
     gains: np.ndarray = votes.differences(votes.listed(), "ssd", "softmax", "softmax:0.5")[:, 0]
     return gains
+
+
+def _print_shorter(setting: str, first: str, second: str) -> None:
+    """The sets that were trained twice as long, as they were before."""
+    values = difference(setting, first, second, "AP", sets=FOUR)
+    if values is not None:
+        _print(f"  the same sets, {setting}, AP", values)
+        _print_means(setting, (first, second), FOUR)
 
 
 def _print_means(setting: str, arms: tuple[str, str], sets: range = DATA) -> None:

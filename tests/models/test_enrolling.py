@@ -59,7 +59,8 @@ def enrolled(model):
     taught, few = rows[order[:30]], rows[order[30:36]]
     directions = torch.nn.functional.normalize(taught, dim=1)
     nearest = torch.cdist(directions, directions[: CLASSES - 1]).argmin(1)
-    classes = EnrolledClasses.fit(taught, nearest + 1)
+    fitted = EnrolledClasses.fit(taught, nearest + 1).state()["taught"]
+    classes = EnrolledClasses(fitted | {"rate": 4 * fitted["rate"]})  # so that they differ more
     classes.add("a", few[:1])
     classes.add("b", few[1:])
     return classes
@@ -120,38 +121,65 @@ def test_detections_are_those_of_a_loop_over_boxes_and_classes(kind, embedded, i
 
 def test_the_classes_of_a_box_by_hand():
     """On the unit circle: at 0 and 90 degrees the taught, with a box to either side by 10."""
-    degrees = torch.tensor([-10.0, 10, 80, 100]).deg2rad()
-    features = 3 * torch.stack([degrees.cos(), degrees.sin()], 1)
-    classes = EnrolledClasses.fit(features, torch.tensor([1, 1, 2, 2]))
-    classes.add("between", torch.tensor([[1.0, 1.0]]))
+
+    def at(*degrees):
+        angle = torch.tensor(degrees).deg2rad()
+        return torch.stack([angle.cos(), angle.sin()], 1)
+
+    classes = EnrolledClasses.fit(3 * at(-10.0, 10, 80, 100), torch.tensor([1, 1, 2, 2]))
+    classes.add("between", at(45.0))
+    assert classes.add("twice", at(135.0, 270, 270, 270)) == 2
     center = math.cos(math.radians(10))
-    variance = math.sin(math.radians(10)) ** 2
-    rate = 3 / (center**2 / 2)  # both centers lie as far from their mean
-    point = math.radians(30)
-    x, y = math.cos(point), math.sin(point)
-    squares = [
-        (x - center) ** 2 + y**2 - variance / 2,
-        x**2 + (y - center) ** 2 - variance / 2,
-        2 - 2 * math.cos(math.radians(15)) - variance,  # of a single box
+    variance = 4 * math.sin(math.radians(10)) ** 2 / 2  # four boxes about two means
+    rate = 7 / (2 * center**2)
+    modes = [  # center, how many boxes, share of the class
+        [((center, 0), 2, 1), ((0, center), 2, 1)],
+        [((math.sqrt(0.5), math.sqrt(0.5)), 1, 1)],
+        [((-math.sqrt(0.5), math.sqrt(0.5)), 1, 0.25), ((0, -1), 3, 0.75)],
     ]
-    likely = [math.exp(-rate * square) for square in squares]
-    expected = [likely[0] + likely[1], likely[2]]
+    x, y = 0.6, -0.8
+
+    def likelihood(mean, count, share):
+        square = (x - mean[0]) ** 2 + (y - mean[1]) ** 2
+        return share * math.exp(-rate * (square - variance / count))
+
+    likely = [sum(likelihood(*mode) for mode in of) for of in modes]
     found = classes(torch.tensor([[5 * x, 5 * y]])).exp()
-    assert found[0].tolist() == pytest.approx([v / sum(likely) for v in expected], rel=1e-4)
+    assert found[0].tolist() == pytest.approx([v / sum(likely) for v in likely], rel=1e-4)
 
 
 def test_what_is_fitted():
     torch.manual_seed(1)
-    labels = torch.arange(60) % 3 + 1
-    features = torch.randn(60, 5) + 2 * torch.eye(5)[labels]
+    labels = torch.tensor([1] * 30 + [2] * 20 + [5] * 10)
+    features = torch.randn(60, 6) + 4 * torch.eye(6)[labels]
     taught = EnrolledClasses.fit(features, labels).state()["taught"]
-    rows, places = unit(features.double().numpy()), labels.numpy() - 1
-    means = np.array([rows[places == k].mean(0) for k in range(3)])
-    between = np.mean([((mean - means.mean(0)) ** 2).sum() for mean in means])
-    variance = np.mean([((row - means[k]) ** 2).sum() for row, k in zip(rows, places, strict=True)])
-    expected = {"centers": means, "rate": 3 / between, "variance": variance}
+    rows, labels = unit(features.double().numpy()), labels.numpy()
+    means = {k: rows[labels == k].mean(0) for k in (1, 2, 5)}
+    squares = {(a, b): ((means[a] - means[b]) ** 2).sum() for a in means for b in means if a != b}
+    within = sum(((row - means[k]) ** 2).sum() for row, k in zip(rows, labels, strict=True))
+    nearest = np.mean([min(x for pair, x in squares.items() if pair[0] == k) for k in means])
+    expected = {
+        "centers": np.stack([*means.values()]),
+        "counts": np.array([30, 20, 10]),
+        "variance": within / 57,
+        "rate": 7 / np.mean([*squares.values()]),
+        "apart": math.sqrt(nearest + 2 * within / 57),
+    }
+    assert expected["rate"] < 2 / expected["variance"]
+    assert taught.keys() == expected.keys()
     for name, value in expected.items():
-        assert taught[name].numpy() == pytest.approx(value, abs=1e-5), name
+        assert taught[name].numpy() == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_classes_that_do_not_differ_are_told_bluntly():
+    torch.manual_seed(0)
+    features = torch.randn(300, 16)
+    classes = EnrolledClasses.fit(features, torch.arange(300) % 3 + 1)  # labels by chance
+    classes.add("x", torch.randn(1, 16))
+    taught = classes.state()["taught"]
+    assert float(taught["rate"]) == pytest.approx(2 / float(taught["variance"]))
+    odds = classes(torch.randn(200, 16))
+    assert (odds[:, 1] - odds[:, 0]).abs().median() < 3
 
 
 def test_boxes_that_fall_apart_are_modes():
@@ -288,7 +316,7 @@ def test_what_cannot_be_enrolled(images):
 
 
 def test_one_taught_class_and_single_boxes():
-    """Nothing tells how sharp classes are; it is a guess then, and all stays finite."""
+    """All stays finite."""
     for labels in ([1], [1, 1, 1], [1, 2, 3]):
         classes = EnrolledClasses.fit(torch.eye(4)[: len(labels)], torch.tensor(labels))
         classes.add("x", torch.eye(4)[3:])
