@@ -37,6 +37,7 @@ GROUPS = {
         ("dice, center at weight 0", "ssd_dice", "softmax", "vote"),
         ("dice by 3 folds, weight 0", "ssd_dice_folds", "softmax", "vote"),
         ("chess, center at weight 0", "ssd_chess", "softmax", "vote"),
+        ("blood cells, center at weight 0", "ssd_bccd", "softmax", "vote"),
     ],
     OF_BOXES: [
         ("dice, clipped: vectors − plain", "ssd_dice_clipped", "plain", "vectors"),
