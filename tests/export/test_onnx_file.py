@@ -62,7 +62,8 @@ def test_what_votes_and_scores_is_heard(exported):
     (found,) = file(noise(WHOLE))
     if getattr(model, "box_vote", None):
         (plain,) = by_model(vote(copy.deepcopy(model), None), noise(WHOLE), False)
-        assert np.abs(plain["scores"][:10] - found["scores"][:10]).max() > 1e-3
+        pairs = zip(plain["scores"], found["scores"], strict=False)  # a vote changes their number
+        assert max(abs(a - b) for a, b in pairs) > 1e-3
     assert np.ptp(found["unknown_scores"]) > 1e-3
     assert found["features"].std(0).max() > 1e-3
 
