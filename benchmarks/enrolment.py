@@ -88,6 +88,8 @@ def main() -> None:
     if len({tuple(folder.name for folder in of) for of in runs.values()}) > 1:
         raise SystemExit(f"{args.runs}: its variants have different seeds")
     if args.first is not None:
+        if args.first not in runs:
+            raise SystemExit(f"--first {args.first}: the variants are {', '.join(runs)}")
         runs = {args.first: runs.pop(args.first)} | runs
     folders = [folder for of in runs.values() for folder in of]
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
