@@ -122,11 +122,12 @@ def load(path: str | Path, device: torch.device | str | None = None) -> Any:
 
     Returns:
         The model. Its ``classes`` are the names from label 1: ``model.classes[label - 1]``, with
-        those that are enrolled. Of a
-        checkpoint of ``detcenter openset --save`` its ``unknown_scorer`` scores what is unknown.
+        those that are enrolled. Of a checkpoint of ``detcenter openset --save`` its
+        ``unknown_scorer`` scores what is unknown.
 
     Raises:
-        CheckpointError: if it is no checkpoint of detcenter, or damaged.
+        CheckpointError: if it is no checkpoint of detcenter, or damaged, or if its enrolled classes
+            are of an older version.
         ConfigError: if its recipe is of another version.
     """
     checkpoint = load_checkpoint(Path(path))

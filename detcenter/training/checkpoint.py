@@ -19,7 +19,7 @@ _KEYS = {"model", "builder", "classes", "config"}
 
 
 class CheckpointError(PersonsError, ValueError):
-    """A checkpoint that is missing, damaged, or not one of detcenter."""
+    """A checkpoint that is missing, damaged, not one of detcenter, or of an older version."""
 
 
 def save_checkpoint(
