@@ -27,5 +27,5 @@ def test_the_picture_can_be_drawn(tmp_path, monkeypatch):
     file = tmp_path / "forest.png"
     forest.draw(file)
     assert file.stat().st_size > 10_000
-    drawn = {Path(name) for of in forest.GROUPS.values() for _, name, _, _ in of}
-    assert {path.stem for path in (STUDY / "second").glob("*.json")} == {x.name for x in drawn}
+    drawn = {row.comparison for row in forest.rows() if isinstance(row, forest.Row)} - {None}
+    assert set((STUDY / "second").glob("*.json")) == drawn

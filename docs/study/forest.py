@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import first_table
 import matplotlib.pyplot as plt
@@ -15,53 +15,10 @@ import numpy as np
 import votes
 from intervals import pair_of, points
 from matplotlib.axes import Axes
-from second import FOUR, FRESH, OF_SSD, SEEDS, difference, t_interval
+from second import DATA, FOUR, FRESH, OF_SSD, SEEDS, difference, t_interval
 
 SECOND = Path(__file__).parent / "second"
 LIMIT = 8.0  # points; intervals that are wider end in an arrow
-VECTORS, VOTES, OF_BOXES = (
-    "Second study. Faster R-CNN, own vectors, weight 3",
-    "Second study. SSD: the embedding votes − it does not",
-    "Second study. SSD: a vector of each box, no center loss",
-)
-# Label, comparison, first and second variant.
-GROUPS = {
-    VECTORS: [
-        ("digits: term − plain", "clean", "plain", "center"),
-        ("30 % wrong labels: term − plain", "wrong_labels", "plain", "center"),
-        ("dice by 3 folds: term − plain", "rcnn_dice", "plain", "center"),
-        ("chess by 3 folds: term − plain", "rcnn_chess", "plain", "center"),
-        ("blood cells: term − plain", "rcnn_bccd", "plain", "center"),
-    ],
-    VOTES: [
-        ("dice, center at weight 0", "ssd_dice", "softmax", "vote"),
-        ("dice by 3 folds, weight 0", "ssd_dice_folds", "softmax", "vote"),
-        ("chess, center at weight 0", "ssd_chess", "softmax", "vote"),
-        ("blood cells, center at weight 0", "ssd_bccd", "softmax", "vote"),
-    ],
-    OF_BOXES: [
-        ("dice, clipped: vectors − plain", "ssd_dice_clipped", "plain", "vectors"),
-        ("dice by 3 folds: vectors − softmax", "ssd_dice_vectors", "softmax", "product"),
-    ],
-}
-# Of runs that second.py reads: what `difference` is asked.
-OF_SETS: dict[str, dict[str, Any]] = {
-    VECTORS: {
-        "digits, twice as long: term − plain": ("clean_twice", "plain", "center", "AP", SEEDS, FOUR)
-    },
-    OF_BOXES: {
-        "digits: vectors − plain": ("ssd_leads", "plain", "product", "AP", OF_SSD),
-        "digits: vectors − softmax": ("ssd_leads", "softmax", "product", "AP", SEEDS),
-        "fresh digits: vectors − softmax": (
-            "ssd_confirmed",
-            "softmax",
-            "vectors",
-            "AP",
-            OF_SSD,
-            FRESH,
-        ),
-    },
-}
 
 
 class Row(NamedTuple):
@@ -70,44 +27,90 @@ class Row(NamedTuple):
     low: float
     high: float
     color: str
+    comparison: Path | None = None  # of the second study
 
 
 def rows() -> Iterator[str | Row]:
     """Titles and what stands below them."""
-    for title, settings in GROUPS.items():
-        yield title
-        if title == VOTES:
-            yield _votes("digits, center at weight 0", "softmax")
-            yield _votes("digits, center at weight 0.3", "center")
-        for label, asked in OF_SETS.get(title, {}).items():
-            yield _of_sets(label, difference(*asked))
-        for label, name, first, second in settings:
-            yield _second(label, SECOND / f"{name}.json", first, second)
+    yield "Second study. Faster R-CNN: term on own vectors, weight 3 − plain"
+    yield _compared("digits", "clean", "plain", "center")
+    yield _of_sets("digits, twice as long", "clean_twice", "plain", "center", sets=FOUR)
+    yield _compared("30 % wrong labels", "wrong_labels", "plain", "center")
+    yield _compared("dice by 3 folds", "rcnn_dice", "plain", "center")
+    yield _compared("chess by 3 folds", "rcnn_chess", "plain", "center")
+    yield _compared("blood cells", "rcnn_bccd", "plain", "center")
+    yield "Second study. Faster R-CNN, digits: term at weight 1 beside a softmax at 0.3"
+    yield _of_sets("both − plain", "clean", "plain", "both")
+    yield _of_sets("both − term at weight 3", "clean", "center", "both")
+    yield _of_sets("both − that softmax", "clean", "softmax_0.3", "both", seeds=OF_SSD)
+    yield "Second study. SSD: the embedding votes − it does not"
+    yield _votes("digits", "ssd", "softmax")
+    yield _votes("digits, term at weight 0.3", "ssd", "center")
+    yield _compared("dice", "ssd_dice", "softmax", "vote")
+    yield _compared("dice by 3 folds", "ssd_dice_folds", "softmax", "vote")
+    yield _compared("chess", "ssd_chess", "softmax", "vote")
+    yield _compared("blood cells", "ssd_bccd", "softmax", "vote")
+    yield "Second study. SSD: a vector of each box, no center loss"
+    yield _of_sets("digits: vectors − plain", "ssd_leads", "plain", "product", seeds=OF_SSD)
+    yield _of_sets("digits: vectors − softmax", "ssd_leads", "softmax", "product")
+    yield _of_sets(
+        "fresh digits: vectors − softmax",
+        "ssd_confirmed",
+        "softmax",
+        "vectors",
+        seeds=OF_SSD,
+        sets=FRESH,
+    )
+    yield _compared("dice, clipped: vectors − plain", "ssd_dice_clipped", "plain", "vectors")
+    yield _compared("dice by 3 folds: vectors − softmax", "ssd_dice_vectors", "softmax", "product")
+    yield "Second study. SSD, digits: centers in the class layers or the embedding"
+    yield _of_sets(
+        "cosines to prototypes − softmax", "ssd_leads", "softmax", "cosine", seeds=OF_SSD
+    )
+    yield _of_sets("the same − a product", "ssd_leads", "product", "cosine", seeds=OF_SSD)
+    yield _of_sets(
+        "term on vectors − without it", "ssd_leads", "product", "product_center", seeds=OF_SSD
+    )
+    yield _of_sets("competitive centers − softmax", "ssd_leads", "softmax", "competitive")
+    yield _of_sets("term at 0.3 − softmax", "ssd", "softmax", "center", seeds=OF_SSD)
     for title in first_table.GROUPS:
-        yield title
+        yield f"First study. {title}"
         for label, pair, both in first_table.rows_of(title):
             values = pair.values["AP"]
             yield Row(f"{label}  ({len(values)})", values.mean(), both.low, both.high, "C0")
 
 
-def _second(label: str, file: Path, first: str, second: str) -> Row:
-    """Data sets have images of their own: the protocol's t interval. Else compare's own."""
+def _compared(label: str, name: str, first: str, second: str) -> Row:
+    """Of a comparison's JSON. Over seeds its own joint interval, with that over images."""
+    file = SECOND / f"{name}.json"
     values = pair_of(file, first, second).values["AP"]
     comparison = json.loads(file.read_text())
-    low, high = t_interval(values)
-    if comparison["images"] is not None:
-        pairs = {(pair["first"], pair["second"]): pair for pair in comparison["pairs"]}
-        low, high = 100 * np.array(pairs[first, second]["AP"]["joint"])
-    return Row(f"{label}  ({len(values)})", values.mean(), low, high, "C3")
+    if comparison["images"] is None:  # data sets have images of their own
+        return _over_sets(label, values)._replace(comparison=file)
+    pairs = {(pair["first"], pair["second"]): pair for pair in comparison["pairs"]}
+    low, high = 100 * np.array(pairs[first, second]["AP"]["joint"])
+    return Row(f"{label}  ({len(values)})", values.mean(), low, high, "C3", file)
 
 
-def _votes(label: str, arm: str) -> Row:
-    return _of_sets(label, votes.differences(votes.listed(), "ssd", arm, "softmax:0.5")[:, 0])
+def _votes(label: str, setting: str, arm: str) -> Row:
+    return _over_sets(label, votes.differences(votes.listed(), setting, arm, "softmax:0.5")[:, 0])
 
 
-def _of_sets(label: str, values: np.ndarray | None) -> Row:
-    """Differences of data sets, all of which are known."""
-    assert values is not None, f"runs are missing: {label}"
+def _of_sets(
+    label: str,
+    setting: str,
+    first: str,
+    second: str,
+    seeds: tuple[int, ...] = SEEDS,
+    sets: range = DATA,
+) -> Row:
+    values = difference(setting, first, second, "AP", seeds, sets)
+    assert values is not None, f"runs are missing: {setting}, {second} − {first}"
+    return _over_sets(label, values)
+
+
+def _over_sets(label: str, values: np.ndarray) -> Row:
+    """A difference a data set, and the protocol's t interval."""
     return Row(f"{label}  ({len(values)})", values.mean(), *t_interval(values), "C3")
 
 
@@ -118,7 +121,9 @@ def draw(file: Path) -> None:
     for row in rows():
         if isinstance(row, str):
             y += 1 if y else 0
-            axes.text(-0.66, y, row, transform=axes.get_yaxis_transform(), weight="bold")
+            across = axes.get_yaxis_transform()
+            clear = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # of lines
+            axes.text(-0.66, y, row, transform=across, weight="bold", bbox=clear)
         else:
             _draw(axes, y, row)
         y += 1
