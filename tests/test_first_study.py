@@ -118,7 +118,7 @@ def test_compare_takes_a_wider_interval():
 
     pair = pair_of(STUDY / "rcnn_200.json", "plain", "center")
     found = paired_difference(np.zeros(5), pair.values["AP"], images_error(pair), 200)
-    assert found.joint == pytest.approx((1.1, 3.5), abs=0.051)  # as docs/study.md says
+    assert found.joint == pytest.approx((1.1, 3.5), abs=0.051)  # 1.3 to 3.3 over seeds and images
 
 
 def test_what_shows_the_referees_rows_is_there():
