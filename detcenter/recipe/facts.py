@@ -1,6 +1,5 @@
 """What a recipe is fitted to: the objects of the training images, and the machine."""
 
-import os
 from typing import NamedTuple
 
 import cv2
@@ -11,6 +10,7 @@ from torchvision.models import get_model_weights
 from detcenter.analysis.symmetry import SIDE, Symmetry, symmetry
 from detcenter.data import DetectionDataset
 from detcenter.data.dataset import Annotation
+from detcenter.machine import computes_bf16, cores
 from detcenter.models.weights import place_in_cache
 from detcenter.progress import bar
 
@@ -41,7 +41,7 @@ class Machine(NamedTuple):
     gpu_gib: float | None
     """memory of the GPU; None without one"""
     bf16: bool
-    """whether the GPU computes in bf16"""
+    """whether there is a GPU with instructions for bfloat16"""
 
 
 def facts_of(dataset: DetectionDataset) -> Facts:
@@ -92,12 +92,10 @@ def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def this_machine() -> Machine:
     """The first GPU where there is one; a process may be bound to some of the cores."""
-    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
-    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
     if not torch.cuda.is_available():
-        return Machine(cores, None, False)
+        return Machine(cores(), None, False)
     memory = torch.cuda.get_device_properties(0).total_memory
-    return Machine(cores, memory / 2**30, torch.cuda.is_bf16_supported())
+    return Machine(cores(), memory / 2**30, computes_bf16(torch.device("cuda")))
 
 
 def downloaded_weights(backbone: str) -> str | None:

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from threadpoolctl import threadpool_limits
 
+from detcenter.machine import cores, taken_memory
 from detcenter.recipe.config import Config
 from detcenter.runs.claims import Claim, ClaimLost
 from detcenter.runs.folder import clear_partial, has_checkpoint
 from detcenter.runs.growth import Pace
-from detcenter.runs.machine import cores, taken_memory
 from detcenter.runs.measured import is_finished, measured_run
 from detcenter.runs.run import train
 from detcenter.training import Stopped

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from detcenter.data import DetectionDataset, fitting
 from detcenter.errors import ConfigError
+from detcenter.machine import computes_bf16
 from detcenter.models import family_of, initialize, set_gradient_checkpointing
 from detcenter.recipe.config import Config, TrainConfig
 from detcenter.recipe.detectors import detector
@@ -43,7 +44,19 @@ def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
         raise ConfigError(f"train.mixed_precision {mixed_precision}: {error}") from error
     if mixed_precision == "fp16" and accelerator.scaler is None:
         raise ConfigError("train.mixed_precision fp16 needs a GPU; bf16 runs on CPUs too")
+    slow = mixed_precision == "bf16" and not computes_bf16(accelerator.device)
+    if slow and accelerator.is_main_process:
+        _warn_of_slow_bf16(accelerator.device)
     return accelerator
+
+
+def _warn_of_slow_bf16(device: torch.device) -> None:
+    name, faster = ("GPU", "fp16") if device.type == "cuda" else ("CPU", "no")
+    logger.warning(
+        "train.mixed_precision bf16: this %s has no instructions for bfloat16, and steps may take "
+        "ten times as long as with --train.mixed_precision %s",
+        *(name, faster),
+    )
 
 
 def batches_for(images: int, training: TrainConfig, accelerator: Accelerator) -> EpochBatches:

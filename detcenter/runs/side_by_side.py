@@ -17,12 +17,12 @@ import torch
 from tqdm import tqdm
 
 from detcenter.errors import ConfigError
+from detcenter.machine import cores, free_memory
 from detcenter.recipe.config import Config
 from detcenter.runs.claims import Claim, ClaimLost, Claims
 from detcenter.runs.folder import note_failure
 from detcenter.runs.growth import Growth
 from detcenter.runs.lending import borrow
-from detcenter.runs.machine import cores, free_memory
 from detcenter.runs.measured import epochs_done, is_measured
 from detcenter.runs.own_process import Running, started, stop
 from detcenter.training import Stopped

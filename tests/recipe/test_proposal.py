@@ -189,8 +189,13 @@ def test_this_machine(monkeypatch):
     gpu = SimpleNamespace(total_memory=24 * 2**30)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: gpu)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
-    assert this_machine() == Machine(3, 24.0, True)
+    for emulated in (False, True):  # torch calls both supported, unless asked for no emulation
+
+        def supported(including_emulation=True, emulated=emulated):
+            return including_emulation or not emulated
+
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
+        assert this_machine() == Machine(3, 24.0, not emulated)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from detcenter.runs import machine, side_by_side
+from detcenter import machine
+from detcenter.runs import side_by_side
 from detcenter.runs.growth import Growth, Pace
 
 GB = 1e9

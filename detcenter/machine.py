@@ -1,9 +1,13 @@
-"""What this process may use of the machine: cores and memory, also where a container limits it."""
+"""What this process may use of the machine: cores and memory, also where a container limits it.
+
+And what the machine can do.
+"""
 
 import os
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -43,3 +47,16 @@ def taken_memory() -> float:
             continue
         taken += getattr(memory, "pss", memory.rss)  # only Linux knows what is shared
     return taken
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether ``device`` has instructions for bfloat16.
+
+    Without them torch computes it too, but a step takes several times as long as in float32. Of
+    devices of which torch cannot say it, yes.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return True
