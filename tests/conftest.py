@@ -166,9 +166,12 @@ def _fork_runs(patch: pytest.MonkeyPatch) -> Any:
 
     def started(config, claim, place, jobs):
         said = fork.RawArray("d", len(Pace._fields))
-        process = fork.Process(target=work, args=(config, claim, said, "fork", dict(os.environ)))
+        warned, warns = fork.Pipe(duplex=False)
+        args = (config, claim, said, warns, "fork", dict(os.environ))
+        process = fork.Process(target=work, args=args)
         process.start()
-        return own_process.Running(process, claim, said)
+        warns.close()
+        return own_process.Running(process, claim, said, warned)
 
     patch.setattr(side_by_side, "started", started)
     patch.setattr(side_by_side, "_LOOK", 0.1)

@@ -1,14 +1,15 @@
 """A run in a process of its own, which says how far it is."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ _WARM = 3  # steps of a run that are slower than the others
 _WEIGH_EVERY = 20  # steps, between looks at a run's memory
 _LOST = 75  # the exit status of a run that another process has taken over
 _STOPPED = {128 + signal.SIGINT: 2, 128 + signal.SIGTERM: 15, -signal.SIGTERM: 15}  # the signals
+_MOST_WARNINGS = 20  # of a run; a pipe that is full, as nobody reads it, would hold the run up
 _CUDA_ITSELF = 0.5e9  # bytes of a GPU, about, that every process takes beside its tensors
 
 
@@ -38,6 +40,8 @@ class Running(NamedTuple):
     claim: Claim
     said: Any
     """the numbers of its :class:`Pace`, in memory that it shares"""
+    warned: Connection
+    """where its warnings arrive"""
 
     @property
     def folder(self) -> Path:
@@ -46,6 +50,12 @@ class Running(NamedTuple):
     @property
     def pace(self) -> Pace:
         return Pace(*self.said)
+
+    def warnings(self) -> Iterator[str]:
+        """Those that have arrived since this was last asked."""
+        with suppress(EOFError):  # it has ended
+            while self.warned.poll():
+                yield self.warned.recv()
 
     def failure(self) -> str | None:
         """Why it ended too early, or None; to be asked when it has ended.
@@ -71,9 +81,12 @@ def started(config: Config, claim: Claim, place: int, jobs: int) -> Running:
     # usual, and again at every evaluation; each would otherwise import everything first.
     usual = multiprocessing.get_start_method()
     environment = dict(os.environ) | shares(place, jobs)
-    process = context.Process(target=_work, args=(config, claim, said, usual, environment))
+    warned, warns = context.Pipe(duplex=False)
+    args = (config, claim, said, warns, usual, environment)
+    process = context.Process(target=_work, args=args)
     process.start()
-    return Running(process, claim, said)
+    warns.close()
+    return Running(process, claim, said, warned)
 
 
 def _context() -> Any:
@@ -115,7 +128,12 @@ def shares(place: int, jobs: int) -> dict[str, str]:
 
 
 def _work(
-    config: Config, claim: Claim, said: Any, start_method: str, environment: Mapping[str, str]
+    config: Config,
+    claim: Claim,
+    said: Any,
+    warns: Connection,
+    start_method: str,
+    environment: Mapping[str, str],
 ) -> None:
     """In a process of its own, out of reach of a terminal's Ctrl-C: `stop` passes that on, once."""
     os.environ.clear()
@@ -135,6 +153,7 @@ def _work(
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    logging.getLogger("detcenter").handlers = [logging.StreamHandler(), _Warnings(warns)]
     try:
         claim.check()
         clear_partial(folder)
@@ -150,6 +169,22 @@ def _work(
     except ClaimLost as lost:
         print(lost)
         sys.exit(_LOST)
+
+
+class _Warnings(logging.Handler):
+    """Sends each warning to ``parent`` once."""
+
+    def __init__(self, parent: Connection) -> None:
+        super().__init__(logging.WARNING)
+        self._parent = parent
+        self._sent = set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._sent and len(self._sent) < _MOST_WARNINGS:
+            self._sent.add(text)
+            with suppress(OSError):  # the parent is gone, and this is to end
+                self._parent.send(text)
 
 
 def _limit_threads(count: int) -> None:

@@ -64,7 +64,8 @@ def train_side_by_side(
     Other processes, on other machines too, may do the same with the same folders. A run is trained
     by who claims it first; this returns when all are done, or have failed, here or there.
 
-    What a run prints goes to ``log.txt`` in its folder, and why it failed to ``failed.txt``. One
+    What a run prints goes to ``log.txt`` in its folder, and why it failed to ``failed.txt``; what
+    it warns of is said here too, once for all runs. One
     that was begun goes on from its last checkpoint. Whatever happens to a run, the others are
     trained. One that ends for want of memory beside others goes on beside fewer; only alone it has
     failed.
@@ -120,6 +121,7 @@ class _Here:
         self._claims, self._shortage = Claims(runs), _Shortage(growth)
         self._others: dict[Path, str] = {}  # who trains runs elsewhere
         self._said = ""
+        self._warned = set[str]()
 
     def take(self) -> None:
         """Start runs that nobody has, as many as there are places for."""
@@ -158,9 +160,11 @@ class _Here:
             raise
 
     def settle(self, left: str) -> None:
-        """What is to be done about runs that have ended; ``left`` is said of the time."""
+        """Say what runs warn of, and see to those that have ended; ``left`` is said of the time."""
         for place, run in [*self.running.items()]:
-            if run.process.is_alive():
+            goes_on = run.process.is_alive()
+            self._pass_on(run)
+            if goes_on:
                 continue
             try:
                 why = run.failure()
@@ -170,6 +174,13 @@ class _Here:
             else:
                 self._settle(run, why, left)
             del self.running[place]
+
+    def _pass_on(self, run: Running) -> None:
+        """Say what ``run`` warns of, but nothing that another run has warned of."""
+        for warning in run.warnings():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._say(f"{run.folder}: {warning}")
 
     def _settle(self, run: Running, why: str | None, left: str) -> None:
         if why is None:

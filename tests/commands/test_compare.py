@@ -37,10 +37,13 @@ def comparison(tmp_path_factory, one_epoch):
     """Two variants, two seeds, trained side by side, as many as pay."""
     folder = tmp_path_factory.mktemp("compare") / "out"
     args = ["compare", "--config", str(one_epoch), "--seeds", "2", "--jobs", "auto", *VARIANTS]
-    args += ["--output", str(folder), "--train.seed", "7"]
+    args += ["--output", str(folder), "--train.seed", "7", "--train.warmup_steps", "99"]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main(args) == 0
     assert out.getvalue().count("--jobs auto: ") == 1
+    warning = "train.warmup_steps is 99, but the training has"
+    assert out.getvalue().count(warning) == 1
+    assert all(warning in (run / "log.txt").read_text() for run in runs_in(folder))
     return folder, args
 
 

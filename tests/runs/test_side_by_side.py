@@ -1,6 +1,7 @@
 """Which runs are started when, and again: on processes that pretend to train."""
 
 import json
+import logging
 import multiprocessing
 import os
 import sys
@@ -34,13 +35,17 @@ class Machine:
     def started(self, config, claim, place, jobs):
         folder = claim.folder
         said = FORK.RawArray("d", len(Pace._fields))
-        process = FORK.Process(target=self.work, args=(folder, said))
+        warned, warns = FORK.Pipe(duplex=False)
+        process = FORK.Process(target=self.work, args=(folder, said, warns))
         process.start()
+        warns.close()
         self.starts.append((folder.name, place, jobs))
-        return Running(process, claim, said)
+        return Running(process, claim, said, warned)
 
-    def work(self, folder, said):
+    def work(self, folder, said, warns):
         folder.mkdir(exist_ok=True)
+        for warning in ("slow", f"odd {folder.name}"):
+            warns.send(warning)
         with self.lock:
             self.going.value += 1
             going = self.going.value
@@ -73,6 +78,28 @@ def test_so_many_at_a_time(monkeypatch, runs):
     assert [name for name, _, _ in machine.starts] == list("abcde")
     assert max(beside(run)[0] for run in runs) == 2
     assert {jobs for _, _, jobs in machine.starts} == {3}
+
+
+def test_what_runs_warn_of_is_said_once(monkeypatch, runs, capsys):
+    Machine(monkeypatch)
+    assert side_by_side.train_side_by_side(runs, 2) == {}
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.endswith(": slow")]) == 1
+    for run in runs:
+        assert lines.index(f"{run}: odd {run.name}") < lines.index(f"{run}: done")
+
+
+def test_a_run_sends_few_warnings_and_each_once():
+    reader, writer = FORK.Pipe(duplex=False)
+    logger = logging.Logger("a run's")
+    logger.addHandler(own_process._Warnings(writer))
+    for number in [*range(100)] * 2:
+        logger.warning("step %d", number)
+        logger.info("nothing")
+    writer.close()
+    run = Running(None, None, None, reader)
+    assert [*run.warnings()] == [f"step {n}" for n in range(20)]
+    assert [*run.warnings()] == []
 
 
 SHARED = (
@@ -135,6 +162,7 @@ def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeyp
 
     def train(config, folder, resume, on_step, before_write):
         on_step(8, 0.5)
+        logging.getLogger("detcenter").warning("it is %s", "slow")
         blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
         found = (
             multiprocessing.get_start_method(),
@@ -146,7 +174,7 @@ def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeyp
 
     def spawned(said):
         multiprocessing.set_start_method("spawn", force=True)  # as in a spawned process
-        own_process._work(Config(), claim, said, "fork", environment)
+        own_process._work(Config(), claim, said, warns, "fork", environment)
 
     run = tmp_path / "run"
     claim = Claims([run]).claim(run)
@@ -154,12 +182,14 @@ def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeyp
     monkeypatch.setattr(own_process, "measured_run", lambda folder: None)
     environment = {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "1"}
     said = FORK.RawArray("d", len(Pace._fields))
+    warned, warns = FORK.Pipe(duplex=False)
     process = FORK.Process(target=spawned, args=(said,))
     process.start()
     process.join()
     found = json.loads((tmp_path / "run" / "said.json").read_text())
     assert found == ["fork", 2, 2, environment]
     assert Pace(*said).steps == 0 and Pace(*said).memory > 1e7  # the first steps only warm up
+    assert warned.recv() == "it is slow"
 
 
 def test_a_run_says_what_it_did_after_its_first_steps():
