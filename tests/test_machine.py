@@ -1,4 +1,6 @@
-"""Where bfloat16 is slow, a training says so."""
+"""Where bfloat16 is slow, a training on a CPU does without it."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,18 +32,31 @@ def test_the_cpu_says_what_its_convolutions_use(monkeypatch):
 
 
 @pytest.mark.parametrize(("precision", "fast"), [("bf16", False), ("bf16", True), ("no", False)])
-def test_a_training_says_that_bf16_is_slow(precision, fast, monkeypatch, tmp_path, caplog):
+def test_a_cpu_computes_in_float32_where_bf16_is_slow(
+    precision, fast, monkeypatch, tmp_path, caplog
+):
     monkeypatch.setattr(preparation, "computes_bf16", lambda device: fast)
     AcceleratorState._reset_state(reset_partial_state=True)  # it keeps what it chose first
     try:
         with on_device("cpu"):
-            preparation.accelerator_for(precision, tmp_path)
+            accelerator = preparation.accelerator_for(precision, tmp_path)
+        assert accelerator.mixed_precision == (precision if fast else "no")
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
     said = [record.getMessage() for record in caplog.records]
     if (precision, fast) == ("bf16", False):
         (line,) = said
         assert line.startswith("train.mixed_precision bf16: this CPU has no instructions for")
-        assert line.endswith("--train.mixed_precision no")
+        assert "computes in float32" in line
     else:
         assert not said
+
+
+def test_a_gpu_that_emulates_bf16_keeps_it(caplog):
+    state = SimpleNamespace(device=torch.device("cuda"), is_main_process=True)
+    assert preparation._where_bf16_is_slow(state) == "bf16"
+    (record,) = caplog.records
+    assert "this GPU has no instructions for bfloat16; --train.mixed" in record.getMessage()
+    state.is_main_process = False
+    preparation._where_bf16_is_slow(state)
+    assert len(caplog.records) == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -34,6 +35,9 @@ logger = logging.getLogger("detcenter")
 def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
     # Several processes on CPUs are several to accelerate only if it is told that they are CPUs.
     on_cpus = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
+    state = PartialState(cpu=on_cpus or parse_flag_from_env("ACCELERATE_USE_CPU"))  # --device cpu
+    if mixed_precision == "bf16" and not computes_bf16(state.device):
+        mixed_precision = _where_bf16_is_slow(state)
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision,
@@ -44,19 +48,22 @@ def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
         raise ConfigError(f"train.mixed_precision {mixed_precision}: {error}") from error
     if mixed_precision == "fp16" and accelerator.scaler is None:
         raise ConfigError("train.mixed_precision fp16 needs a GPU; bf16 runs on CPUs too")
-    slow = mixed_precision == "bf16" and not computes_bf16(accelerator.device)
-    if slow and accelerator.is_main_process:
-        _warn_of_slow_bf16(accelerator.device)
     return accelerator
 
 
-def _warn_of_slow_bf16(device: torch.device) -> None:
-    name, faster = ("GPU", "fp16") if device.type == "cuda" else ("CPU", "no")
-    logger.warning(
-        "train.mixed_precision bf16: this %s has no instructions for bfloat16, and steps may take "
-        "ten times as long as with --train.mixed_precision %s",
-        *(name, faster),
-    )
+def _where_bf16_is_slow(state: PartialState) -> str:
+    """The precision to take: a CPU has no reason for it, and a GPU may be short of memory."""
+    on_cpu = state.device.type == "cpu"
+    if state.is_main_process:
+        logger.warning(
+            "train.mixed_precision bf16: this %s has no instructions for bfloat16; %s",
+            *(
+                ("CPU", "the training computes in float32, which is several times as fast here")
+                if on_cpu
+                else ("GPU", "--train.mixed_precision fp16 is faster")
+            ),
+        )
+    return "no" if on_cpu else "bf16"
 
 
 def batches_for(images: int, training: TrainConfig, accelerator: Accelerator) -> EpochBatches:
