@@ -4,7 +4,8 @@
 # .venv-oldest; `make test-wheel` installs the wheel where nothing else is, and trains with it.
 # `make docs` builds the site of docs/ into build/docs; warnings are errors.
 # `make notebook` runs docs/notebook.ipynb, in about seven minutes.
-# `make study` trains the 32 runs of the second study's first question, in about an hour on two cores.
+# `make study` trains the 32 runs of the second study's first question, in about an hour on two cores
+# with AVX-512.
 # `make gpu` runs all that is to be shown on a GPU, into the folder OUT.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -281,8 +281,8 @@ class TrainConfig:
     sync_batch_norm: bool = False
     """whether batch norm takes its statistics over the images of all GPUs"""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """precision of the training, the amp of other programs; evaluation runs in float32, and a CPU
-    without instructions for bf16 computes in float32 too"""
+    """precision of the training, the amp of other programs; evaluation runs in float32, and so
+    does a training on a CPU that would only emulate bf16"""
     compile: bool = False
     """whether backbone and head are compiled by torch.compile: a wait at first, then faster
     steps"""

@@ -31,7 +31,8 @@ _WARM = 3  # steps of a run that are slower than the others
 _WEIGH_EVERY = 20  # steps, between looks at a run's memory
 _LOST = 75  # the exit status of a run that another process has taken over
 _STOPPED = {128 + signal.SIGINT: 2, 128 + signal.SIGTERM: 15, -signal.SIGTERM: 15}  # the signals
-_MOST_WARNINGS = 20  # of a run; a pipe that is full, as nobody reads it, would hold the run up
+_MOST_WARNINGS = 20  # of a run, and their characters: a pipe that is full would hold the run up
+_LONGEST_WARNING = 1000
 _CUDA_ITSELF = 0.5e9  # bytes of a GPU, about, that every process takes beside its tensors
 
 
@@ -51,9 +52,9 @@ class Running(NamedTuple):
     def pace(self) -> Pace:
         return Pace(*self.said)
 
-    def warnings(self) -> Iterator[str]:
-        """Those that have arrived since this was last asked."""
-        with suppress(EOFError):  # it has ended
+    def warnings(self) -> Iterator[tuple[str, str]]:
+        """Kinds and texts of those that have arrived since this was last asked."""
+        with suppress(EOFError, OSError):  # it has ended, maybe in the middle of one
             while self.warned.poll():
                 yield self.warned.recv()
 
@@ -172,7 +173,10 @@ def _work(
 
 
 class _Warnings(logging.Handler):
-    """Sends each warning to ``parent`` once."""
+    """Sends warnings to the process that started this one, each kind once.
+
+    What differs in numbers alone is of one kind.
+    """
 
     def __init__(self, parent: Connection) -> None:
         super().__init__(logging.WARNING)
@@ -180,11 +184,11 @@ class _Warnings(logging.Handler):
         self._sent = set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if text not in self._sent and len(self._sent) < _MOST_WARNINGS:
-            self._sent.add(text)
+        kind = str(record.msg)[:_LONGEST_WARNING]
+        if kind not in self._sent and len(self._sent) < _MOST_WARNINGS:
+            self._sent.add(kind)
             with suppress(OSError):  # the parent is gone, and this is to end
-                self._parent.send(text)
+                self._parent.send((kind, record.getMessage()[:_LONGEST_WARNING]))
 
 
 def _limit_threads(count: int) -> None:

@@ -34,14 +34,15 @@ logger = logging.getLogger("detcenter")
 
 def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
     # Several processes on CPUs are several to accelerate only if it is told that they are CPUs.
-    on_cpus = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
-    state = PartialState(cpu=on_cpus or parse_flag_from_env("ACCELERATE_USE_CPU"))  # --device cpu
-    if mixed_precision == "bf16" and not computes_bf16(state.device):
-        mixed_precision = _where_bf16_is_slow(state)
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
+    cpu = several or parse_flag_from_env("ACCELERATE_USE_CPU")  # by which --device cpu says so
     try:
+        state = PartialState(cpu=cpu)
+        if mixed_precision == "bf16" and not computes_bf16(state.device):
+            mixed_precision = _instead_of_emulated_bf16(state)
         accelerator = Accelerator(
             mixed_precision=mixed_precision,
-            cpu=on_cpus,
+            cpu=cpu,
             project_dir=str(folder),
         )
     except ValueError as error:  # a precision that this device does not have
@@ -51,19 +52,15 @@ def accelerator_for(mixed_precision: str, folder: Path) -> Accelerator:
     return accelerator
 
 
-def _where_bf16_is_slow(state: PartialState) -> str:
-    """The precision to take: a CPU has no reason for it, and a GPU may be short of memory."""
-    on_cpu = state.device.type == "cpu"
+def _instead_of_emulated_bf16(state: PartialState) -> str:
+    """None on a CPU. On a GPU bf16 all the same, as it saves memory. Says so."""
+    if state.device.type == "cpu":
+        precision, said = "no", "CPU: the training computes in float32, which is faster here"
+    else:
+        precision, said = "bf16", "GPU: --train.mixed_precision fp16 may be faster"
     if state.is_main_process:
-        logger.warning(
-            "train.mixed_precision bf16: this %s has no instructions for bfloat16; %s",
-            *(
-                ("CPU", "the training computes in float32, which is several times as fast here")
-                if on_cpu
-                else ("GPU", "--train.mixed_precision fp16 is faster")
-            ),
-        )
-    return "no" if on_cpu else "bf16"
+        logger.warning("train.mixed_precision: torch would only emulate bf16 on this %s", said)
+    return precision
 
 
 def batches_for(images: int, training: TrainConfig, accelerator: Accelerator) -> EpochBatches:

@@ -64,11 +64,10 @@ def train_side_by_side(
     Other processes, on other machines too, may do the same with the same folders. A run is trained
     by who claims it first; this returns when all are done, or have failed, here or there.
 
-    What a run prints goes to ``log.txt`` in its folder, and why it failed to ``failed.txt``; what
-    it warns of is said here too, once for all runs. One
-    that was begun goes on from its last checkpoint. Whatever happens to a run, the others are
-    trained. One that ends for want of memory beside others goes on beside fewer; only alone it has
-    failed.
+    What a run prints goes to ``log.txt`` in its folder, and why it failed to ``failed.txt``. What
+    it warns of is said here too, each kind once for all runs. A run that was begun goes on from its
+    last checkpoint. Whatever happens to a run, the others are trained. One that ends for want of
+    memory beside others goes on beside fewer; only alone it has failed.
 
     Args:
         jobs: runs at a time, each on a GPU of its own where there are as many; None is one a GPU,
@@ -173,14 +172,15 @@ class _Here:
                 self._say(str(lost))
             else:
                 self._settle(run, why, left)
+            run.warned.close()
             del self.running[place]
 
     def _pass_on(self, run: Running) -> None:
-        """Say what ``run`` warns of, but nothing that another run has warned of."""
-        for warning in run.warnings():
-            if warning not in self._warned:
-                self._warned.add(warning)
-                self._say(f"{run.folder}: {warning}")
+        """Say what ``run`` warns of, but nothing of a kind that another run has warned of."""
+        for kind, text in run.warnings():
+            if kind not in self._warned:
+                self._warned.add(kind)
+                self._say(f"{run.folder}: {text}")
 
     def _settle(self, run: Running, why: str | None, left: str) -> None:
         if why is None:

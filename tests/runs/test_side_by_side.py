@@ -44,8 +44,8 @@ class Machine:
 
     def work(self, folder, said, warns):
         folder.mkdir(exist_ok=True)
-        for warning in ("slow", f"odd {folder.name}"):
-            warns.send(warning)
+        for kind, text in (("slow", f"slow {folder.name}"), (f"odd {folder.name}",) * 2):
+            warns.send((kind, text))
         with self.lock:
             self.going.value += 1
             going = self.going.value
@@ -80,26 +80,38 @@ def test_so_many_at_a_time(monkeypatch, runs):
     assert {jobs for _, _, jobs in machine.starts} == {3}
 
 
-def test_what_runs_warn_of_is_said_once(monkeypatch, runs, capsys):
+def test_what_runs_warn_of_is_said_once_of_each_kind(monkeypatch, runs, capsys):
     Machine(monkeypatch)
     assert side_by_side.train_side_by_side(runs, 2) == {}
     lines = capsys.readouterr().out.splitlines()
-    assert len([line for line in lines if line.endswith(": slow")]) == 1
+    assert len([line for line in lines if ": slow" in line]) == 1
     for run in runs:
         assert lines.index(f"{run}: odd {run.name}") < lines.index(f"{run}: done")
 
 
-def test_a_run_sends_few_warnings_and_each_once():
+def test_a_run_sends_few_and_short_warnings():
     reader, writer = FORK.Pipe(duplex=False)
     logger = logging.Logger("a run's")
     logger.addHandler(own_process._Warnings(writer))
-    for number in [*range(100)] * 2:
+    logger.info("nothing")
+    for number in range(100):
         logger.warning("step %d", number)
-        logger.info("nothing")
+    for number in range(100):
+        logger.warning(f"{number} {'a' * 10_000}")
+    assert [*(run := Running(None, None, None, reader)).warnings()][0] == ("step %d", "step 0")
+    for number in range(100):
+        logger.warning(f"again {number}")
+    writer.close()
+    assert [*run.warnings()] == []
+
+
+def test_a_run_that_is_killed_while_it_warns_stops_nothing():
+    reader, writer = FORK.Pipe(duplex=False)
+    writer.send(("slow", "slow"))
+    os.write(writer.fileno(), b"\0\0\1\0half")  # of 256 bytes
     writer.close()
     run = Running(None, None, None, reader)
-    assert [*run.warnings()] == [f"step {n}" for n in range(20)]
-    assert [*run.warnings()] == []
+    assert [*run.warnings()] == [("slow", "slow")] and [*run.warnings()] == []
 
 
 SHARED = (
@@ -189,7 +201,7 @@ def test_a_run_has_its_share_and_loading_processes_start_as_in_one_alone(monkeyp
     found = json.loads((tmp_path / "run" / "said.json").read_text())
     assert found == ["fork", 2, 2, environment]
     assert Pace(*said).steps == 0 and Pace(*said).memory > 1e7  # the first steps only warm up
-    assert warned.recv() == "it is slow"
+    assert warned.poll(5) and warned.recv() == ("it is %s", "it is slow")
 
 
 def test_a_run_says_what_it_did_after_its_first_steps():
