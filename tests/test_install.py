@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import detcenter
 from detcenter import cli
@@ -124,7 +125,9 @@ assert main(["env"]) == 0
     assert lines["missing"] == 'jsonargparse: pip install "detcenter[train]"'
     assert "jsonargparse not installed" in lines["train"] and "pillow 1" in lines["train"]
     assert lines["Python"].startswith(sys.version.split()[0])
-    assert "torch is built for" in lines["devices"] and re.match(r"\d+ of torch", lines["threads"])
+    assert "torch is built for" in lines["devices"]
+    can = torch.backends.cpu.get_cpu_capability()
+    assert re.fullmatch(rf"\d+ of torch, \d+ cores, {can}", lines["threads"])
 
 
 def test_env_tells_every_package_that_a_person_can_add(capsys, monkeypatch, tmp_path):

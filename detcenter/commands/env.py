@@ -112,7 +112,8 @@ def _of_torch() -> Iterator[tuple[str, str]]:
     built = f"CUDA {cuda}" if cuda else "no CUDA"
     driver = _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     yield "devices", f"{', '.join(names) or 'CPU'}; torch is built for {built}, {_driver(driver)}"
-    yield "threads", f"{torch.get_num_threads()} of torch, {os.cpu_count()} cores"
+    can = torch.backends.cpu.get_cpu_capability()  # AVX2, say
+    yield "threads", f"{torch.get_num_threads()} of torch, {os.cpu_count()} cores, {can}"
 
 
 def _driver(said: str) -> str:
