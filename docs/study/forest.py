@@ -46,6 +46,7 @@ def rows() -> Iterator[str | Row]:
     yield "Second study. SSD: the embedding votes − it does not"
     yield _votes("digits", "ssd", "softmax")
     yield _votes("digits, term at weight 0.3", "ssd", "center")
+    yield _votes("digits, 50 scenes", "ssd_50scenes", "softmax")
     yield _compared("dice", "ssd_dice", "softmax", "vote")
     yield _compared("dice by 3 folds", "ssd_dice_folds", "softmax", "vote")
     yield _compared("chess", "ssd_chess", "softmax", "vote")

@@ -101,14 +101,14 @@ def _print(rows: Rows, setting: str) -> None:
     adjusted = holm(p_values)
     for name, line in lines.items():
         p = f", p {p_values[name]:.3f}, Holm {adjusted[name]:.3f}" if name in p_values else ""
-        print(f"{setting:10}{name:21}{line}{p}")
+        print(f"{setting:13}{name:21}{line}{p}")
     if {"softmax", "center"} <= {name.split()[0] for name in p_values}:
         gains = [
             differences(rows, setting, arm, "softmax:0.5")[:, 0] for arm in ("softmax", "center")
         ]
         low, high = t_interval(gains[1] - gains[0])
         mean = (gains[1] - gains[0]).mean()
-        print(f"{setting:10}center's gain - softmax's   AP {mean:+.2f} ({low:+.2f} to {high:+.2f})")
+        print(f"{setting:13}center's gain - softmax's   AP {mean:+.2f} ({low:+.2f} to {high:+.2f})")
 
 
 if __name__ == "__main__":
