@@ -102,7 +102,7 @@ def test_it_draws_and_writes_json(predict, scenes):
 def test_it_finds_what_evaluation_finds_with_any_number_of_workers(run, predict, scenes, data):
     from detcenter.data import VOCDataset
 
-    dataset = VOCDataset(data, "val")
+    dataset = VOCDataset(data, "train")
     expected = detect_in(dataset, detcenter.load(run / "last.pth"), 8, 0)
     for workers in (0, 3):
         paths = [annotation["path"] for annotation in dataset.annotations]
