@@ -15,7 +15,7 @@ import numpy as np
 import votes
 from intervals import pair_of, points
 from matplotlib.axes import Axes
-from second import DATA, FOUR, FRESH, OF_SSD, SEEDS, difference, t_interval
+from second import FOUR, FRESH, OF_SSD, difference, t_interval
 
 SECOND = Path(__file__).parent / "second"
 LIMIT = 8.0  # points; intervals that are wider end in an arrow
@@ -34,15 +34,19 @@ def rows() -> Iterator[str | Row]:
     """Titles and what stands below them."""
     yield "Second study. Faster R-CNN: term on own vectors, weight 3 − plain"
     yield _compared("digits", "clean", "plain", "center")
-    yield _of_sets("digits, twice as long", "clean_twice", "plain", "center", sets=FOUR)
+    yield _of_sets(
+        "digits, twice as long", difference("clean_twice", "plain", "center", "AP", sets=FOUR)
+    )
     yield _compared("30 % wrong labels", "wrong_labels", "plain", "center")
     yield _compared("dice by 3 folds", "rcnn_dice", "plain", "center")
     yield _compared("chess by 3 folds", "rcnn_chess", "plain", "center")
     yield _compared("blood cells", "rcnn_bccd", "plain", "center")
     yield "Second study. Faster R-CNN, digits: term at weight 1 beside a softmax at 0.3"
-    yield _of_sets("both − plain", "clean", "plain", "both")
-    yield _of_sets("both − term at weight 3", "clean", "center", "both")
-    yield _of_sets("both − that softmax", "clean", "softmax_0.3", "both", seeds=OF_SSD)
+    yield _of_sets("both − plain", difference("clean", "plain", "both", "AP"))
+    yield _of_sets("both − term at weight 3", difference("clean", "center", "both", "AP"))
+    yield _of_sets(
+        "both − that softmax", difference("clean", "softmax_0.3", "both", "AP", seeds=OF_SSD)
+    )
     yield "Second study. SSD: the embedding votes − it does not"
     yield _votes("digits", "ssd", "softmax")
     yield _votes("digits, term at weight 0.3", "ssd", "center")
@@ -52,28 +56,34 @@ def rows() -> Iterator[str | Row]:
     yield _compared("chess", "ssd_chess", "softmax", "vote")
     yield _compared("blood cells", "ssd_bccd", "softmax", "vote")
     yield "Second study. SSD: a vector of each box, no center loss"
-    yield _of_sets("digits: vectors − plain", "ssd_leads", "plain", "product", seeds=OF_SSD)
-    yield _of_sets("digits: vectors − softmax", "ssd_leads", "softmax", "product")
+    yield _of_sets(
+        "digits: vectors − plain", difference("ssd_leads", "plain", "product", "AP", seeds=OF_SSD)
+    )
+    yield _of_sets("digits: vectors − softmax", difference("ssd_leads", "softmax", "product", "AP"))
     yield _of_sets(
         "fresh digits: vectors − softmax",
-        "ssd_confirmed",
-        "softmax",
-        "vectors",
-        seeds=OF_SSD,
-        sets=FRESH,
+        difference("ssd_confirmed", "softmax", "vectors", "AP", seeds=OF_SSD, sets=FRESH),
     )
     yield _compared("dice, clipped: vectors − plain", "ssd_dice_clipped", "plain", "vectors")
     yield _compared("dice by 3 folds: vectors − softmax", "ssd_dice_vectors", "softmax", "product")
     yield "Second study. SSD, digits: centers in the class layers or the embedding"
     yield _of_sets(
-        "cosines to prototypes − softmax", "ssd_leads", "softmax", "cosine", seeds=OF_SSD
+        "cosines to prototypes − softmax",
+        difference("ssd_leads", "softmax", "cosine", "AP", seeds=OF_SSD),
     )
-    yield _of_sets("the same − a product", "ssd_leads", "product", "cosine", seeds=OF_SSD)
     yield _of_sets(
-        "term on vectors − without it", "ssd_leads", "product", "product_center", seeds=OF_SSD
+        "the same − a product", difference("ssd_leads", "product", "cosine", "AP", seeds=OF_SSD)
     )
-    yield _of_sets("competitive centers − softmax", "ssd_leads", "softmax", "competitive")
-    yield _of_sets("term at 0.3 − softmax", "ssd", "softmax", "center", seeds=OF_SSD)
+    yield _of_sets(
+        "term on vectors − without it",
+        difference("ssd_leads", "product", "product_center", "AP", seeds=OF_SSD),
+    )
+    yield _of_sets(
+        "competitive centers − softmax", difference("ssd_leads", "softmax", "competitive", "AP")
+    )
+    yield _of_sets(
+        "term at 0.3 − softmax", difference("ssd", "softmax", "center", "AP", seeds=OF_SSD)
+    )
     for title in first_table.GROUPS:
         yield f"First study. {title}"
         for label, pair, both in first_table.rows_of(title):
@@ -87,31 +97,19 @@ def _compared(label: str, name: str, first: str, second: str) -> Row:
     values = pair_of(file, first, second).values["AP"]
     comparison = json.loads(file.read_text())
     if comparison["images"] is None:  # data sets have images of their own
-        return _over_sets(label, values)._replace(comparison=file)
+        return _of_sets(label, values)._replace(comparison=file)
     pairs = {(pair["first"], pair["second"]): pair for pair in comparison["pairs"]}
     low, high = 100 * np.array(pairs[first, second]["AP"]["joint"])
     return Row(f"{label}  ({len(values)})", values.mean(), low, high, "C3", file)
 
 
 def _votes(label: str, setting: str, arm: str) -> Row:
-    return _over_sets(label, votes.differences(votes.listed(), setting, arm, "softmax:0.5")[:, 0])
+    return _of_sets(label, votes.differences(votes.listed(), setting, arm, "softmax:0.5")[:, 0])
 
 
-def _of_sets(
-    label: str,
-    setting: str,
-    first: str,
-    second: str,
-    seeds: tuple[int, ...] = SEEDS,
-    sets: range = DATA,
-) -> Row:
-    values = difference(setting, first, second, "AP", seeds, sets)
-    assert values is not None, f"runs are missing: {setting}, {second} − {first}"
-    return _over_sets(label, values)
-
-
-def _over_sets(label: str, values: np.ndarray) -> Row:
+def _of_sets(label: str, values: np.ndarray | None) -> Row:
     """A difference a data set, and the protocol's t interval."""
+    assert values is not None, f"runs are missing: {label}"
     return Row(f"{label}  ({len(values)})", values.mean(), *t_interval(values), "C3")
 
 

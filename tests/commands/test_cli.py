@@ -155,7 +155,7 @@ def test_the_baseline_trains_without_the_term(recipe, tmp_path, another_precisio
     thresholds, expected = (metrics.pop("best_by_class") for metrics in (ours, theirs))
     assert ours == theirs and thresholds.keys() == expected.keys()
     for name, best in expected.items():
-        score = best["threshold"] and pytest.approx(best["threshold"], rel=1e-5)
+        score = best["threshold"] and pytest.approx(best["threshold"], rel=1e-6)
         assert thresholds[name] == best | {"threshold": score}
 
 
